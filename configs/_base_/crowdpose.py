@@ -1,0 +1,17 @@
+# CrowdPose: its 14 keypoints as the head's graph.
+dataset_type = 'CrowdPoseDataset'
+num_keypoints = 14
+
+# Undirected edges of the graph network.
+keypoint_connections = [
+    (0, 2), (2, 4), (1, 3), (3, 5), (1, 13), (0, 13), (12, 13), (1, 7), (0, 6), (6, 7), (7, 9),
+    (6, 8), (9, 11), (8, 10),
+]
+
+# Body parts that attend to one another.
+keypoint_groups = [
+    [0, 2, 4], [1, 3, 5], [6, 7], [6, 8, 10], [7, 9, 11], [13, 6, 7], [13, 12],
+]
+
+gcn_num_layers = 2
+intervention_k = 1  # while training; inference replaces one keypoint

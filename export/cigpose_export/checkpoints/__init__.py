@@ -1,0 +1,1 @@
+"""Checkpoints: fetched, hashed, opened safely, or synthesised in the very same form."""

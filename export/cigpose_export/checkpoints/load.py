@@ -1,0 +1,196 @@
+"""Opens MMEngine checkpoint files without executing what they say.
+
+A runner file holds more than weights: message hub, optimizer, schedulers. `torch.load` with
+`weights_only=True` refuses a few of the types in there. They are admitted *by name*, as inert
+stand-ins that keep nothing and call nothing; the real `getattr` is never among them.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cigpose_export.errors import CheckpointError
+from cigpose_export.files import sha256_of
+from cigpose_export.variants import WeightsKind
+
+SYNTHETIC_MARK = "cigpose_synthetic"
+"""Key in a checkpoint's `meta` that `synthesize` leaves and no published file has."""
+
+
+class _Inert:
+    """Stands in for a type in a checkpoint that inference has no use for; keeps nothing."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> _Inert:
+        return super().__new__(cls)
+
+    def __setstate__(self, _state: object) -> None: ...
+
+
+_STAND_INS: list[Any] = [
+    (_Inert, name)
+    for name in (
+        "mmengine.logging.history_buffer.HistoryBuffer",
+        "builtins.getattr",
+        "numpy.ndarray",
+        "numpy.dtype",
+        "numpy.core.multiarray._reconstruct",
+        "numpy.core.multiarray.scalar",
+        "numpy._core.multiarray._reconstruct",
+        "numpy._core.multiarray.scalar",
+    )
+]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What the export needs of a checkpoint file.
+
+    `state_dict` is the EMA weights (MMEngine swaps them in on saving), memory-mapped, without any
+    `module.` prefix.
+    """
+
+    path: Path
+    sha256: str
+    weights: WeightsKind
+    state_dict: Mapping[str, Tensor]
+
+
+def load_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkpoint:
+    """Hashes a checkpoint file, then opens it safely.
+
+    Raises `CheckpointError` for a file that is missing, is no zip-format torch file, has another
+    hash than expected, asks for code to be run, or holds no `state_dict` of tensors.
+    """
+    _require_torch_zip(path)
+    digest = sha256_of(path)
+    if expected_sha256 is not None and digest != expected_sha256:
+        raise CheckpointError(
+            f"{path}: expected sha256 {expected_sha256} (checkpoints/manifest.toml), "
+            f"found {digest}; the file was not opened: delete it and fetch it again"
+        )
+    content = _load_inert(path)
+    state_dict = content.get("state_dict") if isinstance(content, Mapping) else None
+    if not isinstance(state_dict, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state_dict.items()
+    ):
+        found = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else ""
+        raise CheckpointError(
+            f"{path}: expected an MMEngine checkpoint with a `state_dict` of tensors, found "
+            f"{f'the keys {found}' if found else type(content).__name__}; "
+            "pass the file that MMEngine's runner saved"
+        )
+    meta = content.get("meta")
+    synthetic = isinstance(meta, Mapping) and SYNTHETIC_MARK in meta
+    return Checkpoint(
+        path=path,
+        sha256=digest,
+        weights="synthetic" if synthetic else "real",
+        state_dict=_without_module_prefix(state_dict),
+    )
+
+
+def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Copies a checkpoint's weights into a model whose keys and shapes they match exactly.
+
+    Raises `CheckpointError` that names and counts missing, extra and misshapen keys and values
+    that are not finite.
+    """
+    expected, found = model.state_dict(), checkpoint.state_dict
+    classes = "head.final_layer.weight"
+    if classes in found and classes in expected:
+        wanted, given = expected[classes].shape[0], found[classes].shape[0]
+        if wanted != given:
+            raise CheckpointError(
+                f"{checkpoint.path}: the config expects {wanted} keypoints, the weights have "
+                f"{given}; pass the checkpoint of this variant"
+            )
+    shared = [key for key in expected if key in found]
+    problems = [
+        _name_some("missing", [key for key in expected if key not in found]),
+        _name_some("unexpected", [key for key in found if key not in expected]),
+        _name_some(
+            "of the wrong shape",
+            [
+                f"{key} (expected {tuple(expected[key].shape)}, found {tuple(found[key].shape)})"
+                for key in shared
+                if expected[key].shape != found[key].shape
+            ],
+        ),
+        _name_some("not finite", [key for key in shared if not found[key].isfinite().all()]),
+    ]
+    if any(problems):
+        raise CheckpointError(
+            f"{checkpoint.path}: {'; '.join(p for p in problems if p)}; "
+            "pass the checkpoint of this variant"
+        )
+    model.load_state_dict(dict(found))
+
+
+def _require_torch_zip(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected a checkpoint file, found none; check the path")
+    with path.open("rb") as file:
+        head = file.read(512)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/data.pkl") for name in archive.namelist()):
+                return
+        found = "a zip archive that is no torch file"
+    elif not head:
+        found = "an empty file"
+    elif head.startswith(b"version https://git-lfs"):
+        found = "a Git-LFS pointer (run `git lfs pull` where it came from)"
+    elif head.lstrip()[:1] == b"<":
+        found = "an HTML or XML page (an error page saved as the file?)"
+    elif head.startswith(b"PK"):
+        found = "a truncated zip archive"
+    elif head.startswith(b"\x80"):
+        found = "a bare pickle (torch saved it before 1.6, or something else did)"
+    else:
+        found = "something else"
+    raise CheckpointError(
+        f"{path}: expected a checkpoint in torch's zip format, found {found}; fetch it again"
+    )
+
+
+def _load_inert(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_STAND_INS):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: the file asks for more than weights ({_first_reason(error)}); nothing of it "
+            "was run: do not use it unless you trust where it came from"
+        ) from error
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: torch cannot read the file ({_first_reason(error)}); fetch it again"
+        ) from error
+
+
+def _first_reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "GLOBAL" in line), lines[0] if lines else repr(error))
+
+
+def _without_module_prefix(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    prefix = "module."
+    if state_dict and all(key.startswith(prefix) for key in state_dict):
+        return {key.removeprefix(prefix): value for key, value in state_dict.items()}
+    return state_dict
+
+
+def _name_some(what: str, items: list[str], limit: int = 5) -> str:
+    if not items:
+        return ""
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    noun = "key" if len(items) == 1 else "keys"
+    return f"{len(items)} {noun} {what}: {', '.join(items[:limit])}{more}"

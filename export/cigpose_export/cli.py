@@ -1,0 +1,202 @@
+"""The command `cigpose-tools`, and the one place where errors become exit statuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cigpose_export import __version__
+from cigpose_export.errors import UsageError
+from cigpose_export.variants import Project, Variant, WeightsKind
+from cigpose_runtime import CigposeError
+
+INTERRUPTED = 130
+"""What a shell reports for a program that Ctrl-C ended."""
+
+weights_option = click.option(
+    "--weights",
+    type=click.Choice(["real", "synthetic"]),
+    default="real",
+    show_default=True,
+    help="Which checkpoints: published ones, or seeded stand-ins of the same form.",
+)
+all_option = click.option("--all", "every", is_flag=True, help="All 14 variants.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command; exits 0 when done, 1 when a check failed, 2 for bad usage or input."""
+    try:
+        status = tools.main(args=arguments, prog_name="cigpose-tools", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except CigposeError as error:
+        _say(error)
+        status = error.exit_status
+    except (KeyboardInterrupt, click.Abort):
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+def _say(error: CigposeError) -> None:
+    click.echo(f"cigpose-tools: error: {error}", err=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def tools() -> None:
+    """Exports the CIGPose pose estimators to ONNX and checks what comes out."""
+
+
+def _selected(project: Project, names: Sequence[str], every: bool) -> list[Variant]:
+    if bool(names) == every:
+        raise UsageError("expected names of variants, or --all; `cigpose-tools list` shows them")
+    return list(project.variants.values()) if every else project.select(names)
+
+
+@tools.command("list")
+@json_option
+def list_variants(as_json: bool) -> None:
+    """Show the variants, what the publisher reports of them, and what is here."""
+    project = Project.of_this_clone()
+    kinds: tuple[WeightsKind, ...] = ("real", "synthetic")
+    rows: list[dict[str, Any]] = [
+        {
+            "name": v.name,
+            "keypoints": v.num_keypoints,
+            "input": [v.input_w, v.input_h],
+            "published": dict(v.published),
+            "checkpoints": [k for k in kinds if project.checkpoint_path(v.name, k).is_file()],
+            "artefacts": [k for k in kinds if project.artefact_path(v.name, k).is_file()],
+        }
+        for v in project.variants.values()
+    ]
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "variants": rows}, indent=1))
+        return
+    from cigpose_export.console import print_variants
+
+    print_variants(rows)
+
+
+@tools.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@all_option
+@weights_option
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Export this file instead.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/WEIGHTS]")
+@click.option("--jobs", type=click.IntRange(min=1), help="Exports at once  [default: by cores]")
+def export(
+    names: tuple[str, ...],
+    every: bool,
+    weights: WeightsKind,
+    checkpoint: Path | None,
+    out: Path | None,
+    jobs: int | None,
+) -> int:
+    """Export variants to ONNX: only what is out of date, going on past failures."""
+    from cigpose_export.batch import Batch
+    from cigpose_export.console import export_progress, print_outcomes
+
+    project = Project.of_this_clone()
+    variants = _selected(project, names, every)
+    if checkpoint and len(variants) != 1:
+        raise UsageError("--checkpoint FILE goes with exactly one variant; name that one")
+    with export_progress(len(variants)) as on_stage:
+        outcomes = Batch(
+            project,
+            weights=weights,
+            out=out or project.artefact_folder(weights),
+            checkpoint=checkpoint,
+            jobs=jobs,
+            on_stage=on_stage,
+        ).run(variants)
+    print_outcomes(outcomes)
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    for error in errors:
+        _say(error)
+    if any(outcome.state == "interrupted" for outcome in outcomes):
+        return INTERRUPTED
+    if len(variants) == 1 and errors:
+        return errors[0].exit_status
+    return 1 if errors else 0
+
+
+@tools.group()
+def checkpoints() -> None:
+    """Fetch the published checkpoints, or make stand-ins of the same form."""
+
+
+@checkpoints.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@all_option
+def fetch(names: tuple[str, ...], every: bool) -> int:
+    """Download checkpoints, resuming what was begun; record or enforce their sha256."""
+    from cigpose_export.checkpoints.fetch import fetch as fetch_one
+    from cigpose_export.console import download_progress
+
+    project = Project.of_this_clone()
+    failed = False
+    for variant in _selected(project, names, every):
+        try:
+            with download_progress(variant.name) as on_bytes:
+                state = fetch_one(project, variant, on_bytes=on_bytes)
+            click.echo(f"{variant.name}: {state}")
+        except CigposeError as error:
+            _say(error)
+            failed = True
+    return 1 if failed else 0
+
+
+@checkpoints.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@all_option
+def synthesize(names: tuple[str, ...], every: bool) -> None:
+    """Make seeded checkpoints of the published ones' form, for running without them."""
+    project = Project.of_this_clone()
+    variants = _selected(project, names, every)
+
+    from cigpose_export.checkpoints.synthesize import synthesize as synthesize_one
+
+    for variant in variants:
+        synthesize_one(project, variant)
+        click.echo(f"{variant.name}: synthesised")
+
+
+@tools.command()
+@json_option
+def doctor(as_json: bool) -> int:
+    """Look for install conflicts and name the fix of each."""
+    from cigpose_export.doctor import examine
+
+    findings = examine()
+    if as_json:
+        click.echo(
+            json.dumps({"schema_version": 1, "findings": [vars(f) for f in findings]}, indent=1)
+        )
+    else:
+        from cigpose_export.console import print_findings
+
+        print_findings(findings)
+    return 1 if any(finding.state == "conflict" for finding in findings) else 0
+
+
+@tools.command()
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write figures here.")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def bench(names: tuple[str, ...], json_path: Path | None) -> None:
+    """Measure what exports cost, beside a straight trace of the reference head."""
+    from cigpose_export.bench import run_bench
+
+    project = Project.of_this_clone()
+    run_bench(project, project.select(names or project.variants), json_path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What the terminal shows: progress while work runs, and tables at its end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from cigpose_export.batch import OnStage, Outcome
+from cigpose_export.doctor import Finding
+
+STATE_STYLE = {
+    "exported": "green",
+    "up to date": "dim",
+    "failed": "red",
+    "interrupted": "yellow",
+}
+
+
+def byte_size(count: float) -> str:
+    """A size in bytes for people: 56258633 -> '56.3 MB'."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+@contextlib.contextmanager
+def export_progress(total: int) -> Iterator[OnStage]:
+    """Shows the variants under way and how many are done; on no terminal, a line for each end."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+
+        def say(name: str, stage: str) -> None:
+            if stage in STATE_STYLE:
+                console.print(f"{name}: {stage}", highlight=False, soft_wrap=True)
+
+        yield say
+        return
+    columns = (
+        SpinnerColumn(finished_text=" "),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[stage]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        overall = progress.add_task(f"{total} variants", total=total, stage="")
+        tasks = {}
+
+        def show(name: str, stage: str) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=None, stage=stage)
+            if stage in STATE_STYLE:
+                progress.remove_task(tasks[name])
+                progress.advance(overall)
+            else:
+                progress.update(tasks[name], stage=stage)
+
+        yield show
+
+
+@contextlib.contextmanager
+def download_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Shows how far a download is, with speed and time left; nothing where there is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def print_variants(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The table of `cigpose-tools list`."""
+    table = Table("variant", box=None, header_style="bold")
+    for heading in ("keypoints", "input (w x h)", "published AP"):
+        table.add_column(heading, justify="right")
+    table.add_column("checkpoint here")
+    table.add_column("exported")
+    for row in rows:
+        published = row["published"]
+        table.add_row(
+            row["name"],
+            str(row["keypoints"]),
+            "{} x {}".format(*row["input"]),
+            str(published.get("whole_ap", published.get("ap", ""))),
+            ", ".join(row["checkpoints"]) or "-",
+            ", ".join(row["artefacts"]) or "-",
+        )
+    print_table(table)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """The table of `cigpose-tools doctor`."""
+    styles = {"ok": "green", "note": "yellow", "conflict": "red"}
+    table = Table("", "subject", "found", "what to do", box=None, header_style="bold")
+    for finding in findings:
+        mark = f"[{styles[finding.state]}]{finding.state}[/]"
+        table.add_row(mark, escape(finding.subject), escape(finding.found), escape(finding.fix))
+    print_table(table)
+
+
+def print_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """The table at the end of an export."""
+    table = Table("variant", "state", box=None, header_style="bold")
+    for heading in ("nodes", "size", "seconds", "peak memory"):
+        table.add_column(heading, justify="right")
+    for outcome in outcomes:
+        cells = ["", "", "", ""]
+        if outcome.figures:
+            figures = outcome.figures
+            cells = [
+                str(figures.nodes),
+                byte_size(figures.size),
+                f"{figures.seconds:.1f}",
+                byte_size(figures.peak_memory),
+            ]
+        style = STATE_STYLE[outcome.state]
+        table.add_row(outcome.name, f"[{style}]{outcome.state}[/]", *cells)
+    print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """Prints a table to stdout, in full width where stdout is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)

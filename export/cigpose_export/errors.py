@@ -1,0 +1,43 @@
+"""What can go wrong on the way to an artefact; each error is one line with a next step."""
+
+from __future__ import annotations
+
+from cigpose_runtime.errors import CigposeError
+
+
+class InstallError(CigposeError):
+    """A package is missing or does not fit the others."""
+
+
+class VariantError(CigposeError):
+    """No variant has the name asked for."""
+
+
+class ConfigError(CigposeError):
+    """A model config cannot be read or contradicts itself."""
+
+
+class CheckpointError(CigposeError):
+    """A checkpoint file is not what its variant needs."""
+
+
+class MissingCheckpointError(CheckpointError):
+    """A checkpoint has not been fetched or synthesised yet."""
+
+    exit_status = 1
+
+
+class FetchError(CigposeError):
+    """A download failed."""
+
+    exit_status = 1
+
+
+class ExportError(CigposeError):
+    """A stage of the export failed, or its result did not pass a check."""
+
+    exit_status = 1
+
+
+class UsageError(CigposeError):
+    """A command was called with arguments that do not go together."""

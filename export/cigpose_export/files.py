@@ -1,0 +1,61 @@
+"""Hashing, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's content, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def appears_whole(target: Path) -> Iterator[BinaryIO]:
+    """Yields a file in `target`'s folder that becomes `target` when the block ends without error.
+
+    A reader never sees half a file, and where the file system has unnamed files (Linux) not even
+    SIGKILL leaves one behind. Elsewhere a killed process leaves a hidden `.partial` file.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            unnamed = os.open(target.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+        except (AttributeError, OSError):
+            descriptor, name = tempfile.mkstemp(".partial", f".{target.name}.", target.parent)
+            file = stack.enter_context(os.fdopen(descriptor, "w+b"))
+            stack.callback(Path(name).unlink, missing_ok=True)
+            yield file
+            _flush(file)
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, target)
+        else:
+            file = stack.enter_context(os.fdopen(unnamed, "w+b"))
+            yield file
+            _flush(file)
+            # A name can be given only where none is taken, hence the detour over a second one.
+            named = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+            folder = os.open(target.parent, os.O_DIRECTORY)
+            stack.callback(os.close, folder)
+            # dst_dir_fd makes Python call linkat, which follows /proc's link to the open file.
+            os.link(f"/proc/self/fd/{file.fileno()}", named.name, dst_dir_fd=folder)
+            os.replace(named, target)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,103 @@
+"""From a config file to the reference model, built through MMPose's registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from cigpose_export.errors import ConfigError
+from cigpose_export.openmmlab import MODELS, Config, DefaultScope
+
+HEAD_NAMES = ("CIGHead", "CausalGraphHead")
+
+
+def register_head() -> str:
+    """Registers the head with MMPose under both its names; returns where the head comes from.
+
+    A CIGPose fork of MMPose registers the head itself: then that one is the reference, and only
+    the name that the fork leaves out is added.
+    """
+    head = MODELS.get("CIGHead")
+    if head is None:
+        from cigpose_export.modeling.reference import CIGHead
+
+        head = CIGHead
+    for name in HEAD_NAMES:
+        if name not in MODELS:
+            MODELS.register_module(name=name, module=head)
+    return f"{head.__module__}.{head.__qualname__}"
+
+
+def load_config(path: Path) -> Config:
+    """Reads an MMEngine config and checks what the export relies on.
+
+    Raises `ConfigError` for a missing or unreadable file, a loop in `_base_`, a split ratio that
+    is not positive, and parts that contradict each other.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no config at {path}: run from a clone that has configs/")
+    try:
+        config = Config.fromfile(path)
+    except RecursionError:
+        raise ConfigError(
+            f"{path}: its _base_ files include each other in a loop; remove one of the includes"
+        ) from None
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        raise ConfigError(f"{path} is no loadable MMEngine config ({reason}); mend it") from error
+    problems = list(_contradictions(config))
+    if problems:
+        raise ConfigError(f"{path}: {'; '.join(problems)}; correct the config")
+    return config
+
+
+def _contradictions(config: Config) -> list[str]:
+    missing = [key for key in ("model", "codec", "box_padding") if key not in config]
+    if missing:
+        return [f"expected top-level {', '.join(missing)}, found none"]
+    head, codec = config.model.head, config.codec
+    problems = []
+    for owner, ratio in (("head", head.simcc_split_ratio), ("codec", codec.simcc_split_ratio)):
+        if not ratio > 0:
+            problems.append(f"{owner}: expected simcc_split_ratio > 0, found {ratio}")
+    if head.simcc_split_ratio != codec.simcc_split_ratio:
+        problems.append(
+            f"simcc_split_ratio is {head.simcc_split_ratio} in the head "
+            f"and {codec.simcc_split_ratio} in the codec"
+        )
+    if tuple(head.input_size) != tuple(codec.input_size):
+        problems.append(f"input_size is {head.input_size} in the head, {codec.input_size} in codec")
+    used = [i for pair in head.keypoint_connections for i in pair]
+    used += [i for group in head.keypoint_groups for i in group]
+    if used and not 0 <= min(used) <= max(used) < head.out_channels:
+        problems.append(
+            f"the graph names keypoints {min(used)} to {max(used)}, "
+            f"but out_channels is {head.out_channels}"
+        )
+    return problems
+
+
+def build_reference(config: Config) -> Any:
+    """Builds the MMPose estimator (a module) of a config, in eval mode, weights not loaded."""
+    register_head()
+    # MMEngine's own base classes look the other parts up in the scope that is set.
+    with DefaultScope.overwrite_default_scope("mmpose"):
+        model = MODELS.build(config.model)
+    return model.eval().requires_grad_(False)
+
+
+class Reference(nn.Module):
+    """An MMPose estimator as one function: image (B,3,h,w) -> `simcc_x` and `simcc_y`.
+
+    One pass, no flip test, no decoding; any float dtype.
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        super().__init__()
+        self.estimator = estimator
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        simcc: tuple[Tensor, Tensor] = self.estimator.head(self.estimator.backbone(image))
+        return simcc

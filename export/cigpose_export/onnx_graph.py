@@ -1,0 +1,56 @@
+"""From the dense PyTorch model to an ONNX graph, with the torch.export-based exporter."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx
+import torch
+from torch import nn
+
+OPSET = 18
+"""The exporter's own lowest opset: no version conversion runs over the graph, every operator in it
+is known since ONNX 1.13, and it loads in every onnxruntime that the published client admits."""
+
+IR_VERSION = 8
+"""The IR version of ONNX 1.13, which came with opset 18; the exporter writes a newer one that older
+readers refuse for no need of this graph."""
+
+
+def export_graph(model: nn.Module, *, input_h: int, input_w: int) -> onnx.ModelProto:
+    """Exports image (batch,3,h,w) -> `simcc_x`, `simcc_y` with a free batch dimension."""
+    # Two people: torch.export specialises on a batch of one.
+    example = torch.zeros(2, 3, input_h, input_w)
+    with _quiet():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            input_names=["input"],
+            output_names=["simcc_x", "simcc_y"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter's progress chatter and its warnings about itself off the terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

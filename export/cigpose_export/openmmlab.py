@@ -1,0 +1,134 @@
+"""The only module that imports MMEngine, MMCV and MMPose.
+
+MMPose 1.3.2 imports a few optional packages that are not on the inference path and cannot be
+installed beside a current torch: mmcv's compiled ops, mmdet and xtcocotools. While MMPose is being
+imported, `missing_packages_as_placeholders` stands inert placeholders in for those of them that
+are missing; each raises `PlaceholderUsedError` on use. A package that is there is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.abc
+import importlib.util
+import sys
+import types
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from typing import Any
+
+from cigpose_export.errors import InstallError
+
+# Package -> the module that proves it usable (mmcv-lite ships mmcv.ops without its compiled part).
+OPTIONAL_PACKAGES = {"mmcv.ops": "mmcv._ext", "mmdet": "mmdet", "xtcocotools": "xtcocotools"}
+
+
+class PlaceholderUsedError(ImportError):
+    """Raised when code reaches for a package that is not installed and was thought unused."""
+
+
+class _PlaceholderMeta(type):
+    """Makes a placeholder class raise on call, instantiation and attribute access."""
+
+    def __call__(cls, *_args: object, **_kwargs: object) -> Any:
+        raise PlaceholderUsedError(
+            f"{cls.__module__}.{cls.__name__} is needed, but {cls.__module__} is not installed: "
+            "CIGPose inference does not use it; install the package to run code that does"
+        )
+
+
+class _PlaceholderModule(types.ModuleType):
+    """A module of which every public name is a placeholder class."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        placeholder = _PlaceholderMeta(name, (), {"__module__": self.__name__})
+        setattr(self, name, placeholder)
+        return placeholder
+
+
+class _PlaceholderFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds placeholder modules for the packages it was given, and nothing else."""
+
+    def __init__(self, packages: Collection[str]) -> None:
+        self.packages = packages
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: types.ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if any(fullname == name or fullname.startswith(f"{name}.") for name in self.packages):
+            return ModuleSpec(fullname, self, is_package=True)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType:
+        return _PlaceholderModule(spec.name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Leaves the module empty: its names appear on access."""
+
+
+def _is_missing(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is None
+    except ModuleNotFoundError:
+        return True
+
+
+@contextlib.contextmanager
+def missing_packages_as_placeholders() -> Iterator[list[str]]:
+    """Lets `import` succeed on those `OPTIONAL_PACKAGES` that are missing, and yields their names.
+
+    On leaving, the placeholder modules are gone again: a later import of a missing package fails
+    as it always does.
+    """
+    missing = [name for name, proof in OPTIONAL_PACKAGES.items() if _is_missing(proof)]
+    finder = _PlaceholderFinder(missing)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield missing
+    finally:
+        sys.meta_path.remove(finder)
+        for name, module in list(sys.modules.items()):
+            if isinstance(module, _PlaceholderModule):
+                del sys.modules[name]
+                parent_name, _, child = name.rpartition(".")
+                parent = sys.modules.get(parent_name)
+                if parent is not None and parent.__dict__.get(child) is module:
+                    delattr(parent, child)
+
+
+try:
+    with missing_packages_as_placeholders(), warnings.catch_warnings():
+        # Deprecations of other people's code on a current Python and torch.
+        warnings.simplefilter("ignore")
+        import mmengine
+        from mmcv.cnn import ConvModule
+        from mmengine.config import Config
+        from mmengine.logging import HistoryBuffer
+        from mmengine.registry import DefaultScope
+        from mmpose.models.heads import RTMCCHead
+        from mmpose.models.utils.rtmcc_block import RTMCCBlock, ScaleNorm
+        from mmpose.registry import MODELS
+except ImportError as error:
+    raise InstallError(
+        f"MMPose cannot be imported ({error}); run `cigpose-tools doctor` to see what to install"
+    ) from error
+
+mmengine_version: str = mmengine.__version__
+
+__all__ = [
+    "MODELS",
+    "Config",
+    "ConvModule",
+    "DefaultScope",
+    "HistoryBuffer",
+    "RTMCCBlock",
+    "RTMCCHead",
+    "ScaleNorm",
+    "mmengine_version",
+]

@@ -1,0 +1,165 @@
+"""One variant from checkpoint to artefact: the whole flow, in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+
+from cigpose_export.checkpoints.load import load_checkpoint, load_weights
+from cigpose_export.checkpoints.synthesize import synthesize
+from cigpose_export.errors import CheckpointError, ConfigError, ExportError
+from cigpose_export.files import appears_whole
+from cigpose_export.modeling.build import build_reference, load_config
+from cigpose_export.modeling.dense import lower
+from cigpose_export.onnx_graph import export_graph
+from cigpose_export.openmmlab import Config
+from cigpose_export.reference import run_reference
+from cigpose_export.simplify import simplify
+from cigpose_export.stamp import build_contract, stamp
+from cigpose_export.variants import Project, Variant, WeightsKind
+from cigpose_runtime import Contract, contract_of, parse_onnx
+from cigpose_verify.parity import compare
+from cigpose_verify.structure import check_structure
+
+MIN_MARGIN = 1e-4
+"""Confound scores differ by some 1e-6 between backends; inputs on which the intervention chooses
+by less than this are left to `cigpose-tools verify`, which knows what to do with them."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made and from what."""
+
+    checkpoint_sha256: str
+    sha256: str
+    nodes: int
+    size: int
+
+
+def set_threads(threads: int) -> None:
+    """Bounds the threads of PyTorch, and of the onnxruntime sessions here, in this process."""
+    torch.set_num_threads(threads)
+
+
+def export_variant(
+    project: Project,
+    variant: Variant,
+    *,
+    weights: WeightsKind,
+    checkpoint_path: Path | None,
+    target: Path,
+    on_stage: Callable[[str], None],
+) -> Exported:
+    """Exports one variant to `target`, which appears only once its bytes have passed all checks.
+
+    A `checkpoint_path` replaces the project's own checkpoint of the given kind. Synthetic
+    checkpoints are made here, anew; real ones have to be there. Raises `CigposeError`.
+    """
+    config = load_config(project.config_path(variant.name))
+    require_config_of(variant, config)
+    if checkpoint_path is None:
+        if weights == "synthetic":
+            on_stage("synthesize")
+            synthesize(project, variant)
+        checkpoint_path = project.existing_checkpoint(variant.name, weights)
+        expected = variant.sha256 if weights == "real" else None
+    else:
+        expected = None
+
+    on_stage("load")
+    checkpoint = load_checkpoint(checkpoint_path, expected_sha256=expected)
+    if checkpoint.weights != weights:
+        raise CheckpointError(
+            f"{checkpoint_path}: expected {weights} weights, found {checkpoint.weights} ones; "
+            f"pass --weights {checkpoint.weights} or another file"
+        )
+    estimator = build_reference(config)
+    load_weights(estimator, checkpoint)
+
+    on_stage("graph")
+    graph = export_graph(lower(estimator), input_h=variant.input_h, input_w=variant.input_w)
+    on_stage("simplify")
+    graph = simplify(graph)
+    contract = build_contract(variant, config, checkpoint)
+    with appears_whole(target) as file:
+        file.write(stamp(graph, contract))
+        del graph
+        on_stage("check")
+        file.seek(0)
+        written = file.read()
+        check_artefact(written, contract, estimator)
+    return Exported(
+        checkpoint_sha256=checkpoint.sha256,
+        sha256=hashlib.sha256(written).hexdigest(),
+        nodes=parse_onnx(written).node_count,
+        size=len(written),
+    )
+
+
+def require_config_of(variant: Variant, config: Config) -> None:
+    """Raises `ConfigError` when a config is not that of the variant."""
+    expected = (variant.num_keypoints, variant.input_w, variant.input_h)
+    found = (config.model.head.out_channels, *config.codec.input_size)
+    if found != expected:
+        raise ConfigError(
+            f"configs/{variant.name}.py: expected keypoints, width and height {expected} after its "
+            f"name, found {found}; correct the config"
+        )
+
+
+def check_artefact(data: bytes, contract: Contract, estimator: Any) -> None:
+    """Checks the bytes of an artefact; raises `ExportError` with all that does not hold."""
+    described = parse_onnx(data)
+    problems = check_structure(data, described)
+    if contract_of(described) != contract:
+        problems.append("the contract read back differs from the one that was written")
+    if not problems:
+        problems = check_outputs(data, estimator, clear_cases(contract, estimator))
+    if problems:
+        raise ExportError(f"{contract.name}: {'; '.join(problems)}; nothing was written")
+
+
+def check_outputs(data: bytes, estimator: Any, images: NDArray[np.float32]) -> list[str]:
+    """Compares onnxruntime with the reference on images (B,3,h,w), as one batch and singly."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    problems = []
+    for batch in (images, images[:1]):
+        reference = run_reference(estimator, batch)
+        outputs = session.run(["simcc_x", "simcc_y"], {"input": batch})
+        for name, output in zip(("simcc_x", "simcc_y"), outputs, strict=True):
+            agreement = compare(output, getattr(reference, name))
+            if not agreement.holds:
+                problems.append(
+                    f"{name} at batch {len(batch)}: expected max|difference| to PyTorch <= "
+                    f"{agreement.tolerance:.2e}, found {agreement.error:.2e}"
+                )
+    return problems
+
+
+def clear_cases(
+    contract: Contract, estimator: Any, count: int = 3, tries: int = 32
+) -> NDArray[np.float32]:
+    """Seeded noise (count,3,h,w) on which the intervention's choice is clear."""
+    rng = np.random.default_rng(0)
+    clear: list[NDArray[np.float32]] = []
+    for _ in range(tries):
+        shape = (1, 3, contract.input_h, contract.input_w)
+        image = rng.standard_normal(shape, dtype=np.float32)
+        if run_reference(estimator, image).margin[0] > MIN_MARGIN:
+            clear.append(image)
+        if len(clear) == count:
+            return np.concatenate(clear)
+    raise ExportError(
+        f"{contract.name}: on {tries - len(clear)} of {tries} inputs the intervention chooses by "
+        f"less than {MIN_MARGIN}; the weights look degenerate: check the checkpoint"
+    )

@@ -1,0 +1,77 @@
+"""Exports one variant in a process of its own: `python -m cigpose_export.worker JOB`.
+
+A process per variant bounds memory, measures it, and keeps a crash from taking the others down.
+JOB is a JSON object (see `Job`). One JSON object a line goes to stdout: `{"stage": ...}` as the
+export proceeds, then `{"done": ...}` or `{"error": ...}`. The worker ends when its stdin does, so
+that it never outlives the process that started it, however that one ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cigpose_export.variants import Project, WeightsKind
+from cigpose_runtime import CigposeError
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is to do; paths as text."""
+
+    name: str
+    weights: WeightsKind
+    checkpoint: str | None
+    target: str
+    threads: int
+
+
+def main(job: Job) -> None:
+    """Runs a job and reports on stdout."""
+    reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no report
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+
+    def report(**message: Any) -> None:
+        reports.write(json.dumps(message) + "\n")
+
+    report(stage="start")
+    try:
+        from cigpose_export.pipeline import export_variant, set_threads
+
+        project = Project.of_this_clone()
+        set_threads(job.threads)
+        exported = export_variant(
+            project,
+            *project.select([job.name]),
+            weights=job.weights,
+            checkpoint_path=Path(job.checkpoint) if job.checkpoint else None,
+            target=Path(job.target),
+            on_stage=lambda stage: report(stage=stage),
+        )
+    except CigposeError as error:
+        report(error=str(error), type=type(error).__name__)
+    else:
+        report(done=asdict(exported), peak_memory=_peak_memory())
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def _peak_memory() -> int:
+    """The largest resident size in bytes of this process or any that it ran."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    unit = 1 if sys.platform == "darwin" else 1024
+    return max(usage.ru_maxrss for usage in usages) * unit
+
+
+if __name__ == "__main__":
+    main(Job(**json.loads(sys.argv[1])))

@@ -1,0 +1,354 @@
+"""The metadata contract: everything that running a CIGPose model takes, inside its ONNX file.
+
+It is one metadata_props entry, METADATA_KEY, whose value is a JSON document. This module owns the
+schema and both directions of the JSON; reader finds contracts in files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any, Literal, NamedTuple, NoReturn
+
+from cigpose_runtime.errors import MetadataError, quoted
+from cigpose_runtime.keypoints import KeypointSet, Pairs
+
+METADATA_KEY = "cigpose_meta"
+SCHEMA_VERSION = 1
+FOREIGN_SCHEMA_VERSION = 0
+"""Schema version of contracts for models that this project did not export."""
+
+ORIGIN_FIELDS = ("name", "weights", "source_checkpoint", "tools", "license", "attribution")
+"""The fields that are None in such contracts."""
+
+_REPAIR_HINT = "correct the metadata, or export the model again"
+
+
+@dataclass(frozen=True)
+class SourceCheckpoint:
+    """The checkpoint that a model was exported from: file name without folder, sha256 in hex."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What one model expects and returns, validated as a whole.
+
+    schema_version: 1; 0 for a model that this project did not export, see below.
+    num_keypoints: K, the second dimension of both outputs.
+    input_w, input_h: size of the crop in pixels.
+    split_ratio: SimCC bins per pixel; the outputs have int(input_w * split_ratio) and
+        int(input_h * split_ratio) bins.
+    mean, std: per channel, in the model's channel order, on the 0 to 255 scale.
+    color_order: order of the model's channels.
+    box_padding: factor by which the person's box grows to the crop.
+    decode: the rule that turns outputs into keypoints.
+    keypoint_names, oks_sigmas: K values, as in KeypointSet; skeleton and flip_pairs index them.
+    tools: (name, version) pairs of what made the file, sorted by name.
+    opset: version of ONNX's standard operator set.
+
+    In schema version 0, and only there, what is known of no foreign model is None: name, weights,
+    source_checkpoint, tools, license and attribution.
+
+    Raises MetadataError naming every field that does not hold.
+    """
+
+    schema_version: int
+    name: str | None
+    dataset: str
+    num_keypoints: int
+    input_w: int
+    input_h: int
+    split_ratio: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    color_order: Literal["rgb", "bgr"]
+    box_padding: float
+    decode: Literal["simcc-argmax"]
+    keypoint_names: tuple[str, ...]
+    skeleton: Pairs
+    flip_pairs: Pairs
+    oks_sigmas: tuple[float, ...]
+    weights: Literal["real", "synthetic"] | None
+    source_checkpoint: SourceCheckpoint | None
+    tools: tuple[tuple[str, str], ...] | None
+    opset: int
+    license: str | None
+    attribution: str | None
+
+    def __post_init__(self) -> None:
+        problems = _value_problems(vars(self))
+        if problems:
+            raise MetadataError(f"invalid contract: {'; '.join(problems)}; correct these fields")
+
+    @property
+    def keypoints(self) -> KeypointSet:
+        """The model's keypoints as a set of their own."""
+        return KeypointSet(
+            dataset=self.dataset,
+            names=self.keypoint_names,
+            skeleton=self.skeleton,
+            flip_pairs=self.flip_pairs,
+            oks_sigmas=self.oks_sigmas,
+        )
+
+    def to_json(self) -> str:
+        """The contract as one line of ASCII JSON, its keys in the order of the fields.
+
+        Contract.from_json(contract.to_json()) == contract, for every contract.
+        """
+        document = asdict(self)
+        if self.tools is not None:
+            document["tools"] = dict(self.tools)
+        return json.dumps(document, allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Contract:
+        """Reads a document that to_json wrote, or one that says the same in another layout.
+
+        Raises MetadataError for invalid JSON, NaN, keys that are repeated, unknown or missing, a
+        newer schema version, and values that do not hold; everything wrong is named at once.
+        """
+        return cls.from_document(load_document(text))
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Contract:
+        """As from_json, for a document that load_document parsed."""
+        version = document.get("schema_version")
+        if type(version) is int and version > SCHEMA_VERSION:
+            raise MetadataError(
+                f"expected metadata of schema version {FOREIGN_SCHEMA_VERSION} or "
+                f"{SCHEMA_VERSION}, found {quoted(version)}; upgrade cigpose-runtime"
+            )
+        values = {
+            field: rule.from_json(document[field])
+            for field, rule in _RULES.items()
+            if field in document
+        }
+        problems = [*_key_problems(document), *_value_problems(values)]
+        if problems:
+            raise MetadataError(f"invalid metadata: {'; '.join(problems)}; {_REPAIR_HINT}")
+        return cls(**values)
+
+
+def load_document(text: str | bytes) -> dict[str, Any]:
+    """Parses a metadata document, strictly: one object, no NaN or infinity, no repeated keys.
+
+    Raises MetadataError.
+    """
+    try:
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise MetadataError(
+            f"expected metadata in JSON, found {quoted(text)} ({error}); {_REPAIR_HINT}"
+        ) from error
+    if not isinstance(document, dict):
+        raise MetadataError(f"expected a JSON object, found {quoted(document)}; {_REPAIR_HINT}")
+    return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        repeated, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"key {quoted(repeated)} more than once")
+    return members
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _key_problems(document: Mapping[str, Any]) -> Iterator[str]:
+    for key in document:
+        if key not in _RULES:
+            near = difflib.get_close_matches(key, _RULES, n=1)
+            yield f"unknown key {quoted(key)}" + (f", did you mean '{near[0]}'?" if near else "")
+    missing = [field for field in _RULES if field not in document]
+    if missing:
+        yield f"missing {', '.join(missing)}"
+
+
+def _value_problems(values: Mapping[str, Any]) -> list[str]:
+    """What does not hold among the fields that are there."""
+    is_foreign = values.get("schema_version") == FOREIGN_SCHEMA_VERSION
+    sound, problems = {}, []
+    for field, value in values.items():
+        rule = _FOREIGN_ORIGIN if is_foreign and field in ORIGIN_FIELDS else _RULES[field]
+        if rule.holds(value):
+            sound[field] = value
+        else:
+            problems.append(f"{field}: expected {rule.expected}, found {quoted(value)}")
+    return [*problems, *_keypoint_problems(sound)]
+
+
+def _keypoint_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    """What does not hold between fields that each hold by themselves."""
+    count = values.get("num_keypoints")
+    if count is None:
+        return
+    for field in ("keypoint_names", "oks_sigmas"):
+        if field in values and len(values[field]) != count:
+            yield f"{field}: expected num_keypoints = {count} values, found {len(values[field])}"
+    for field in ("skeleton", "flip_pairs"):
+        largest = max(chain(*values.get(field, ())), default=0)
+        if largest >= count:
+            yield f"{field}: expected indices below num_keypoints = {count}, found {largest}"
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str and value != ""
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 < value < 2**31
+
+
+def _is_float(value: Any) -> bool:
+    return type(value) is float and math.isfinite(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_float(value) and value > 0
+
+
+def _is_tuple_of(holds: Callable[[Any], bool], value: Any, length: int | None = None) -> bool:
+    return type(value) is tuple and length in (None, len(value)) and all(map(holds, value))
+
+
+def _is_index(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_index_pair(value: Any) -> bool:
+    return _is_tuple_of(_is_index, value, length=2) and value[0] != value[1]
+
+
+def _is_disjoint_pairs(value: Any) -> bool:
+    return _is_tuple_of(_is_index_pair, value) and len({*chain(*value)}) == 2 * len(value)
+
+
+def _is_names(value: Any) -> bool:
+    return _is_tuple_of(_is_text, value) and len({*value}) == len(value)
+
+
+def _is_source_checkpoint(value: Any) -> bool:
+    return (
+        isinstance(value, SourceCheckpoint)
+        and _is_text(value.file)
+        and not {"/", "\\"} & {*value.file}
+        and _is_text(value.sha256)
+        and re.fullmatch("[0-9a-f]{64}", value.sha256) is not None
+    )
+
+
+def _is_tools(value: Any) -> bool:
+    return (
+        _is_tuple_of(lambda pair: _is_tuple_of(_is_text, pair, length=2), value)
+        and len(dict(value)) == len(value)
+        and value == tuple(sorted(value))
+    )
+
+
+def _is_one_of(*options: str) -> Callable[[Any], bool]:
+    return lambda value: type(value) is str and value in options
+
+
+# From JSON to the types of the fields. A value of another form stays as it is, and no rule holds.
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _read_float(value: Any) -> Any:
+    """Whole numbers may be written without a point, if a float has them exactly."""
+    return float(value) if type(value) is int and abs(value) <= 2**53 else value
+
+
+def _read_tuple_of(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: tuple(map(read, value)) if type(value) is list else value
+
+
+def _read_source_checkpoint(value: Any) -> Any:
+    is_complete = type(value) is dict and value.keys() == {"file", "sha256"}
+    return SourceCheckpoint(**value) if is_complete else value
+
+
+def _read_tools(value: Any) -> Any:
+    return tuple(sorted(value.items())) if type(value) is dict else value
+
+
+class _Rule(NamedTuple):
+    """What a field has to be, in words and as a test, and how JSON's types become its type."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+    from_json: Callable[[Any], Any] = _same
+
+
+_TEXT = _Rule("text", _is_text)
+_COUNT = _Rule("an integer from 1 to 2147483647", _is_count)
+_FOREIGN_ORIGIN = _Rule("null in schema version 0", lambda value: value is None)
+
+_RULES = {
+    "schema_version": _Rule(
+        f"{FOREIGN_SCHEMA_VERSION} or {SCHEMA_VERSION}",
+        lambda value: type(value) is int and value in (FOREIGN_SCHEMA_VERSION, SCHEMA_VERSION),
+    ),
+    "name": _TEXT,
+    "dataset": _TEXT,
+    "num_keypoints": _COUNT,
+    "input_w": _COUNT,
+    "input_h": _COUNT,
+    "split_ratio": _Rule("a float above 0", _is_positive, _read_float),
+    "mean": _Rule(
+        "3 floats",
+        lambda value: _is_tuple_of(_is_float, value, length=3),
+        _read_tuple_of(_read_float),
+    ),
+    "std": _Rule(
+        "3 floats above 0",
+        lambda value: _is_tuple_of(_is_positive, value, length=3),
+        _read_tuple_of(_read_float),
+    ),
+    "color_order": _Rule("'rgb' or 'bgr'", _is_one_of("rgb", "bgr")),
+    "box_padding": _Rule(
+        "a float of at least 1", lambda value: _is_float(value) and value >= 1, _read_float
+    ),
+    "decode": _Rule("'simcc-argmax'", _is_one_of("simcc-argmax")),
+    "keypoint_names": _Rule("different names", _is_names, _read_tuple_of(_same)),
+    "skeleton": _Rule(
+        "pairs of different indices",
+        lambda value: _is_tuple_of(_is_index_pair, value),
+        _read_tuple_of(_read_tuple_of(_same)),
+    ),
+    "flip_pairs": _Rule(
+        "pairs of indices, no index twice",
+        _is_disjoint_pairs,
+        _read_tuple_of(_read_tuple_of(_same)),
+    ),
+    "oks_sigmas": _Rule(
+        "floats above 0",
+        lambda value: _is_tuple_of(_is_positive, value),
+        _read_tuple_of(_read_float),
+    ),
+    "weights": _Rule("'real' or 'synthetic'", _is_one_of("real", "synthetic")),
+    "source_checkpoint": _Rule(
+        "a file name without folders and a sha256 of 64 lower-case hex digits",
+        _is_source_checkpoint,
+        _read_source_checkpoint,
+    ),
+    "tools": _Rule("a version for each tool, sorted by tool", _is_tools, _read_tools),
+    "opset": _COUNT,
+    "license": _TEXT,
+    "attribution": _TEXT,
+}

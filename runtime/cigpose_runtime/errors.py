@@ -1,0 +1,54 @@
+"""The errors that cigpose_runtime raises on purpose, each one line of text."""
+
+import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+_SHORTENED = reprlib.Repr()
+_SHORTENED.maxstring = _SHORTENED.maxother = 80
+_SHORTENED.maxtuple = _SHORTENED.maxlist = 4
+
+
+class CigposeError(Exception):
+    """Base of all errors raised on purpose: what was expected, what was there, what to do next.
+
+    exit_status: what a command that stops for this error returns.
+    """
+
+    exit_status: ClassVar[int] = 2
+
+
+class FileError(CigposeError):
+    """A file that cannot be read at all: missing, a directory, no permission."""
+
+
+class OnnxFileError(CigposeError):
+    """A file that is no usable ONNX model: damaged, not self-contained, the wrong interface."""
+
+
+class MetadataError(CigposeError):
+    """Metadata that is missing, malformed, or contradicts itself or the graph."""
+
+
+@contextmanager
+def error_context(name: object) -> Iterator[None]:
+    """Puts `name`, usually the file at hand, in front of any CigposeError raised inside."""
+    try:
+        yield
+    except CigposeError as error:
+        error.args = (f"{name}: {error}",)
+        raise
+
+
+def quoted(value: object) -> str:
+    """`value` for an error message: its repr, on one line, shortened whatever its size or depth."""
+    return _SHORTENED.repr(value)
+
+
+def printable(text: str) -> str:
+    """`text` on one line with line breaks and control characters escaped, safe for a terminal."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )

@@ -1,0 +1,1 @@
+"""Judges CIGPose ONNX artefacts, with neither PyTorch nor MMPose at hand."""
