@@ -35,7 +35,15 @@ MEMORY_PER_JOB = 3 * 2**30
 """Bytes; the largest variant peaks at 2.5 GiB."""
 
 WITHOUT_PART_IN_THE_BYTES = frozenset(
-    {"batch.py", "bench.py", "cli.py", "console.py", "doctor.py", "checkpoints/fetch.py"}
+    {
+        "batch.py",
+        "bench.py",
+        "cli.py",
+        "console.py",
+        "doctor.py",
+        "straight_trace.py",
+        "checkpoints/fetch.py",
+    }
 )
 """Modules of cigpose_export; any other is taken to shape the artefacts."""
 
@@ -177,6 +185,7 @@ class Batch:
 
     def _run_worker(self, variant: Variant, target: Path) -> dict[str, Any]:
         job = Job(
+            project=str(self.project.root),
             name=variant.name,
             weights=self.weights,
             checkpoint=str(self.checkpoint) if self.checkpoint else None,

@@ -8,7 +8,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distributions, requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Literal
 
 from cigpose_export.variants import Project
@@ -51,21 +51,25 @@ def _pins() -> Iterator[Finding]:
         if pinned is None:
             continue
         name, pin = pinned.groups()
-        try:
-            found = version(name)
-        except PackageNotFoundError:
+        found = _installed(name)
+        if found is None:
             yield Finding(name, "conflict", "not installed", SETUP)
-            continue
-        if found.partition("+")[0] != pin:
+        elif found.partition("+")[0] != pin:
             yield Finding(name, "conflict", f"{found}, expected {pin}", SETUP)
         else:
             yield Finding(name, "ok", found)
 
 
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
 def _clashes() -> Iterator[Finding]:
-    installed = {d.metadata["Name"].lower().replace("_", "-") for d in distributions()}
     for ours, other, fix in CLASHES:
-        if {ours, other} <= installed:
+        if _installed(ours) and _installed(other):
             subject = f"{ours} and {other}"
             yield Finding(subject, "conflict", "both are installed", fix.format(setup=SETUP))
 
@@ -91,7 +95,7 @@ def _optional_packages() -> Iterator[Finding]:
     for module, purpose in (("mmcv._ext", "compiled mmcv"), ("mmdet", "MMDetection")):
         try:
             there = importlib.util.find_spec(module) is not None
-        except ModuleNotFoundError:
+        except ImportError:
             there = False
         yield Finding(purpose, "ok", "installed" if there else "not installed, not needed")
     try:
@@ -115,7 +119,7 @@ def _reference_head() -> Iterator[Finding]:
         from cigpose_export.modeling.build import register_head
 
         origin = register_head()
-    except CigposeError as error:
+    except (CigposeError, ImportError) as error:
         yield Finding("reference head", "conflict", str(error), SETUP)
         return
     if origin.startswith("cigpose_export."):

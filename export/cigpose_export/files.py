@@ -46,6 +46,7 @@ def appears_whole(target: Path) -> Iterator[BinaryIO]:
             folder = os.open(target.parent, os.O_DIRECTORY)
             stack.callback(os.close, folder)
             # dst_dir_fd makes Python call linkat, which follows /proc's link to the open file.
+            stack.callback(named.unlink, missing_ok=True)
             os.link(f"/proc/self/fd/{file.fileno()}", named.name, dst_dir_fd=folder)
             os.replace(named, target)
 

@@ -29,11 +29,24 @@ class PlaceholderUsedError(ImportError):
 
 
 class _PlaceholderMeta(type):
-    """Makes a placeholder class raise on call, instantiation and attribute access."""
+    """Makes a placeholder class, and any class derived from one, raise on every use.
+
+    Use is call, instantiation and access to a public attribute; deriving from it is none.
+    """
 
     def __call__(cls, *_args: object, **_kwargs: object) -> Any:
-        raise PlaceholderUsedError(
-            f"{cls.__module__}.{cls.__name__} is needed, but {cls.__module__} is not installed: "
+        raise cls._used()
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise cls._used()
+
+    def _used(cls) -> PlaceholderUsedError:
+        placeholder = next(c for c in reversed(cls.__mro__) if isinstance(c, _PlaceholderMeta))
+        module = placeholder.__module__
+        return PlaceholderUsedError(
+            f"{module}.{placeholder.__name__} is needed, but {module} is not installed: "
             "CIGPose inference does not use it; install the package to run code that does"
         )
 
@@ -114,7 +127,7 @@ try:
         from mmpose.models.heads import RTMCCHead
         from mmpose.models.utils.rtmcc_block import RTMCCBlock, ScaleNorm
         from mmpose.registry import MODELS
-except ImportError as error:
+except Exception as error:  # what a package built for another numpy raises is a ValueError
     raise InstallError(
         f"MMPose cannot be imported ({error}); run `cigpose-tools doctor` to see what to install"
     ) from error

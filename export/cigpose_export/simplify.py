@@ -52,8 +52,8 @@ def _simplify_stdin() -> None:
     import onnxsim
 
     model = onnx.load_from_string(sys.stdin.buffer.read())
-    _, *size = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
-    feed = np.random.default_rng(0).standard_normal((2, *size), dtype=np.float32)
+    batch, *size = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
+    feed = np.random.default_rng(0).standard_normal((batch or 2, *size), dtype=np.float32)
     simplified, agrees = onnxsim.simplify(
         model,
         check_n=1,

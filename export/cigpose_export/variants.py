@@ -20,6 +20,7 @@ NAME = re.compile(
     r"_(?P<height>256|384)x(?P<width>192|288)"
 )
 NUM_KEYPOINTS = {"coco-wholebody": 133, "coco-ubody": 133, "coco": 17, "crowdpose": 14}
+MANIFEST_KEYS = {"source", "config", "published", "sha256"}
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,13 @@ class Variant:
     def from_manifest(cls, name: str, table: Mapping[str, Any]) -> Variant:
         """Reads one table of the manifest; raises `ConfigError` when it is malformed."""
         match = NAME.fullmatch(name)
-        unknown = set(table) - {"source", "config", "published", "sha256"}
-        if match is None or unknown or not isinstance(table.get("source"), str):
-            reason = f"unknown keys {sorted(unknown)}" if unknown else "expected NAME and source"
-            raise ConfigError(f"checkpoints/manifest.toml, table {name!r}: {reason}; correct it")
+        if match is None:
+            raise ConfigError(
+                "checkpoints/manifest.toml: expected tables with names like "
+                f"cigpose-m_coco_256x192, found {name!r}; correct it"
+            )
+        if problem := _problem_of(table):
+            raise ConfigError(f"checkpoints/manifest.toml, {name}: {problem}; correct it")
         sha256 = table.get("sha256")
         if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", str(sha256)):
             raise ConfigError(
@@ -137,3 +141,18 @@ class Variant:
             published=table.get("published", {}),
             sha256=sha256,
         )
+
+
+def _problem_of(table: object) -> str | None:
+    if not isinstance(table, Mapping):
+        return f"expected a table, found {table!r}"
+    if unknown := sorted(set(table) - MANIFEST_KEYS):
+        return f"expected only {', '.join(sorted(MANIFEST_KEYS))}, found {', '.join(unknown)}"
+    if not isinstance(table.get("source"), str):
+        return f"expected a source, as text, found {table.get('source')!r}"
+    published = table.get("published", {})
+    if not isinstance(published, Mapping) or not all(
+        isinstance(value, int | float) for value in published.values()
+    ):
+        return f"expected published to be a table of numbers, found {published!r}"
+    return None

@@ -25,6 +25,7 @@ from cigpose_runtime import CigposeError
 class Job:
     """What a worker is to do; paths as text."""
 
+    project: str
     name: str
     weights: WeightsKind
     checkpoint: str | None
@@ -45,7 +46,7 @@ def main(job: Job) -> None:
     try:
         from cigpose_export.pipeline import export_variant, set_threads
 
-        project = Project.of_this_clone()
+        project = Project(Path(job.project))
         set_threads(job.threads)
         exported = export_variant(
             project,
@@ -58,7 +59,7 @@ def main(job: Job) -> None:
     except CigposeError as error:
         report(error=str(error), type=type(error).__name__)
     else:
-        report(done=asdict(exported), peak_memory=_peak_memory())
+        report(done=asdict(exported), peak_memory=peak_memory())
 
 
 def _end_with_stdin() -> None:
@@ -66,7 +67,7 @@ def _end_with_stdin() -> None:
     os._exit(1)
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """The largest resident size in bytes of this process or any that it ran."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     unit = 1 if sys.platform == "darwin" else 1024

@@ -76,7 +76,8 @@ def _download(variant: Variant, target: Path, on_bytes: Callable[[int, int | Non
         reason = (str(error).strip().splitlines() or [repr(error)])[0]
         raise FetchError(
             f"{variant.name}: cannot download {variant.source} ({reason}); run the same command "
-            f"again to go on, or put the file at {target.parent / variant.name}.pth yourself"
+            f"again to go on, after deleting {target}*.part if the file there has changed, or put "
+            f"it at {target.parent / variant.name}.pth yourself"
         ) from error
 
 

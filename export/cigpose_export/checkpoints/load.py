@@ -8,6 +8,8 @@ stand-ins that keep nothing and call nothing; the real `getattr` is never among 
 from __future__ import annotations
 
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from cigpose_export.errors import CheckpointError
 from cigpose_export.files import sha256_of
 from cigpose_export.variants import WeightsKind
+from cigpose_runtime.errors import printable
 
 SYNTHETIC_MARK = "cigpose_synthetic"
 """Key in a checkpoint's `meta` that `synthesize` leaves and no published file has."""
@@ -69,22 +72,27 @@ def load_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkp
     Raises `CheckpointError` for a file that is missing, is no zip-format torch file, has another
     hash than expected, asks for code to be run, or holds no `state_dict` of tensors.
     """
-    _require_torch_zip(path)
-    digest = sha256_of(path)
+    digest = _sha256_of(path)
     if expected_sha256 is not None and digest != expected_sha256:
         raise CheckpointError(
             f"{path}: expected sha256 {expected_sha256} (checkpoints/manifest.toml), "
             f"found {digest}; the file was not opened: delete it and fetch it again"
         )
+    _require_torch_zip(path)
     content = _load_inert(path)
     state_dict = content.get("state_dict") if isinstance(content, Mapping) else None
-    if not isinstance(state_dict, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state_dict.items()
-    ):
+    if not isinstance(state_dict, Mapping):
         found = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else ""
         raise CheckpointError(
-            f"{path}: expected an MMEngine checkpoint with a `state_dict` of tensors, found "
-            f"{f'the keys {found}' if found else type(content).__name__}; "
+            f"{path}: expected an MMEngine checkpoint with a `state_dict`, found "
+            f"{f'the keys {printable(found)}' if found else type(content).__name__}; "
+            "pass the file that MMEngine's runner saved"
+        )
+    odd = [str(key) for key, value in state_dict.items() if not _is_weight(key, value)]
+    if odd or not state_dict:
+        raise CheckpointError(
+            f"{path}: expected a `state_dict` of tensors, found "
+            f"{_name_some('of another type', odd) or 'an empty one'}; "
             "pass the file that MMEngine's runner saved"
         )
     meta = content.get("meta")
@@ -105,14 +113,15 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     """
     expected, found = model.state_dict(), checkpoint.state_dict
     classes = "head.final_layer.weight"
-    if classes in found and classes in expected:
-        wanted, given = expected[classes].shape[0], found[classes].shape[0]
+    if classes in found and classes in expected and found[classes].dim():
+        wanted, given = len(expected[classes]), len(found[classes])
         if wanted != given:
             raise CheckpointError(
                 f"{checkpoint.path}: the config expects {wanted} keypoints, the weights have "
                 f"{given}; pass the checkpoint of this variant"
             )
     shared = [key for key in expected if key in found]
+    fitting = [key for key in shared if expected[key].shape == found[key].shape]
     problems = [
         _name_some("missing", [key for key in expected if key not in found]),
         _name_some("unexpected", [key for key in found if key not in expected]),
@@ -121,10 +130,10 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
             [
                 f"{key} (expected {tuple(expected[key].shape)}, found {tuple(found[key].shape)})"
                 for key in shared
-                if expected[key].shape != found[key].shape
+                if key not in fitting
             ],
         ),
-        _name_some("not finite", [key for key in shared if not found[key].isfinite().all()]),
+        _name_some("not finite", [key for key in fitting if not found[key].isfinite().all()]),
     ]
     if any(problems):
         raise CheckpointError(
@@ -134,15 +143,22 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     model.load_state_dict(dict(found))
 
 
+def _sha256_of(path: Path) -> str:
+    try:
+        if path.is_file():
+            return sha256_of(path)
+        reason = "no file" if path.exists() else "nothing"
+    except OSError as error:
+        reason = f"none that can be read ({error.strerror})"
+    raise CheckpointError(f"{path}: expected a checkpoint file, found {reason}; check the path")
+
+
 def _require_torch_zip(path: Path) -> None:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: expected a checkpoint file, found none; check the path")
     with path.open("rb") as file:
         head = file.read(512)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/data.pkl") for name in archive.namelist()):
-                return
+    if names := _names_in_zip(path):
+        if any(name.endswith("/data.pkl") for name in names):
+            return
         found = "a zip archive that is no torch file"
     elif not head:
         found = "an empty file"
@@ -151,34 +167,60 @@ def _require_torch_zip(path: Path) -> None:
     elif head.lstrip()[:1] == b"<":
         found = "an HTML or XML page (an error page saved as the file?)"
     elif head.startswith(b"PK"):
-        found = "a truncated zip archive"
+        found = "a damaged or truncated zip archive"
     elif head.startswith(b"\x80"):
         found = "a bare pickle (torch saved it before 1.6, or something else did)"
     else:
         found = "something else"
     raise CheckpointError(
-        f"{path}: expected a checkpoint in torch's zip format, found {found}; fetch it again"
+        f"{path}: expected a checkpoint in torch's zip format, found {found}; "
+        "delete it and fetch it again"
     )
+
+
+def _names_in_zip(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return []
 
 
 def _load_inert(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(_STAND_INS):
+        with torch.serialization.safe_globals(_STAND_INS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an error says all there is to say
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: the file asks for more than weights ({_first_reason(error)}); nothing of it "
+            f"{path}: the file asks for more than weights ({_asked_for(error)}); nothing of it "
             "was run: do not use it unless you trust where it came from"
         ) from error
     except Exception as error:
         raise CheckpointError(
-            f"{path}: torch cannot read the file ({_first_reason(error)}); fetch it again"
+            f"{path}: torch cannot read the file ({_first_line(error)}); "
+            "delete it and fetch it again"
         ) from error
 
 
-def _first_reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if "GLOBAL" in line), lines[0] if lines else repr(error))
+def _asked_for(error: pickle.UnpicklingError) -> str:
+    """What the file asked for, without torch's advice on how to give it that."""
+    name = re.search(r"GLOBAL (\S+)", str(error))
+    return printable(name[1]) if name else _first_line(error.__context__ or error)
+
+
+def _first_line(error: BaseException) -> str:
+    return printable((str(error).strip().splitlines() or [repr(error)])[0])
+
+
+def _is_weight(key: object, value: object) -> bool:
+    return (
+        isinstance(key, str)
+        and isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
 
 
 def _without_module_prefix(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -193,4 +235,4 @@ def _name_some(what: str, items: list[str], limit: int = 5) -> str:
         return ""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     noun = "key" if len(items) == 1 else "keys"
-    return f"{len(items)} {noun} {what}: {', '.join(items[:limit])}{more}"
+    return f"{len(items)} {noun} {what}: {printable(', '.join(items[:limit]))}{more}"

@@ -19,7 +19,7 @@ def register_head() -> str:
     A CIGPose fork of MMPose registers the head itself: then that one is the reference, and only
     the name that the fork leaves out is added.
     """
-    head = MODELS.get("CIGHead")
+    head = MODELS.get("CIGHead") or MODELS.get("CausalGraphHead")
     if head is None:
         from cigpose_export.modeling.reference import CIGHead
 
@@ -45,9 +45,13 @@ def load_config(path: Path) -> Config:
             f"{path}: its _base_ files include each other in a loop; remove one of the includes"
         ) from None
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        raise ConfigError(f"{path} is no loadable MMEngine config ({reason}); mend it") from error
-    problems = list(_contradictions(config))
+        raise ConfigError(
+            f"{path} is no loadable MMEngine config ({_last_line(error)}); mend it"
+        ) from error
+    try:
+        problems = _contradictions(config)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        problems = [f"a part is missing or of the wrong type ({error})"]
     if problems:
         raise ConfigError(f"{path}: {'; '.join(problems)}; correct the config")
     return config
@@ -80,12 +84,25 @@ def _contradictions(config: Config) -> list[str]:
 
 
 def build_reference(config: Config) -> Any:
-    """Builds the MMPose estimator (a module) of a config, in eval mode, weights not loaded."""
+    """Builds the MMPose estimator (a module) of a config, in eval mode, weights not loaded.
+
+    Raises `ConfigError` when the config asks for a part that MMPose cannot build.
+    """
     register_head()
-    # MMEngine's own base classes look the other parts up in the scope that is set.
-    with DefaultScope.overwrite_default_scope("mmpose"):
-        model = MODELS.build(config.model)
+    try:
+        # MMEngine's own base classes look the other parts up in the scope that is set.
+        with DefaultScope.overwrite_default_scope("mmpose"):
+            model = MODELS.build(config.model)
+    except Exception as error:
+        raise ConfigError(
+            f"{config.filename}: MMPose cannot build the model ({_last_line(error)}); "
+            "correct the config"
+        ) from error
     return model.eval().requires_grad_(False)
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [repr(error)])[-1]
 
 
 class Reference(nn.Module):

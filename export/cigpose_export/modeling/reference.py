@@ -91,7 +91,11 @@ class EdgeConv(nn.Module):
         x_i, x_j = x[:, receiver], x[:, sender]
         pairs = torch.cat([x_i, x_j - x_i], dim=-1)  # (B,E,2C)
         messages = self.conv(pairs.transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)
-        out = x.new_zeros(x.shape[0], x.shape[1], messages.shape[-1])
+        return self.sum_at(receiver, messages, x.shape[1])
+
+    def sum_at(self, receiver: Tensor, messages: Tensor, nodes: int) -> Tensor:
+        """Messages (B,E,C') to receivers (E,) -> their sums (B,nodes,C')."""
+        out = messages.new_zeros(messages.shape[0], nodes, messages.shape[-1])
         return out.index_add(1, receiver, messages)
 
 

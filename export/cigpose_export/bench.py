@@ -1,0 +1,132 @@
+"""`make bench`: what each export costs and gives, and the same for a straight trace as ratios."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnxruntime as ort
+from rich.table import Table
+
+from cigpose_export.batch import Batch
+from cigpose_export.console import byte_size, print_table
+from cigpose_export.errors import ExportError
+from cigpose_export.variants import Project, Variant
+
+TRACED = ("cigpose-m_coco-wholebody_256x192", "cigpose-l_coco-wholebody_256x192")
+"""The variants that are also traced: one m, one l, with the largest graph."""
+
+LOADS = 5
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of one export: seconds from checkpoint to checked file, bytes, milliseconds."""
+
+    seconds: float
+    peak_memory: int
+    nodes: int
+    size: int
+    load_ms: float
+
+
+def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | None) -> None:
+    """Measures, one export at a time, prints tables and optionally writes the figures as JSON."""
+    ours: dict[str, Measured] = {}
+    traced: dict[str, Measured] = {}
+    with tempfile.TemporaryDirectory(prefix="cigpose-bench-") as folder:
+        for variant in variants:
+            ours[variant.name] = _measure_export(project, variant, Path(folder))
+            if variant.name in TRACED:
+                traced[variant.name] = _measure_trace(variant, Path(folder))
+    _print_figures("Export", ours)
+    if traced:
+        _print_figures("Straight trace of the reference head", traced)
+        _print_ratios(ours, traced)
+    if json_path:
+        document = {
+            "schema_version": 1,
+            "export": {name: asdict(measured) for name, measured in ours.items()},
+            "straight_trace": {name: asdict(measured) for name, measured in traced.items()},
+        }
+        json_path.write_text(json.dumps(document, indent=1), "utf-8")
+
+
+def _measure_export(project: Project, variant: Variant, folder: Path) -> Measured:
+    (outcome,) = Batch(project, weights="synthetic", out=folder, jobs=1).run([variant])
+    if outcome.figures is None:
+        raise outcome.error or ExportError(f"{variant.name}: interrupted; run the bench again")
+    figures = outcome.figures
+    return Measured(
+        seconds=figures.seconds,
+        peak_memory=figures.peak_memory,
+        nodes=figures.nodes,
+        size=figures.size,
+        load_ms=_load_ms(outcome.path),
+    )
+
+
+def _measure_trace(variant: Variant, folder: Path) -> Measured:
+    path = folder / f"{variant.name}.traced.onnx"
+    command = [sys.executable, "-m", "cigpose_export.straight_trace", variant.name, str(path)]
+    started = time.monotonic()
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - started
+    if child.returncode != 0:
+        lines = child.stderr.strip().splitlines()
+        raise ExportError(
+            f"{variant.name}: the straight trace failed ({lines[-1] if lines else 'no message'}); "
+            "compare the versions with the lock (cigpose-tools doctor)"
+        )
+    figures = json.loads(child.stdout.splitlines()[-1])
+    return Measured(
+        seconds=round(seconds, 2),
+        peak_memory=figures["peak_memory"],
+        nodes=figures["nodes"],
+        size=path.stat().st_size,
+        load_ms=_load_ms(path),
+    )
+
+
+def _load_ms(path: Path) -> float:
+    def load() -> float:
+        started = time.perf_counter()
+        ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return (time.perf_counter() - started) * 1000
+
+    return round(statistics.median(load() for _ in range(LOADS)), 1)
+
+
+def _print_figures(title: str, measured: dict[str, Measured]) -> None:
+    table = Table("variant", title=title, box=None, header_style="bold", title_justify="left")
+    for heading in ("seconds", "peak memory", "nodes", "size", "session load"):
+        table.add_column(heading, justify="right")
+    for name, figures in measured.items():
+        table.add_row(
+            name,
+            f"{figures.seconds:.1f}",
+            byte_size(figures.peak_memory),
+            str(figures.nodes),
+            byte_size(figures.size),
+            f"{figures.load_ms:.0f} ms",
+        )
+    print_table(table)
+
+
+def _print_ratios(ours: dict[str, Measured], traced: dict[str, Measured]) -> None:
+    table = Table("variant", title="Straight trace / export", box=None, header_style="bold")
+    table.title_justify = "left"
+    fields = ("seconds", "peak_memory", "nodes", "size", "load_ms")
+    for heading in ("seconds", "peak memory", "nodes", "size", "session load"):
+        table.add_column(heading, justify="right")
+    for name, trace in traced.items():
+        ratios = (getattr(trace, f) / getattr(ours[name], f) for f in fields)
+        table.add_row(name, *(f"{ratio:.2f} x" for ratio in ratios))
+    print_table(table)
