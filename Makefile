@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
-PINS := pyproject.toml runtime/pyproject.toml requirements/lock.txt requirements/openmmlab.txt
+PINS := pyproject.toml runtime/pyproject.toml $(wildcard requirements/*.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 WEIGHTS ?= real
@@ -24,7 +24,7 @@ $(STAMP): $(PINS)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --only-binary :all: -r requirements/build.txt
 	$(PIP) install --only-binary :all: --no-build-isolation -c requirements/lock.txt -e runtime -e '.[dev]'
-	$(PIP) install --only-binary :all: --no-deps -r requirements/openmmlab.txt
+	$(PIP) install --only-binary :all: --no-deps -r requirements/openmmlab.txt -r requirements/peers.txt
 	@touch $@
 
 export-all: setup  ## export all variants [WEIGHTS=real|synthetic] [MODELS="..."] [JOBS=n] [OUT=dir]

@@ -47,3 +47,11 @@ def make_tiny_project(root: Path, dataset: str = "coco") -> Project:
         f'# One tiny variant.\n[{name}]\nsource = "gdrive:none"\npublished = {{ ap = 50.0 }}\n'
     )
     return project
+
+
+def copy_of_clone(root):
+    """A project with the clone's configs and manifest, and checkpoints of its own."""
+    shutil.copytree(CLONE / "configs", root / "configs")
+    (root / "checkpoints").mkdir()
+    shutil.copy(CLONE / "checkpoints" / "manifest.toml", root / "checkpoints")
+    return Project(root)

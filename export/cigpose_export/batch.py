@@ -161,9 +161,9 @@ class Batch:
     def _bring_up_to_date(self, variant: Variant) -> Outcome:
         target = self._target(variant)
         record_path = self.out / ".export" / f"{variant.name}.json"
+        if self.checkpoint is None and self.weights == "real":
+            self.project.existing_checkpoint(variant.name, "real")
         checkpoint = self.checkpoint or self.project.checkpoint_path(variant.name, self.weights)
-        if not checkpoint.is_file() and (self.checkpoint or self.weights == "real"):
-            self.project.existing_checkpoint(variant.name, self.weights)
         if checkpoint.is_file() and target.is_file():
             self.on_stage(variant.name, "compare")
             record = Record.read(record_path)

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = error.exit_status
     except (KeyboardInterrupt, click.Abort):
         status = INTERRUPTED
-    sys.exit(status)
+    sys.exit(status or 0)
 
 
 def _say(error: CigposeError) -> None:

@@ -57,10 +57,15 @@ class Project:
         """As `checkpoint_path`; raises `MissingCheckpointError` when no file is there."""
         path = self.checkpoint_path(name, weights)
         if not path.is_file():
-            verb = "fetch" if weights == "real" else "synthesize"
+            if weights == "real":
+                hint = (
+                    f"run `cigpose-tools checkpoints fetch {name}`, or export stand-ins with "
+                    "--weights synthetic"
+                )
+            else:
+                hint = f"run `cigpose-tools checkpoints synthesize {name}`"
             raise MissingCheckpointError(
-                f"{name}: no {weights} checkpoint at {path.relative_to(self.root)}; "
-                f"run `cigpose-tools checkpoints {verb} {name}`"
+                f"{name}: no {weights} checkpoint at {path.relative_to(self.root)}; {hint}"
             )
         return path
 

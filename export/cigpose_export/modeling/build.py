@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,12 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"no config at {path}: run from a clone that has configs/")
     try:
         config = Config.fromfile(path)
-    except RecursionError:
-        raise ConfigError(
-            f"{path}: its _base_ files include each other in a loop; remove one of the includes"
-        ) from None
     except Exception as error:
+        # MMEngine keeps a file open per level of _base_: a loop exhausts the stack or the files.
+        if isinstance(error, RecursionError) or getattr(error, "errno", None) == errno.EMFILE:
+            raise ConfigError(
+                f"{path}: its _base_ files include each other in a loop; remove one of the includes"
+            ) from None
         raise ConfigError(
             f"{path} is no loadable MMEngine config ({_last_line(error)}); mend it"
         ) from error

@@ -87,6 +87,8 @@ class EdgeConv(nn.Module):
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         """Nodes (B,N,C) and directed edges (E,2) of (i, j) -> (B,N,C'), zero without edges."""
+        if not len(edges):
+            return x.new_zeros(x.shape[0], x.shape[1], self.conv[0].out_channels)
         receiver, sender = edges[:, 0], edges[:, 1]
         x_i, x_j = x[:, receiver], x[:, sender]
         pairs = torch.cat([x_i, x_j - x_i], dim=-1)  # (B,E,2C)

@@ -1,0 +1,27 @@
+"""Full-size variants, exported once for all tests of this folder."""
+
+import pytest
+
+from cigpose_export.batch import Batch
+from tiny_project import copy_of_clone
+
+ONE_OF_EACH_SET = (
+    "cigpose-m_coco-wholebody_256x192",
+    "cigpose-m_coco_256x192",
+    "cigpose-m_crowdpose_256x192",
+)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    return copy_of_clone(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="session")
+def exported(project):
+    """Variant name -> exported file, one small variant of each keypoint set."""
+    out = project.artefact_folder("synthetic")
+    batch = Batch(project, weights="synthetic", out=out, jobs=1)
+    outcomes = batch.run(project.select(ONE_OF_EACH_SET))
+    assert [o.error for o in outcomes] == [None] * len(outcomes)
+    return {outcome.name: outcome.path for outcome in outcomes}

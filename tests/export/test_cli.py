@@ -1,0 +1,155 @@
+"""Exit statuses, messages and tables of cigpose-tools."""
+
+import json
+
+import pytest
+
+from cigpose_export import batch, cli
+from cigpose_export.batch import Figures, Outcome
+from cigpose_export.console import byte_size
+from cigpose_export.errors import CheckpointError
+from cigpose_export.variants import Project
+from tiny_project import tiny_name
+
+NAME = tiny_name()
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command line; returns exit status, stdout and stderr."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(arguments))
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err
+        return ended.value.code, output.out, output.err
+
+    return call
+
+
+@pytest.fixture
+def here(tiny_project, monkeypatch):
+    """Makes the tiny project the clone that commands work in."""
+    monkeypatch.setattr(Project, "of_this_clone", classmethod(lambda cls: tiny_project))
+    return tiny_project
+
+
+def test_list_shows_all_variants(run):
+    status, out, _ = run("list")
+    names = list(Project.of_this_clone().variants)
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()[1:]] == names
+
+
+def test_list_as_json_is_versioned(run):
+    status, out, _ = run("list", "--json")
+    document = json.loads(out)
+    assert (status, document["schema_version"]) == (0, 1)
+    assert len(document["variants"]) == 14
+    assert document["variants"][0].keys() == {
+        "name",
+        "keypoints",
+        "input",
+        "published",
+        "checkpoints",
+        "artefacts",
+    }
+
+
+def test_missing_real_checkpoints_are_each_named_and_nothing_is_written(run, tmp_path, monkeypatch):
+    clone = Project.of_this_clone()
+    empty = Project(tmp_path)
+    monkeypatch.setattr(Project, "of_this_clone", classmethod(lambda cls: empty))
+    monkeypatch.setattr(Project, "variants", clone.variants)
+    status, out, err = run("export", "--all")
+    assert status == 1
+    for name in clone.variants:
+        assert f"cigpose-tools checkpoints fetch {name}" in err
+        assert f"{name}: no real checkpoint" in err
+    assert "--weights synthetic" in err
+    assert out.count("failed") == 14
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export"], "expected names of variants, or --all"),
+        (["export", NAME, "--all"], "expected names of variants, or --all"),
+        (["export", "cigpose-m_coco_256x129"], "did you mean cigpose-m_coco_256x192"),
+        (["export", "zzz"], "`cigpose-tools list` shows all"),
+        (["export", NAME, "--weights", "fake"], "'fake' is not one of 'real', 'synthetic'"),
+        (["export", NAME, "--jobs", "0"], "0 is not in the range x>=1"),
+        (["no-such-command"], "No such command"),
+        (["checkpoints", "fetch"], "expected names of variants, or --all"),
+        (["checkpoints", "synthesize", "zzz"], "no variant 'zzz'"),
+    ],
+)
+def test_bad_usage_exits_2_with_one_line_of_error(run, here, arguments, message):
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert message in err
+    assert len([line for line in err.splitlines() if "rror:" in line]) == 1
+
+
+def test_one_checkpoint_goes_with_one_variant(run):
+    status, _, err = run("export", "--all", "--checkpoint", "x.pth")
+    assert status == 2
+    assert "exactly one variant" in err
+
+
+def test_a_bad_checkpoint_for_one_variant_exits_2(run, here, tmp_path):
+    (tmp_path / "page.pth").write_text("<html>quota exceeded</html>")
+    status, _, err = run(
+        "export", NAME, "--checkpoint", str(tmp_path / "page.pth"), "--out", str(tmp_path / "out")
+    )
+    assert status == 2
+    assert "found an HTML or XML page" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_path_that_is_wrong_exits_2(run, here, tmp_path):
+    status, _, err = run("export", NAME, "--checkpoint", str(tmp_path / "nowhere.pth"))
+    assert status == 2
+    assert "nowhere.pth" in err
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (["exported", "up to date"], 0),
+        (["exported", "failed"], 1),
+        (["failed", "failed"], 1),
+        (["exported", "interrupted"], 130),
+    ],
+)
+def test_exit_status_of_a_batch(run, here, monkeypatch, tmp_path, states, expected):
+    figures = Figures(nodes=290, size=56_258_633, seconds=12.34, peak_memory=1_088_696_000)
+    outcomes = [
+        Outcome(
+            name=f"variant-{index}",
+            state=state,
+            path=tmp_path,
+            figures=figures if state in ("exported", "up to date") else None,
+            error=None if state in ("exported", "up to date") else CheckpointError("seeded"),
+        )
+        for index, state in enumerate(states)
+    ]
+    monkeypatch.setattr(batch.Batch, "run", lambda self, variants: outcomes)
+    monkeypatch.setattr(cli, "_selected", lambda *_: [None, None])
+    status, out, err = run("export", "--all")
+    assert status == expected
+    assert all(state in out for state in states)
+    assert err.count("seeded") == len([o for o in outcomes if o.error])
+    if "exported" in states:
+        row = next(line for line in out.splitlines() if "exported" in line)
+        assert row.split()[2:] == ["290", "56.3", "MB", "12.3", "1.09", "GB"]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (56_258_633, "56.3 MB"), (2_340_000_000, "2.34 GB")],
+)
+def test_sizes_are_for_people(count, text):
+    assert byte_size(count) == text
