@@ -11,4 +11,9 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxsim", "mmengine", "mmcv-lite", "
 
 def tool_versions() -> dict[str, str]:
     """The versions of the toolchain and of `PACKAGES`, by name."""
-    return {"cigpose-toolchain": __version__, **{name: version(name) for name in PACKAGES}}
+    return {"cigpose-toolchain": __version__, **{name: _public_version(name) for name in PACKAGES}}
+
+
+def _public_version(name: str) -> str:
+    """Without the local part: 2.13.0+cpu and 2.13.0 export the same bytes."""
+    return version(name).partition("+")[0]
