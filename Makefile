@@ -28,13 +28,16 @@ $(STAMP): $(PINS)
 	@touch $@
 
 export-all: setup  ## export all variants [WEIGHTS=real|synthetic] [MODELS="..."] [JOBS=n] [OUT=dir]
-	$(BIN)/cigpose-tools export $(or $(MODELS),--all) --weights $(WEIGHTS) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out $(OUT))
+	$(BIN)/cigpose-tools export $(or $(MODELS),--all) --weights $(WEIGHTS) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out "$(OUT)")
 
 checkpoints: setup  ## fetch the published checkpoints
 	$(BIN)/cigpose-tools checkpoints fetch $(or $(MODELS),--all)
 
 inspect: setup  ## describe exported files [FILES="..."]
-	$(BIN)/cigpose-runtime inspect $(or $(FILES),$(wildcard dist/$(WEIGHTS)/*.onnx))
+	$(BIN)/cigpose-runtime inspect $(or $(FILES),$(wildcard dist/*/*.onnx),$(error nothing exported yet: make export-all, or make inspect FILES="..."))
+
+doctor: setup  ## look for install conflicts and name the fix of each
+	$(BIN)/cigpose-tools doctor
 
 bench: setup  ## measure export cost, beside a straight trace of the reference head
 	$(BIN)/cigpose-tools bench
@@ -53,4 +56,4 @@ lint: setup  ## ruff and mypy --strict
 clean:  ## remove what export, build and test leave; keeps .venv and fetched checkpoints
 	rm -rf dist build checkpoints/synthetic .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup export-all checkpoints inspect bench test test-long lint clean
+.PHONY: help setup export-all checkpoints inspect doctor bench test test-long lint clean

@@ -1,11 +1,23 @@
-"""A project of one tiny variant with a published one's name and interface, for fast tests."""
+"""Projects for tests: one of a tiny variant, one like the clone; and exports in them."""
 
+import os
+import select
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from cigpose_export.variants import Project
 
 CLONE = Path(__file__).resolve().parents[1]
+
+ONE_OF_EACH_SET = (
+    "cigpose-m_coco-wholebody_256x192",
+    "cigpose-m_coco_256x192",
+    "cigpose-m_crowdpose_256x192",
+)
+"""The smallest full-size variants."""
 
 BACKBONE = """\
 _base_ = ['./cigpose-m.full.py']
@@ -55,3 +67,55 @@ def copy_of_clone(root):
     (root / "checkpoints").mkdir()
     shutil.copy(CLONE / "checkpoints" / "manifest.toml", root / "checkpoints")
     return Project(root)
+
+
+EXPORT = """
+import sys
+from pathlib import Path
+from cigpose_export import cli
+from cigpose_export.variants import Project
+Project.of_this_clone = classmethod(lambda cls: cls(Path(sys.argv[1])))
+cli.main(["export", "--all", "--weights", "synthetic", "--out", sys.argv[2]])
+"""
+
+
+def start_export(project, out, *, before="", **environment):
+    """Starts `cigpose-tools export --all --weights synthetic --out OUT` in a project."""
+    return subprocess.Popen(
+        [sys.executable, "-c", before + EXPORT, str(project.root), str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def finish_export(project, out, **environment):
+    """As start_export, to its end: exit status, stdout, stderr."""
+    with start_export(project, out, **environment) as process:
+        stdout, stderr = process.communicate()
+    return process.returncode, stdout, stderr
+
+
+def descendants_now(pid):
+    """The pids of a process's first child, that one's first child, and so on."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return [children[0], *descendants_now(children[0])] if children else []
+
+
+def wait_for_descendants(pid, generations):
+    """Waits until a process has a child, which may have a child; returns their pidfds."""
+    deadline = time.monotonic() + 60
+    while len(pids := descendants_now(pid)) < generations:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{pid} has no {generations} generations of children after 60 s")
+    return [os.pidfd_open(pid) for pid in pids[:generations]]
+
+
+def assert_ended(handles):
+    """Asserts that the processes of these pidfds end within 30 s, and closes them."""
+    for handle in handles:
+        ended, _, _ = select.select([handle], [], [], 30)
+        os.close(handle)
+        assert ended, "a process outlives the export that started it"

@@ -7,29 +7,33 @@ file is still the one that was written.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import cigpose_export
 import cigpose_runtime
+import cigpose_verify
 from cigpose_export import errors
 from cigpose_export.errors import ExportError
-from cigpose_export.files import appears_whole, sha256_of
-from cigpose_export.tools import tool_versions
+from cigpose_export.files import appears_whole
+from cigpose_export.tools import mmpose_files, tool_versions
 from cigpose_export.variants import Project, Variant, WeightsKind
 from cigpose_export.worker import Job
-from cigpose_runtime import CigposeError
+from cigpose_runtime import CigposeError, FileError, read_contract
+from cigpose_runtime.files import file_sha256
 
 MEMORY_PER_JOB = 3 * 2**30
 """Bytes; the largest variant peaks at 2.5 GiB."""
@@ -101,9 +105,14 @@ OnStage = Callable[[str, str], None]
 
 def default_jobs() -> int:
     """As many exports at once as the cores and three quarters of the memory allow."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(cores or 1, memory * 3 // 4 // MEMORY_PER_JOB))
+    return max(1, min(_cores(), memory * 3 // 4 // MEMORY_PER_JOB))
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Batch:
@@ -139,37 +148,42 @@ class Batch:
         Ctrl-C stops the exports under way; what was finished is kept, and the rest is returned as
         interrupted.
         """
+        self.jobs = min(self.jobs, len(variants))
         with ThreadPoolExecutor(self.jobs) as pool:
-            futures = [pool.submit(self._run_one, variant) for variant in variants]
+            futures: list[Future[Outcome]] = []
             try:
-                for future in futures:
-                    future.result()
+                futures.extend(pool.submit(self._run_one, variant) for variant in variants)
+                wait(futures)
             except KeyboardInterrupt:
                 self._stop()
-            return [future.result() for future in futures]
+        return [future.result() for future in futures]
 
     def _run_one(self, variant: Variant) -> Outcome:
         try:
             outcome = self._bring_up_to_date(variant)
-        except CigposeError as error:
-            path = self._target(variant)
+        except (CigposeError, OSError) as error:
             state = "interrupted" if self._stopped else "failed"
-            outcome = Outcome(variant.name, state, path, error=error)
+            if isinstance(error, OSError):
+                error = ExportError(f"{variant.name}: {error}; mend that and run it again")
+            outcome = Outcome(variant.name, state, self._target(variant), error=error)
         self.on_stage(variant.name, outcome.state)
         return outcome
 
     def _bring_up_to_date(self, variant: Variant) -> Outcome:
+        self._require_going_on(variant.name)
         target = self._target(variant)
         record_path = self.out / ".export" / f"{variant.name}.json"
         if self.checkpoint is None and self.weights == "real":
             self.project.existing_checkpoint(variant.name, "real")
         checkpoint = self.checkpoint or self.project.checkpoint_path(variant.name, self.weights)
+        recipe = self._recipe(variant)
         if checkpoint.is_file() and target.is_file():
             self.on_stage(variant.name, "compare")
             record = Record.read(record_path)
-            inputs = self._inputs(variant, sha256_of(checkpoint))
-            if record and record.inputs == inputs and record.sha256 == sha256_of(target):
+            inputs = _hash_of(recipe, file_sha256(checkpoint))
+            if record and record.inputs == inputs and record.sha256 == file_sha256(target):
                 return Outcome(variant.name, "up to date", target, record.figures)
+        self._require_room_for(target)
         started = time.monotonic()
         result = self._run_worker(variant, target)
         done = result["done"]
@@ -179,7 +193,7 @@ class Batch:
             seconds=round(time.monotonic() - started, 2),
             peak_memory=result["peak_memory"],
         )
-        inputs = self._inputs(variant, done["checkpoint_sha256"])
+        inputs = _hash_of(recipe, done["checkpoint_sha256"])
         Record(inputs, done["sha256"], figures).write(record_path)
         return Outcome(variant.name, "exported", target, figures)
 
@@ -190,7 +204,7 @@ class Batch:
             weights=self.weights,
             checkpoint=str(self.checkpoint) if self.checkpoint else None,
             target=str(target),
-            threads=1 if self.jobs > 1 else default_jobs(),
+            threads=max(1, _cores() // self.jobs),
         )
         last: dict[str, Any] = {}
         with tempfile.TemporaryFile("w+") as complaints:
@@ -200,12 +214,14 @@ class Batch:
                     last = json.loads(line)
                     if "stage" in last:
                         self.on_stage(variant.name, last["stage"])
-            self._workers.discard(worker)
+                worker.wait()  # before leaving closes its stdin
+            with self._lock:
+                self._workers.discard(worker)
             complaints.seek(0)
             complaint = (complaints.read().strip().splitlines() or ["no message"])[-1]
         if "error" in last:
             raise getattr(errors, last["type"], ExportError)(last["error"])
-        if "done" not in last:
+        if "done" not in last or worker.returncode != 0:
             raise ExportError(
                 f"{variant.name}: the export process ended with status {worker.returncode} "
                 f"({complaint}); run the same command again"
@@ -214,8 +230,7 @@ class Batch:
 
     def _start_worker(self, job: Job, complaints: IO[str]) -> subprocess.Popen[str]:
         with self._lock:
-            if self._stopped:
-                raise ExportError(f"{job.name}: interrupted; run the same command again")
+            self._require_going_on(job.name)
             worker = subprocess.Popen(
                 [sys.executable, "-m", "cigpose_export.worker", json.dumps(asdict(job))],
                 stdin=subprocess.PIPE,  # never written to: its end tells the worker of ours
@@ -227,37 +242,62 @@ class Batch:
             self._workers.add(worker)
         return worker
 
+    def _require_going_on(self, name: str) -> None:
+        if self._stopped:
+            raise ExportError(f"{name}: interrupted; run the same command again")
+
     def _stop(self) -> None:
         with self._lock:
             self._stopped = True
             for worker in self._workers:
-                worker.kill()
+                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                    os.killpg(worker.pid, signal.SIGKILL)  # and onnxsim's process with it
 
     def _target(self, variant: Variant) -> Path:
         return self.out / f"{variant.name}.onnx"
 
-    def _inputs(self, variant: Variant, checkpoint_sha256: str) -> str:
-        """A hash of all that decides the bytes of an artefact."""
-        configs = self.project.root / "configs"
-        base = sorted((configs / "_base_").glob("*.py"))
-        parts = {
-            "checkpoint": checkpoint_sha256,
-            "config": [sha256_of(p) for p in (self.project.config_path(variant.name), *base)],
-            "code": self._code,
-            "tools": tool_versions(),
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    def _require_room_for(self, target: Path) -> None:
+        """Raises before minutes of work what writing at their end would."""
+        parent = next(folder for folder in target.absolute().parents if folder.exists())
+        if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+            raise FileError(
+                f"{target}: expected a folder to write to, found {parent}, which is none or not "
+                "writable; pass another --out"
+            )
+        there = _weights_in(target)
+        if there not in (None, self.weights):
+            raise ExportError(
+                f"{target}: expected to replace {self.weights} weights, found {there} ones; "
+                "pass another --out"
+            )
+
+    def _recipe(self, variant: Variant) -> str:
+        """A hash of all but the checkpoint that decides the bytes of an artefact."""
+        base = sorted((self.project.root / "configs" / "_base_").glob("*.py"))
+        configs = [file_sha256(path) for path in (self.project.config_path(variant.name), *base)]
+        return _hash_of(*configs, self._code, json.dumps(tool_versions()), mmpose_files())
+
+
+def _weights_in(path: Path) -> str | None:
+    """The kind of weights in an artefact; None where there is no file of ours."""
+    try:
+        return read_contract(path).weights
+    except CigposeError:
+        return None
+
+
+def _hash_of(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _hash_of_code() -> str:
-    export, runtime = (Path(package.__path__[0]) for package in (cigpose_export, cigpose_runtime))
+    packages = (cigpose_export, cigpose_verify, cigpose_runtime)
+    export, verify, runtime = (Path(package.__path__[0]) for package in packages)
     modules = [
         path
         for path in sorted(export.rglob("*.py"))
         if path.relative_to(export).as_posix() not in WITHOUT_PART_IN_THE_BYTES
     ]
+    modules += sorted(verify.rglob("*.py"))
     modules += [runtime / name for name in RUNTIME_PART]
-    digest = hashlib.sha256()
-    for path in modules:
-        digest.update(sha256_of(path).encode())
-    return digest.hexdigest()
+    return _hash_of(*map(file_sha256, modules))

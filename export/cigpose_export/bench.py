@@ -16,8 +16,9 @@ import onnxruntime as ort
 from rich.table import Table
 
 from cigpose_export.batch import Batch
+from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.console import byte_size, print_table
-from cigpose_export.errors import ExportError
+from cigpose_export.errors import ExportError, UsageError
 from cigpose_export.variants import Project, Variant
 
 TRACED = ("cigpose-m_coco-wholebody_256x192", "cigpose-l_coco-wholebody_256x192")
@@ -28,7 +29,11 @@ LOADS = 5
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of one export: seconds from checkpoint to checked file, bytes, milliseconds."""
+    """Figures of one export.
+
+    `seconds` run from the start of a process to the file: for ours with all checks of its outputs,
+    for the trace with none. `peak_memory` and `size` are in bytes, `load_ms` is a median.
+    """
 
     seconds: float
     peak_memory: int
@@ -38,11 +43,18 @@ class Measured:
 
 
 def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | None) -> None:
-    """Measures, one export at a time, prints tables and optionally writes the figures as JSON."""
+    """Measures, one export at a time, prints tables and optionally writes the figures as JSON.
+
+    Both ways start from the same synthetic checkpoint and use all cores.
+    """
+    if json_path and not json_path.absolute().parent.is_dir():
+        raise UsageError(f"--json {json_path}: expected a folder that exists; create it first")
     ours: dict[str, Measured] = {}
     traced: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory(prefix="cigpose-bench-") as folder:
         for variant in variants:
+            if not project.checkpoint_path(variant.name, "synthetic").is_file():
+                synthesize(project, variant)
             ours[variant.name] = _measure_export(project, variant, Path(folder))
             if variant.name in TRACED:
                 traced[variant.name] = _measure_trace(variant, Path(folder))
@@ -60,7 +72,9 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
 
 
 def _measure_export(project: Project, variant: Variant, folder: Path) -> Measured:
-    (outcome,) = Batch(project, weights="synthetic", out=folder, jobs=1).run([variant])
+    checkpoint = project.checkpoint_path(variant.name, "synthetic")
+    batch = Batch(project, weights="synthetic", checkpoint=checkpoint, out=folder, jobs=1)
+    (outcome,) = batch.run([variant])
     if outcome.figures is None:
         raise outcome.error or ExportError(f"{variant.name}: interrupted; run the bench again")
     figures = outcome.figures
@@ -83,7 +97,7 @@ def _measure_trace(variant: Variant, folder: Path) -> Measured:
         lines = child.stderr.strip().splitlines()
         raise ExportError(
             f"{variant.name}: the straight trace failed ({lines[-1] if lines else 'no message'}); "
-            "compare the versions with the lock (cigpose-tools doctor)"
+            "compare the versions with the lock (make doctor)"
         )
     figures = json.loads(child.stdout.splitlines()[-1])
     return Measured(

@@ -14,6 +14,7 @@ from cigpose_export import __version__
 from cigpose_export.errors import UsageError
 from cigpose_export.variants import Project, Variant, WeightsKind
 from cigpose_runtime import CigposeError
+from cigpose_runtime.errors import printable
 
 INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended."""
@@ -39,13 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CigposeError as error:
         _say(error)
         status = error.exit_status
+    except OSError as error:
+        _say(CigposeError(f"{error}; make room or correct the permissions, then run it again"))
+        status = CigposeError.exit_status
     except (KeyboardInterrupt, click.Abort):
         status = INTERRUPTED
     sys.exit(status or 0)
 
 
 def _say(error: CigposeError) -> None:
-    click.echo(f"cigpose-tools: error: {error}", err=True)
+    click.echo(f"cigpose-tools: error: {printable(str(error))}", err=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,8 +60,17 @@ def tools() -> None:
 
 def _selected(project: Project, names: Sequence[str], every: bool) -> list[Variant]:
     if bool(names) == every:
-        raise UsageError("expected names of variants, or --all; `cigpose-tools list` shows them")
+        raise UsageError(
+            "expected names of variants, or --all; `.venv/bin/cigpose-tools list` shows them"
+        )
     return list(project.variants.values()) if every else project.select(names)
+
+
+def _status(errors: Sequence[CigposeError], *, alone: bool) -> int:
+    """Of many, one that failed is a failed check; of one alone, its own error tells."""
+    if not errors:
+        return 0
+    return errors[0].exit_status if alone else 1
 
 
 @tools.command("list")
@@ -123,9 +136,7 @@ def export(
         _say(error)
     if any(outcome.state == "interrupted" for outcome in outcomes):
         return INTERRUPTED
-    if len(variants) == 1 and errors:
-        return errors[0].exit_status
-    return 1 if errors else 0
+    return _status(errors, alone=len(variants) == 1)
 
 
 @tools.group()
@@ -142,7 +153,7 @@ def fetch(names: tuple[str, ...], every: bool) -> int:
     from cigpose_export.console import download_progress
 
     project = Project.of_this_clone()
-    failed = False
+    errors = []
     for variant in _selected(project, names, every):
         try:
             with download_progress(variant.name) as on_bytes:
@@ -150,8 +161,8 @@ def fetch(names: tuple[str, ...], every: bool) -> int:
             click.echo(f"{variant.name}: {state}")
         except CigposeError as error:
             _say(error)
-            failed = True
-    return 1 if failed else 0
+            errors.append(error)
+    return _status(errors, alone=len(names) == 1)
 
 
 @checkpoints.command()

@@ -1,29 +1,21 @@
-"""Hashing, and files that appear whole or not at all."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file's content, as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextlib.contextmanager
 def appears_whole(target: Path) -> Iterator[BinaryIO]:
     """Yields a file in `target`'s folder that becomes `target` when the block ends without error.
 
-    A reader never sees half a file, and where the file system has unnamed files (Linux) not even
-    SIGKILL leaves one behind. Elsewhere a killed process leaves a hidden `.partial` file.
+    A reader never sees half a file under `target`'s name. Where the file system has unnamed files
+    (Linux), SIGKILL leaves none under any name; elsewhere it leaves a hidden `.partial` file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -42,7 +34,10 @@ def appears_whole(target: Path) -> Iterator[BinaryIO]:
             yield file
             _flush(file)
             # A name can be given only where none is taken, hence the detour over a second one.
-            named = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+            # It is always the same one: what a kill at this very moment leaves, whole as it is,
+            # goes with the next write.
+            named = target.with_name(f".{target.name}.unnamed")
+            named.unlink(missing_ok=True)
             folder = os.open(target.parent, os.O_DIRECTORY)
             stack.callback(os.close, folder)
             # dst_dir_fd makes Python call linkat, which follows /proc's link to the open file.

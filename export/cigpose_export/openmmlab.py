@@ -129,7 +129,7 @@ try:
         from mmpose.registry import MODELS
 except Exception as error:  # what a package built for another numpy raises is a ValueError
     raise InstallError(
-        f"MMPose cannot be imported ({error}); run `cigpose-tools doctor` to see what to install"
+        f"MMPose cannot be imported ({error}); run `make doctor` to see what to install"
     ) from error
 
 mmengine_version: str = mmengine.__version__

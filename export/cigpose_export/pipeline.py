@@ -29,10 +29,6 @@ from cigpose_runtime import Contract, contract_of, parse_onnx
 from cigpose_verify.parity import compare
 from cigpose_verify.structure import check_structure
 
-MIN_MARGIN = 1e-4
-"""Confound scores differ by some 1e-6 between backends; inputs on which the intervention chooses
-by less than this are left to `cigpose-tools verify`, which knows what to do with them."""
-
 
 @dataclass(frozen=True)
 class Exported:
@@ -146,20 +142,13 @@ def check_outputs(data: bytes, estimator: Any, images: NDArray[np.float32]) -> l
     return problems
 
 
-def clear_cases(
-    contract: Contract, estimator: Any, count: int = 3, tries: int = 32
-) -> NDArray[np.float32]:
-    """Seeded noise (count,3,h,w) on which the intervention's choice is clear."""
-    rng = np.random.default_rng(0)
-    clear: list[NDArray[np.float32]] = []
-    for _ in range(tries):
-        shape = (1, 3, contract.input_h, contract.input_w)
-        image = rng.standard_normal(shape, dtype=np.float32)
-        if run_reference(estimator, image).margin[0] > MIN_MARGIN:
-            clear.append(image)
-        if len(clear) == count:
-            return np.concatenate(clear)
-    raise ExportError(
-        f"{contract.name}: on {tries - len(clear)} of {tries} inputs the intervention chooses by "
-        f"less than {MIN_MARGIN}; the weights look degenerate: check the checkpoint"
-    )
+def clear_cases(contract: Contract, estimator: Any, count: int = 3) -> NDArray[np.float32]:
+    """Seeded noise (count,3,h,w): of twice as many pictures, those of the clearest intervention.
+
+    Where the intervention chooses by less than rounding, onnxruntime may rightly choose otherwise;
+    `cigpose-tools verify` is for those.
+    """
+    shape = (2 * count, 3, contract.input_h, contract.input_w)
+    images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    margins = [run_reference(estimator, image[np.newaxis]).margin[0] for image in images]
+    return images[np.argsort(margins)[-count:]]

@@ -10,7 +10,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cigpose_export.modeling.build import Reference
+from cigpose_export.modeling.cig_head import confound_score
+
+
+class Reference(nn.Module):
+    """An MMPose estimator as one function: image (B,3,h,w) -> `simcc_x` and `simcc_y`.
+
+    One pass, no flip test, no decoding; any float dtype.
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        super().__init__()
+        self.estimator = estimator
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        simcc: tuple[Tensor, Tensor] = self.estimator.head(self.estimator.backbone(image))
+        return simcc
 
 
 @dataclass(frozen=True)
@@ -46,9 +61,7 @@ def run_reference(estimator: Any, images: NDArray[np.floating]) -> ReferenceOutp
 
 def intervention_margin(cim: Any, logits_x: Tensor, logits_y: Tensor) -> Tensor:
     """How clearly the intervention chooses: logits (B,K,W) and (B,K,H) -> (B,), >= 0."""
-    peak_x = logits_x.softmax(dim=-1).amax(dim=-1)
-    peak_y = logits_y.softmax(dim=-1).amax(dim=-1)
-    score = 1 - (peak_x + peak_y) / 2
+    score = confound_score(logits_x, logits_y)
     if cim.intervention_strategy == "threshold":
         threshold: float = cim.intervention_threshold
         return (score - threshold).abs().amin(dim=1)

@@ -38,7 +38,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
         lines = child.stderr.decode(errors="replace").strip().splitlines()
         raise ExportError(
             f"onnxsim ended with status {child.returncode} ({lines[-1] if lines else 'no message'})"
-            "; compare its version with the lock (cigpose-tools doctor)"
+            "; compare its version with the lock (make doctor)"
         )
     return onnx.load_from_string(child.stdout)
 

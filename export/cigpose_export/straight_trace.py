@@ -18,15 +18,16 @@ import torch
 from torch import Tensor
 
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
-from cigpose_export.modeling import reference
-from cigpose_export.modeling.build import Reference, build_reference, load_config
+from cigpose_export.modeling import cig_head
+from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.onnx_graph import OPSET
+from cigpose_export.reference import Reference
 from cigpose_export.simplify import simplify
 from cigpose_export.variants import Project
 from cigpose_export.worker import peak_memory
 
 
-class _FloatScatterIntervention(reference.CausalIntervention):
+class _FloatScatterIntervention(cig_head.CausalIntervention):
     """The exporter has no scatter into booleans."""
 
     def choose(self, score: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ class _FloatScatterIntervention(reference.CausalIntervention):
         return torch.zeros_like(score).scatter(1, worst, 1.0) > 0
 
 
-class _ScatterAddEdgeConv(reference.EdgeConv):
+class _ScatterAddEdgeConv(cig_head.EdgeConv):
     """The exporter's index_add takes no repeated indices."""
 
     def sum_at(self, receiver: Tensor, messages: Tensor, nodes: int) -> Tensor:
@@ -43,8 +44,8 @@ class _ScatterAddEdgeConv(reference.EdgeConv):
 
 
 PATCHES = {
-    reference.CausalIntervention: _FloatScatterIntervention,
-    reference.EdgeConv: _ScatterAddEdgeConv,
+    cig_head.CausalIntervention: _FloatScatterIntervention,
+    cig_head.EdgeConv: _ScatterAddEdgeConv,
 }
 
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 
 from cigpose_export import __version__
 
-PACKAGES = ("torch", "onnx", "onnxscript", "onnxsim", "mmengine", "mmcv-lite", "mmpose")
+PACKAGES = (
+    "torch",
+    "onnx",
+    "onnx-ir",
+    "onnxscript",
+    "onnxsim",
+    "onnxruntime",
+    "protobuf",
+    "numpy",
+    "mmengine",
+    "mmcv-lite",
+    "mmpose",
+)
 
 
 def tool_versions() -> dict[str, str]:
@@ -17,3 +29,8 @@ def tool_versions() -> dict[str, str]:
 def _public_version(name: str) -> str:
     """Without the local part: 2.13.0+cpu and 2.13.0 export the same bytes."""
     return version(name).partition("+")[0]
+
+
+def mmpose_files() -> str:
+    """The hashes of the installed MMPose's files: a fork differs in them, not in its version."""
+    return distribution("mmpose").read_text("RECORD") or ""

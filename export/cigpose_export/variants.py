@@ -59,11 +59,11 @@ class Project:
         if not path.is_file():
             if weights == "real":
                 hint = (
-                    f"run `cigpose-tools checkpoints fetch {name}`, or export stand-ins with "
-                    "--weights synthetic"
+                    f"run `make checkpoints MODELS={name}`, or export stand-ins: "
+                    f"`make export-all WEIGHTS=synthetic MODELS={name}`"
                 )
             else:
-                hint = f"run `cigpose-tools checkpoints synthesize {name}`"
+                hint = f"run `.venv/bin/cigpose-tools checkpoints synthesize {name}`"
             raise MissingCheckpointError(
                 f"{name}: no {weights} checkpoint at {path.relative_to(self.root)}; {hint}"
             )
@@ -96,7 +96,9 @@ class Project:
         if name not in self.variants:
             near = difflib.get_close_matches(name, self.variants, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else "there is none like it;"
-            raise VariantError(f"no variant {name!r}: {hint} `cigpose-tools list` shows all")
+            raise VariantError(
+                f"no variant {name!r}: {hint} `.venv/bin/cigpose-tools list` shows all"
+            )
         return self.variants[name]
 
 

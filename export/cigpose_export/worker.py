@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 import threading
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ def main(job: Job) -> None:
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no report
     threading.Thread(target=_end_with_stdin, daemon=True).start()
+    warnings.simplefilter("ignore")  # other people's deprecations; what fails raises
 
     def report(**message: Any) -> None:
         reports.write(json.dumps(message) + "\n")
@@ -58,12 +61,19 @@ def main(job: Job) -> None:
         )
     except CigposeError as error:
         report(error=str(error), type=type(error).__name__)
+    except OSError as error:
+        reason = f"{job.name}: {error}; make room or correct the permissions, then run it again"
+        report(error=reason, type="ExportError")
     else:
         report(done=asdict(exported), peak_memory=peak_memory())
 
 
 def _end_with_stdin() -> None:
-    sys.stdin.buffer.read()
+    # Unbuffered: a buffered read would hold a lock that the interpreter wants at its end.
+    while os.read(0, 1):
+        pass
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # onnxsim's process too
     os._exit(1)
 
 

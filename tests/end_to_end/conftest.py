@@ -3,13 +3,7 @@
 import pytest
 
 from cigpose_export.batch import Batch
-from tiny_project import copy_of_clone
-
-ONE_OF_EACH_SET = (
-    "cigpose-m_coco-wholebody_256x192",
-    "cigpose-m_coco_256x192",
-    "cigpose-m_crowdpose_256x192",
-)
+from tiny_project import ONE_OF_EACH_SET, copy_of_clone
 
 
 @pytest.fixture(scope="session")

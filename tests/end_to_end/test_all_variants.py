@@ -1,11 +1,12 @@
 """The long campaigns: all 14 variants at full size, and SIGKILL at random moments."""
 
+import contextlib
 import hashlib
 import os
 import random
 import signal
 import subprocess
-import sys
+import time
 
 import onnx
 import onnxruntime as ort
@@ -19,29 +20,20 @@ from cigpose_export.variants import Project
 from cigpose_runtime import read_contract, read_onnx_file
 from cigpose_verify.parity import compare
 from cigpose_verify.structure import FORBIDDEN_OPS, MAX_NODES
-from tiny_project import copy_of_clone, make_tiny_project, tiny_name
+from tiny_project import (
+    assert_ended,
+    copy_of_clone,
+    descendants_now,
+    finish_export,
+    make_tiny_project,
+    start_export,
+    tiny_name,
+    wait_for_descendants,
+)
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 ALL = sorted(Project.of_this_clone().variants)
-
-EXPORT = """
-import sys
-from pathlib import Path
-from cigpose_export import cli
-from cigpose_export.variants import Project
-Project.of_this_clone = classmethod(lambda cls: cls(Path(sys.argv[1])))
-cli.main(["export", "--all", "--weights", "synthetic", "--jobs", "2"])
-"""
-
-
-def start_export(project, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-c", EXPORT, str(project.root)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **environment},
-    )
 
 
 def digests(folder):
@@ -51,8 +43,9 @@ def digests(folder):
 @pytest.fixture(scope="module")
 def all_exported(project):
     """A project in which all 14 are exported, through the command line."""
-    with start_export(project, PYTHONHASHSEED="1") as process:
-        assert process.wait() == 0
+    out = project.artefact_folder("synthetic")
+    status, _, stderr = finish_export(project, out, PYTHONHASHSEED="1")
+    assert status == 0, stderr
     return project
 
 
@@ -83,6 +76,7 @@ def test_onnxruntime_agrees_with_the_reference_head_at_batch_1_3_and_8(all_expor
     for batch in (1, 3, 8):
         reference = run_reference(estimator, images[:batch])
         assert 0.1 < reference.simcc_x.std() < 10
+        assert 0.1 < reference.simcc_y.std() < 10
         outputs = session.run(["simcc_x", "simcc_y"], {"input": images[:batch]})
         for output, expected in zip(outputs, (reference.simcc_x, reference.simcc_y), strict=True):
             agreement = compare(output, expected)
@@ -91,35 +85,46 @@ def test_onnxruntime_agrees_with_the_reference_head_at_batch_1_3_and_8(all_expor
 
 def test_another_folder_and_hash_seed_give_the_same_14_files(all_exported, tmp_path):
     other = copy_of_clone(tmp_path / "other")
-    with start_export(other, PYTHONHASHSEED="2") as process:
-        assert process.wait() == 0
+    out = other.artefact_folder("synthetic")
+    status, _, stderr = finish_export(other, out, PYTHONHASHSEED="2")
+    assert status == 0, stderr
     expected = digests(all_exported.artefact_folder("synthetic"))
     assert len(expected) == 14
-    assert digests(other.artefact_folder("synthetic")) == expected
+    assert digests(out) == expected
 
 
 def test_sigkill_at_20_random_moments_leaves_no_half_file(tmp_path):
     project = make_tiny_project(tmp_path)
     artefact = project.artefact_path(tiny_name(), "synthetic")
-    with start_export(project) as process:
-        whole = process.wait()
-    assert whole == 0
+    started = time.monotonic()
+    status, _, stderr = finish_export(project, artefact.parent)
+    assert status == 0, stderr
+    duration = time.monotonic() - started
     expected = digests(artefact.parent)
     moments = random.Random(0)
-    survived = 0
-    for _ in range(20):
+    reached = {"worker": 0, "onnxsim": 0, "end": 0}
+    for victim in ["export", "worker"] * 10:
         artefact.unlink(missing_ok=True)
-        process = start_export(project)
-        try:
-            process.wait(moments.uniform(0.2, 9))
-            survived += 1
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        with start_export(project, artefact.parent) as process:
+            handles = wait_for_descendants(process.pid, 1)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=moments.uniform(0, duration))
+            if process.poll() is not None:
+                reached["end"] += 1
+            else:
+                grandchildren = descendants_now(process.pid)[1:]
+                reached["onnxsim" if grandchildren else "worker"] += 1
+                handles += [os.pidfd_open(pid) for pid in grandchildren]
+                if victim == "export":
+                    process.kill()
+                else:
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(handles[0], signal.SIGKILL)
+        assert_ended(handles)
         left = [p for p in artefact.parent.rglob("*") if p.is_file() and p.suffix != ".json"]
         assert left in ([], [artefact]), left
         assert not left or digests(artefact.parent) == expected
-    assert survived < 20, "no export was killed: the moments are too late"
-    with start_export(project) as process:
-        assert process.wait() == 0
+    assert reached["worker"] and reached["onnxsim"], reached
+    status, _, stderr = finish_export(project, artefact.parent)
+    assert status == 0, stderr
     assert digests(artefact.parent) == expected

@@ -17,15 +17,10 @@ from cigpose_export.pipeline import clear_cases
 from cigpose_export.reference import run_reference
 from cigpose_runtime import read_contract
 from cigpose_verify.parity import compare
+from tiny_project import ONE_OF_EACH_SET
 
 PHOTOGRAPH = Path(__file__).resolve().parents[1] / "data" / "astronaut.jpg"
-NAMES = (
-    "cigpose-m_coco-wholebody_256x192",
-    "cigpose-m_coco_256x192",
-    "cigpose-m_crowdpose_256x192",
-)
-
-every_set = pytest.mark.parametrize("name", NAMES)
+every_set = pytest.mark.parametrize("name", ONE_OF_EACH_SET)
 
 
 @every_set
@@ -36,7 +31,7 @@ def test_published_client_reads_size_and_split_ratio_from_our_metadata(exported,
 
 
 def test_published_client_takes_the_size_from_the_metadata_and_nowhere_else(exported, tmp_path):
-    path = exported[NAMES[1]]
+    path = exported[ONE_OF_EACH_SET[1]]
     other = tmp_path / "other.onnx"
     data = path.read_bytes()
     other.write_bytes(data.replace(b'"input_w":192', b'"input_w":288'))

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -14,11 +14,22 @@ import pytest
 
 import cigpose_export
 from cigpose_export import batch as batch_module
-from cigpose_export.batch import RUNTIME_PART, WITHOUT_PART_IN_THE_BYTES, Batch, Record
+from cigpose_export.batch import WITHOUT_PART_IN_THE_BYTES, Batch, Record
 from cigpose_export.errors import CheckpointError, ExportError, MissingCheckpointError
-from tiny_project import make_tiny_project, tiny_name
+from cigpose_export.worker import Job
+from tiny_onnx import tiny_contract, tiny_model
+from tiny_project import (
+    assert_ended,
+    finish_export,
+    make_tiny_project,
+    start_export,
+    tiny_name,
+    wait_for_descendants,
+)
 
 NAME = tiny_name()
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 class FakeWorkers(Batch):
@@ -113,6 +124,53 @@ def test_a_change_of_content_is_exported_anew(project, change):
     assert ([o.state for o in outcomes], ran) == (["exported"], [NAME])
 
 
+def test_a_config_edited_during_an_export_is_exported_anew(project, monkeypatch):
+    work = FakeWorkers._run_worker
+
+    def edit_meanwhile(self, variant, target):
+        change_the_config(project)
+        return work(self, variant, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeWorkers, "_run_worker", edit_meanwhile)
+        run(project)
+    _, ran = run(project)
+    assert ran == [NAME]
+
+
+def test_an_error_of_the_system_is_one_failure_and_no_traceback(project):
+    run(project)
+    project.config_path(NAME).unlink()
+    (outcome,), _ = run(project)
+    assert outcome.state == "failed"
+    assert f"{NAME}.py" in str(outcome.error)
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.mkdir(mode=0o500)])
+def test_a_folder_that_cannot_be_written_to_is_named_before_any_work(project, tmp_path, make):
+    make(tmp_path / "blocked")
+    if os.access(tmp_path / "blocked", os.W_OK) and (tmp_path / "blocked").is_dir():
+        pytest.skip("this user may write everywhere")
+    batch = FakeWorkers(project)
+    batch.out = tmp_path / "blocked" / "out"
+    (outcome,) = batch.run(list(project.variants.values()))
+    assert batch.ran == []
+    assert outcome.error.exit_status == 2
+    assert "pass another --out" in str(outcome.error)
+
+
+def test_artefacts_of_other_weights_are_not_replaced(project):
+    out = project.root / "out"
+    out.mkdir()
+    contract = tiny_contract(weights="synthetic")
+    model = tiny_model(metadata=contract.to_json()).SerializeToString()
+    (out / f"{NAME}.onnx").write_bytes(model)
+    (outcome,), ran = run(project)
+    assert ran == []
+    assert "expected to replace real weights, found synthetic ones" in str(outcome.error)
+    assert (out / f"{NAME}.onnx").read_bytes() == model
+
+
 def test_a_new_file_time_alone_exports_nothing(project):
     run(project)
     for path in project.root.rglob("*"):
@@ -132,14 +190,13 @@ def test_other_tools_or_code_export_anew(project, monkeypatch, what):
 def test_every_module_left_out_of_the_code_hash_exists():
     root = Path(cigpose_export.__path__[0])
     assert all((root / name).is_file() for name in WITHOUT_PART_IN_THE_BYTES)
-    assert RUNTIME_PART
 
 
 def test_a_missing_real_checkpoint_is_an_error_and_writes_nothing(tiny_project):
     (outcome,), ran = run(tiny_project)
     assert (outcome.state, ran) == ("failed", [])
     assert isinstance(outcome.error, MissingCheckpointError)
-    assert f"cigpose-tools checkpoints fetch {NAME}" in str(outcome.error)
+    assert f"make checkpoints MODELS={NAME}" in str(outcome.error)
     assert not (tiny_project.root / "out").exists()
 
 
@@ -178,31 +235,6 @@ def test_record_reads_back_what_it_wrote(tmp_path):
 
 # From here on with real workers, on a tiny variant.
 
-EXPORT = """
-import sys
-from pathlib import Path
-from cigpose_export import cli
-from cigpose_export.variants import Project
-Project.of_this_clone = classmethod(lambda cls: cls(Path(sys.argv[1])))
-cli.main(["export", "--all", "--weights", "synthetic", "--out", sys.argv[2], "--jobs", "1"])
-"""
-
-
-def start_export(project, out, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-c", EXPORT, str(project.root), str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
-
-
-def finish_export(project, out, **environment):
-    with start_export(project, out, **environment) as process:
-        stdout, stderr = process.communicate(timeout=120)
-    return process.returncode, stdout, stderr
-
 
 def visible_and_hidden(folder):
     """All files below a folder, but not the records of exports."""
@@ -221,47 +253,39 @@ def test_same_bytes_from_another_folder_and_hash_seed(tmp_path):
     assert len(digests) == 1
 
 
-def test_ctrl_c_ends_an_export_cleanly_and_the_next_run_completes(tiny_project, tmp_path):
+@on_linux
+@pytest.mark.parametrize("generations", [1, 2], ids=["in the worker", "in onnxsim"])
+def test_ctrl_c_ends_all_processes_and_the_next_run_completes(tiny_project, tmp_path, generations):
     out = tmp_path / "out"
-    # stop where the artefact is being checked: written, but not yet named
     with start_export(tiny_project, out) as process:
-        wait_for_worker_of(process)
+        descendants = wait_for_descendants(process.pid, generations)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in stdout
     assert "Traceback" not in stderr
+    assert_ended(descendants)
     assert visible_and_hidden(out) == []
     status, _, stderr = finish_export(tiny_project, out)
     assert status == 0, stderr
     onnx.checker.check_model(out / f"{NAME}.onnx", full_check=True)
 
 
-def children_of(pid):
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    threads = path.parent.parent.glob("*/children")
-    return [int(child) for thread in threads for child in thread.read_text().split()]
+@on_linux
+@pytest.mark.parametrize("generations", [1, 2], ids=["in the worker", "in onnxsim"])
+def test_no_process_outlives_a_killed_export(tiny_project, tmp_path, generations):
+    with start_export(tiny_project, tmp_path / "out") as process:
+        descendants = wait_for_descendants(process.pid, generations)
+        process.kill()
+        process.communicate(timeout=60)
+    assert_ended(descendants)
+    assert visible_and_hidden(tmp_path / "out") == []
 
 
-def wait_for_worker_of(process):
-    """Blocks until an export has started its worker, and returns the worker's pid."""
-    deadline = threading.Event()
-    timer = threading.Timer(60, deadline.set)
-    timer.start()
-    try:
-        while not deadline.is_set():
-            children = children_of(process.pid)
-            if children:
-                return children[0]
-    finally:
-        timer.cancel()
-    pytest.fail("no worker was started within 60 s")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@on_linux
 def test_a_killed_worker_is_one_failure_with_its_status(tiny_project, tmp_path):
     with start_export(tiny_project, tmp_path / "out") as process:
-        os.kill(wait_for_worker_of(process), signal.SIGKILL)
+        signal.pidfd_send_signal(wait_for_descendants(process.pid, 1)[0], signal.SIGKILL)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "failed" in stdout
@@ -269,18 +293,35 @@ def test_a_killed_worker_is_one_failure_with_its_status(tiny_project, tmp_path):
     assert visible_and_hidden(tmp_path / "out") == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_worker_does_not_outlive_a_killed_export(tiny_project, tmp_path):
-    with start_export(tiny_project, tmp_path / "out") as process:
-        worker = wait_for_worker_of(process)
-        handle = os.pidfd_open(worker)
-        process.kill()
-        process.communicate(timeout=60)
-    import select
+def test_a_worker_that_is_done_ends_without_complaint(tiny_project, tmp_path):
+    (variant,) = tiny_project.variants.values()
+    job = Job(
+        project=str(tiny_project.root),
+        name=variant.name,
+        weights="synthetic",
+        checkpoint=None,
+        target=str(tmp_path / "out" / "artefact.onnx"),
+        threads=1,
+    )
+    command = [sys.executable, "-m", "cigpose_export.worker", json.dumps(asdict(job))]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as worker:
+        # stdin stays open until the worker has ended, as in a batch
+        reports = [json.loads(line) for line in worker.stdout]
+        complaints = worker.stderr.read()
+    assert worker.returncode == 0, complaints
+    assert complaints == ""
+    assert reports[-1]["peak_memory"] > 2**27
 
-    ended, _, _ = select.select([handle], [], [], 30)
-    os.close(handle)
-    assert ended, "the worker is still running 30 s after its parent was killed"
+
+def test_a_full_disk_is_named_by_its_cause(tiny_project, tmp_path):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+    with start_export(tiny_project, tmp_path / "out", before=limit) as process:
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "File too large" in stderr
+    assert "Traceback" not in stderr
     assert visible_and_hidden(tmp_path / "out") == []
 
 

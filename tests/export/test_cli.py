@@ -65,9 +65,9 @@ def test_missing_real_checkpoints_are_each_named_and_nothing_is_written(run, tmp
     status, out, err = run("export", "--all")
     assert status == 1
     for name in clone.variants:
-        assert f"cigpose-tools checkpoints fetch {name}" in err
+        assert f"`make checkpoints MODELS={name}`" in err
         assert f"{name}: no real checkpoint" in err
-    assert "--weights synthetic" in err
+    assert "WEIGHTS=synthetic" in err
     assert out.count("failed") == 14
     assert list(tmp_path.iterdir()) == []
 
@@ -78,7 +78,7 @@ def test_missing_real_checkpoints_are_each_named_and_nothing_is_written(run, tmp
         (["export"], "expected names of variants, or --all"),
         (["export", NAME, "--all"], "expected names of variants, or --all"),
         (["export", "cigpose-m_coco_256x129"], "did you mean cigpose-m_coco_256x192"),
-        (["export", "zzz"], "`cigpose-tools list` shows all"),
+        (["export", "zzz"], "`.venv/bin/cigpose-tools list` shows all"),
         (["export", NAME, "--weights", "fake"], "'fake' is not one of 'real', 'synthetic'"),
         (["export", NAME, "--jobs", "0"], "0 is not in the range x>=1"),
         (["no-such-command"], "No such command"),

@@ -19,9 +19,9 @@ from cigpose_export.checkpoints import fetch as fetch_module
 from cigpose_export.checkpoints.fetch import fetch, record_sha256
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.errors import CheckpointError, FetchError
-from cigpose_export.files import sha256_of
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.variants import Project
+from cigpose_runtime.files import file_sha256
 from tiny_project import make_tiny_project, tiny_name
 
 NAME = tiny_name()
@@ -182,7 +182,7 @@ def test_the_first_fetch_records_the_hash_and_keeps_the_rest_of_the_manifest(
     server.body = published
     before = project.manifest_path.read_text("utf-8")
     fetch_tiny(project)
-    digest = sha256_of(target(project))
+    digest = file_sha256(target(project))
     assert recorded(project) == digest
     assert project.manifest_path.read_text("utf-8") == f'{before}sha256 = "{digest}"\n'
 
@@ -211,7 +211,7 @@ def test_a_file_put_there_by_hand_is_checked_and_recorded(project, server, publi
     target(project).parent.mkdir()
     target(project).write_bytes(published)
     assert fetch_tiny(project) == "already here"
-    assert recorded(project) == sha256_of(target(project))
+    assert recorded(project) == file_sha256(target(project))
     assert server.asked == []
 
 
@@ -237,7 +237,7 @@ def test_a_file_that_has_changed_is_refused_unopened_and_kept(project, server, m
     monkeypatch.setattr(fetch_module, "load_checkpoint", lambda *_a, **_k: pytest.fail("opened"))
     with pytest.raises(CheckpointError) as caught:
         fetch_tiny(project)
-    assert_is_one_line(caught.value, OTHER_SHA256, sha256_of(target(project)), "delete the file")
+    assert_is_one_line(caught.value, OTHER_SHA256, file_sha256(target(project)), "delete the file")
     assert target(project).read_bytes() == b"changed"
     assert server.asked == []
 

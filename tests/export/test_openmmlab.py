@@ -10,7 +10,7 @@ from torch import nn
 
 from cigpose_export import openmmlab
 from cigpose_export.modeling import build
-from cigpose_export.modeling.reference import CIGHead
+from cigpose_export.modeling.cig_head import CIGHead
 from cigpose_export.openmmlab import PlaceholderUsedError, missing_packages_as_placeholders
 
 CLONE = Path(__file__).parents[2]
@@ -179,7 +179,7 @@ def test_a_package_that_cannot_be_imported_is_an_install_error(tmp_path, package
     ended = run("import cigpose_export.openmmlab", tmp_path)
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("cigpose_export.errors.InstallError: MMPose cannot be imported (")
-    assert "run `cigpose-tools doctor`" in last
+    assert "run `make doctor`" in last
     assert ended.returncode != 0
 
 
@@ -195,7 +195,7 @@ def registry(monkeypatch):
 
 
 def test_the_head_is_registered_under_both_its_names(registry):
-    assert build.register_head() == "cigpose_export.modeling.reference.CIGHead"
+    assert build.register_head() == "cigpose_export.modeling.cig_head.CIGHead"
     assert registry.get("CIGHead") is registry.get("CausalGraphHead") is CIGHead
 
 
@@ -233,7 +233,7 @@ def test_an_installed_fork_is_the_reference_and_the_doctor_says_so():
         "(finding,) = [f for f in examine() if f.subject == 'reference head']\n"
         "print(finding.state, finding.found, finding.fix, sep='|')\n"
         "print(MODELS.get('CausalGraphHead') is fork)\n"
-        "print('cigpose_export.modeling.reference' in sys.modules)\n"
+        "print('cigpose_export.modeling.cig_head' in sys.modules)\n"
     )
     assert ended.stdout.splitlines() == [
         "note|mmpose_fork.heads.CIGHead|exports are built from this CIGPose fork's own head",

@@ -9,10 +9,11 @@ import torch
 
 from cigpose_export.checkpoints.load import SYNTHETIC_MARK, load_checkpoint, load_weights
 from cigpose_export.checkpoints.synthesize import synthesize
-from cigpose_export.files import sha256_of
-from cigpose_export.modeling.build import Reference, build_reference, load_config
+from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.openmmlab import HistoryBuffer
+from cigpose_export.reference import Reference
 from cigpose_export.variants import Project
+from cigpose_runtime.files import file_sha256
 from tiny_project import make_tiny_project
 
 TESTS = Path(__file__).parents[1]
@@ -26,7 +27,7 @@ def synthesized(project: Project, **options) -> Path:
 
 
 def sha256_with(project: Project, **options) -> str:
-    return sha256_of(synthesized(project, **options))
+    return file_sha256(synthesized(project, **options))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def content(checkpoint):
 
 def test_another_folder_gives_the_same_bytes(checkpoint, tmp_path):
     project = make_tiny_project(tmp_path / "some" / "other folder")
-    assert sha256_with(project) == sha256_of(checkpoint)
+    assert sha256_with(project) == file_sha256(checkpoint)
 
 
 def test_another_hash_seed_gives_the_same_bytes(checkpoint, tmp_path):
@@ -69,7 +70,7 @@ def test_another_hash_seed_gives_the_same_bytes(checkpoint, tmp_path):
         env={**os.environ, "PYTHONHASHSEED": "4711", "USER": "someone", "TZ": "Asia/Tokyo"},
     )
     (path,) = (tmp_path / "checkpoints" / "synthetic").iterdir()
-    assert sha256_of(path) == sha256_of(checkpoint)
+    assert file_sha256(path) == file_sha256(checkpoint)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -80,12 +81,12 @@ def test_another_thread_count_gives_the_same_bytes(checkpoint, tiny_project, thr
         found = sha256_with(tiny_project)
     finally:
         torch.set_num_threads(before)
-    assert found == sha256_of(checkpoint)
+    assert found == file_sha256(checkpoint)
 
 
 def test_the_state_of_torchs_generator_has_no_part(checkpoint, tiny_project):
     torch.manual_seed(4711)
-    assert sha256_with(tiny_project) == sha256_of(checkpoint)
+    assert sha256_with(tiny_project) == file_sha256(checkpoint)
 
 
 def test_another_seed_gives_other_weights(content, tiny_project):
@@ -166,7 +167,7 @@ def test_a_second_run_replaces_what_is_there(checkpoint, tiny_project):
     target = tiny_project.checkpoint_path(name, "synthetic")
     target.parent.mkdir()
     target.write_bytes(b"damaged")
-    assert sha256_with(tiny_project) == sha256_of(checkpoint)
+    assert sha256_with(tiny_project) == file_sha256(checkpoint)
     assert list(target.parent.iterdir()) == [target]
 
 

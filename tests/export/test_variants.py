@@ -148,14 +148,21 @@ def test_variants_come_in_the_order_asked_for_and_once():
 # Paths
 
 
-@pytest.mark.parametrize(("weights", "verb"), [("real", "fetch"), ("synthetic", "synthesize")])
-def test_a_missing_checkpoint_is_an_error_that_names_the_command(tiny_project, weights, verb):
+@pytest.mark.parametrize(
+    ("weights", "command"),
+    [
+        ("real", "make checkpoints MODELS={}"),
+        ("real", "make export-all WEIGHTS=synthetic MODELS={}"),
+        ("synthetic", ".venv/bin/cigpose-tools checkpoints synthesize {}"),
+    ],
+)
+def test_a_missing_checkpoint_is_an_error_that_names_the_command(tiny_project, weights, command):
     (name,) = tiny_project.variants
     with pytest.raises(MissingCheckpointError) as caught:
         tiny_project.existing_checkpoint(name, weights)
     message = str(caught.value)
     assert f"{name}: no {weights} checkpoint at checkpoints/{weights}/{name}.pth; " in message
-    assert f"run `cigpose-tools checkpoints {verb} {name}`" in message
+    assert f"`{command.format(name)}`" in message
     assert len(message.splitlines()) == 1
     assert caught.value.exit_status == 1
 

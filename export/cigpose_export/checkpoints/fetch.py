@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +13,10 @@ import tomlkit
 
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.errors import CheckpointError, FetchError
-from cigpose_export.files import appears_whole, sha256_of
+from cigpose_export.files import appears_whole
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.variants import Project, Variant
+from cigpose_runtime.files import file_sha256
 
 TIMEOUT_S = 60
 """Seconds without a byte from the server after which a download is given up."""
@@ -47,13 +50,13 @@ def fetch(
         state = "fetched"
     elif variant.sha256 is None:
         _verify(project, variant, target)
-    elif (found := sha256_of(target)) != variant.sha256:
+    elif (found := file_sha256(target)) != variant.sha256:
         raise CheckpointError(
             f"{target}: expected sha256 {variant.sha256} (checkpoints/manifest.toml), "
             f"found {found}; delete the file and fetch it again"
         )
     if variant.sha256 is None:
-        record_sha256(project.manifest_path, variant.name, sha256_of(target))
+        record_sha256(project.manifest_path, variant.name, file_sha256(target))
     return state
 
 
@@ -95,7 +98,12 @@ def _verify(project: Project, variant: Variant, path: Path) -> None:
 
 def record_sha256(manifest: Path, name: str, sha256: str) -> None:
     """Adds the hash of a variant's checkpoint to the manifest, leaving all else as it is."""
-    document = tomlkit.parse(manifest.read_text("utf-8"))
-    document[name]["sha256"] = sha256
-    with appears_whole(manifest) as file:
-        file.write(tomlkit.dumps(document).encode())
+    folder = os.open(manifest.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # another fetch may be recording its own
+        document = tomlkit.parse(manifest.read_text("utf-8"))
+        document[name]["sha256"] = sha256
+        with appears_whole(manifest) as file:
+            file.write(tomlkit.dumps(document).encode())
+    finally:
+        os.close(folder)

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from cigpose_export.errors import CheckpointError
-from cigpose_export.files import sha256_of
 from cigpose_export.variants import WeightsKind
-from cigpose_runtime.errors import printable
+from cigpose_runtime.errors import FileError, printable
+from cigpose_runtime.files import file_sha256
 
 SYNTHETIC_MARK = "cigpose_synthetic"
 """Key in a checkpoint's `meta` that `synthesize` leaves and no published file has."""
@@ -72,7 +72,10 @@ def load_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkp
     Raises `CheckpointError` for a file that is missing, is no zip-format torch file, has another
     hash than expected, asks for code to be run, or holds no `state_dict` of tensors.
     """
-    digest = _sha256_of(path)
+    try:
+        digest = file_sha256(path)
+    except FileError as error:
+        raise CheckpointError(str(error).replace("a file", "a checkpoint file", 1)) from error
     if expected_sha256 is not None and digest != expected_sha256:
         raise CheckpointError(
             f"{path}: expected sha256 {expected_sha256} (checkpoints/manifest.toml), "
@@ -141,16 +144,6 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
             "pass the checkpoint of this variant"
         )
     model.load_state_dict(dict(found))
-
-
-def _sha256_of(path: Path) -> str:
-    try:
-        if path.is_file():
-            return sha256_of(path)
-        reason = "no file" if path.exists() else "nothing"
-    except OSError as error:
-        reason = f"none that can be read ({error.strerror})"
-    raise CheckpointError(f"{path}: expected a checkpoint file, found {reason}; check the path")
 
 
 def _require_torch_zip(path: Path) -> None:

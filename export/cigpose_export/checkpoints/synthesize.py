@@ -51,7 +51,12 @@ def synthesize(project: Project, variant: Variant, *, seed: int = SEED) -> None:
         draw_values(model, f"{seed}/{variant.name}")
         measure_statistics(model, config, seed)
     with appears_whole(project.checkpoint_path(variant.name, "synthetic")) as file:
-        torch.save(runner_file(model, config, variant, seed), file)
+        try:
+            torch.save(runner_file(model, config, variant, seed), file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, under torch's own words
+                raise error.__context__ from None
+            raise
 
 
 def draw_values(model: nn.Module, stream: str) -> None:

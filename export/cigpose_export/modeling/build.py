@@ -6,8 +6,6 @@ import errno
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
 from cigpose_export.errors import ConfigError
 from cigpose_export.openmmlab import MODELS, Config, DefaultScope
 
@@ -22,7 +20,7 @@ def register_head() -> str:
     """
     head = MODELS.get("CIGHead") or MODELS.get("CausalGraphHead")
     if head is None:
-        from cigpose_export.modeling.reference import CIGHead
+        from cigpose_export.modeling.cig_head import CIGHead
 
         head = CIGHead
     for name in HEAD_NAMES:
@@ -105,18 +103,3 @@ def build_reference(config: Config) -> Any:
 
 def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [repr(error)])[-1]
-
-
-class Reference(nn.Module):
-    """An MMPose estimator as one function: image (B,3,h,w) -> `simcc_x` and `simcc_y`.
-
-    One pass, no flip test, no decoding; any float dtype.
-    """
-
-    def __init__(self, estimator: Any) -> None:
-        super().__init__()
-        self.estimator = estimator
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        simcc: tuple[Tensor, Tensor] = self.estimator.head(self.estimator.backbone(image))
-        return simcc

@@ -26,8 +26,18 @@ from cigpose_export.openmmlab import ConvModule
 
 
 def lower(model: Any) -> DenseModel:
-    """Builds the exportable form of an MMPose CIGPose estimator (with `.backbone` and `.head`)."""
-    return DenseModel(model)
+    """Builds the exportable form of an MMPose CIGPose estimator (with `.backbone` and `.head`).
+
+    It reads attributes that the published head has too, so a fork's own head can be lowered.
+    """
+    try:
+        return DenseModel(model)
+    except AttributeError as error:
+        head = type(model.head)
+        raise ExportError(
+            f"the head {head.__module__}.{head.__qualname__} is not built as the published one "
+            f"({error}); uninstall the package that registers it"
+        ) from error
 
 
 class DenseModel(nn.Module):

@@ -51,12 +51,6 @@ class CausalIntervention(nn.Module):
         self.intervention_threshold = intervention_threshold
         self.canonical_features = nn.Embedding(num_keypoints, feature_dim)
 
-    def confound_score(self, logits_x: Tensor, logits_y: Tensor) -> Tensor:
-        """1 - mean peak probability: logits (B,K,W) and (B,K,H) -> (B,K) in 0..1."""
-        peak_x = logits_x.softmax(dim=-1).amax(dim=-1)
-        peak_y = logits_y.softmax(dim=-1).amax(dim=-1)
-        return 1 - (peak_x + peak_y) / 2
-
     def choose(self, score: Tensor) -> Tensor:
         """Which keypoints to replace: confound scores (B,K) -> bool (B,K)."""
         if self.intervention_strategy == "threshold":
@@ -67,7 +61,7 @@ class CausalIntervention(nn.Module):
 
     def forward(self, features: Tensor, logits: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Features (B,K,C) and initial logits -> features with rows replaced, and which (B,K)."""
-        intervened = self.choose(self.confound_score(*logits))
+        intervened = self.choose(confound_score(*logits))
         person, keypoint = torch.where(intervened)
         replaced = features.clone()
         replaced[person, keypoint] = self.canonical_features(keypoint)
@@ -79,6 +73,7 @@ class EdgeConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        self.out_channels = out_channels
         self.conv = nn.Sequential(
             nn.Conv2d(2 * in_channels, out_channels, kernel_size=1, bias=False),
             nn.BatchNorm2d(out_channels),
@@ -88,7 +83,7 @@ class EdgeConv(nn.Module):
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         """Nodes (B,N,C) and directed edges (E,2) of (i, j) -> (B,N,C'), zero without edges."""
         if not len(edges):
-            return x.new_zeros(x.shape[0], x.shape[1], self.conv[0].out_channels)
+            return x.new_zeros(x.shape[0], x.shape[1], self.out_channels)
         receiver, sender = edges[:, 0], edges[:, 1]
         x_i, x_j = x[:, receiver], x[:, sender]
         pairs = torch.cat([x_i, x_j - x_i], dim=-1)  # (B,E,2C)
@@ -168,6 +163,13 @@ class GraphNetwork(nn.Module):
         ):
             x = F.silu(attention(over_rows(bn, edge_conv(x, self.edges))) + x)
         return x
+
+
+def confound_score(logits_x: Tensor, logits_y: Tensor) -> Tensor:
+    """1 - mean peak probability: logits (B,K,W) and (B,K,H) -> (B,K) in 0..1."""
+    peak_x = logits_x.softmax(dim=-1).amax(dim=-1)
+    peak_y = logits_y.softmax(dim=-1).amax(dim=-1)
+    return 1 - (peak_x + peak_y) / 2
 
 
 def edge_tensor(pairs: Pairs) -> Tensor:
