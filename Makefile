@@ -43,10 +43,10 @@ bench: setup  ## measure export cost, beside a straight trace of the reference h
 	$(BIN)/cigpose-tools bench
 
 test: setup  ## run the tests (under 15 minutes on 2 cores)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-long: setup  ## run the long campaigns too: all 14 at full size, kill points, fuzzing
-	$(BIN)/python -m pytest -n auto -m 'long or not long'
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'long or not long'
 
 lint: setup  ## ruff and mypy --strict
 	$(BIN)/ruff check .

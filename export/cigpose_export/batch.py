@@ -59,6 +59,7 @@ RUNTIME_PART = ("contract.py", "keypoints.py")
 class Figures:
     """What an export took and gave; sizes in bytes, `peak_memory` of its largest process."""
 
+    reference_head: str
     nodes: int
     size: int
     seconds: float
@@ -188,6 +189,7 @@ class Batch:
         result = self._run_worker(variant, target)
         done = result["done"]
         figures = Figures(
+            reference_head=done["reference_head"],
             nodes=done["nodes"],
             size=done["size"],
             seconds=round(time.monotonic() - started, 2),

@@ -131,6 +131,9 @@ def export(
             on_stage=on_stage,
         ).run(variants)
     print_outcomes(outcomes)
+    for head in sorted({o.figures.reference_head for o in outcomes if o.figures}):
+        if not head.startswith("cigpose_export."):
+            click.echo(f"built from the installed CIGPose fork's own head, {head}")
     errors = [outcome.error for outcome in outcomes if outcome.error]
     for error in errors:
         _say(error)

@@ -17,7 +17,7 @@ from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.errors import CheckpointError, ConfigError, ExportError
 from cigpose_export.files import appears_whole
-from cigpose_export.modeling.build import build_reference, load_config
+from cigpose_export.modeling.build import build_reference, load_config, register_head
 from cigpose_export.modeling.dense import lower
 from cigpose_export.onnx_graph import export_graph
 from cigpose_export.openmmlab import Config
@@ -32,8 +32,9 @@ from cigpose_verify.structure import check_structure
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made and from what."""
+    """What an export made and from what; `reference_head` is the head's class."""
 
+    reference_head: str
     checkpoint_sha256: str
     sha256: str
     nodes: int
@@ -93,6 +94,7 @@ def export_variant(
         written = file.read()
         check_artefact(written, contract, estimator)
     return Exported(
+        reference_head=register_head(),
         checkpoint_sha256=checkpoint.sha256,
         sha256=hashlib.sha256(written).hexdigest(),
         nodes=parse_onnx(written).node_count,

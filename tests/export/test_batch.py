@@ -48,7 +48,13 @@ class FakeWorkers(Batch):
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        done = dict(checkpoint_sha256=digest, sha256=digest, nodes=1, size=len(content))
+        done = dict(
+            reference_head="CIGHead",
+            checkpoint_sha256=digest,
+            sha256=digest,
+            nodes=1,
+            size=len(content),
+        )
         return {"done": done, "peak_memory": 1}
 
 
@@ -228,7 +234,7 @@ def test_stages_end_with_the_state(project):
 
 
 def test_record_reads_back_what_it_wrote(tmp_path):
-    record = Record("inputs", "sha", batch_module.Figures(1, 2, 3.5, 4))
+    record = Record("inputs", "sha", batch_module.Figures("CIGHead", 1, 2, 3.5, 4))
     record.write(tmp_path / "record.json")
     assert Record.read(tmp_path / "record.json") == record
 

@@ -125,7 +125,9 @@ def test_a_checkpoint_path_that_is_wrong_exits_2(run, here, tmp_path):
     ],
 )
 def test_exit_status_of_a_batch(run, here, monkeypatch, tmp_path, states, expected):
-    figures = Figures(nodes=290, size=56_258_633, seconds=12.34, peak_memory=1_088_696_000)
+    figures = Figures(
+        "fork.CIGHead", nodes=290, size=56_258_633, seconds=12.34, peak_memory=1_088_696_000
+    )
     outcomes = [
         Outcome(
             name=f"variant-{index}",
@@ -142,6 +144,7 @@ def test_exit_status_of_a_batch(run, here, monkeypatch, tmp_path, states, expect
     assert status == expected
     assert all(state in out for state in states)
     assert err.count("seeded") == len([o for o in outcomes if o.error])
+    assert ("the installed CIGPose fork's own head, fork.CIGHead" in out) == ("exported" in states)
     if "exported" in states:
         row = next(line for line in out.splitlines() if "exported" in line)
         assert row.split()[2:] == ["290", "56.3", "MB", "12.3", "1.09", "GB"]

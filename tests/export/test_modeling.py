@@ -128,6 +128,24 @@ def test_people_of_a_batch_do_not_influence_each_other():
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
+def test_a_head_of_other_classes_is_lowered_by_its_attributes():
+    head = filled(make_head(133, layers=2))
+    expected = DenseHead(head)(features(2))
+    for module in head.modules():
+        if type(module).__module__ == "cigpose_export.modeling.cig_head":
+            module.__class__ = type("Fork", (torch.nn.Module,), {})
+    torch.testing.assert_close(DenseHead(head)(features(2)), expected, rtol=0, atol=0)
+
+
+def test_a_head_that_is_built_otherwise_is_named():
+    class Estimator(torch.nn.Module):
+        backbone = torch.nn.Identity()
+        head = torch.nn.Linear(1, 1)
+
+    with pytest.raises(ExportError, match="Linear is not built as"):
+        lower(Estimator())
+
+
 @pytest.mark.parametrize("option", ["use_rel_bias", "pos_enc"])
 def test_attention_without_a_dense_form_is_refused(option):
     head = make_head(gau={option: True})
