@@ -20,7 +20,7 @@ ONE_OF_EACH_SET = (
 """The smallest full-size variants."""
 
 BACKBONE = """\
-_base_ = ['./cigpose-m.full.py']
+_base_ = './cigpose.py'
 
 model = dict(
     backbone=dict(deepen_factor=0.17, widen_factor=0.0625),
@@ -46,7 +46,7 @@ def make_tiny_project(root: Path, dataset: str = "coco") -> Project:
     base = root / "configs" / "_base_"
     base.mkdir(parents=True)
     shutil.copy(CLONE / "configs" / "_base_" / f"{dataset}.py", base)
-    shutil.copy(CLONE / "configs" / "_base_" / "cigpose-m.py", base / "cigpose-m.full.py")
+    shutil.copy(CLONE / "configs" / "_base_" / "cigpose.py", base)
     (base / "cigpose-m.py").write_text(BACKBONE)
     config = (CLONE / "configs" / f"{name}.py").read_text("utf-8")
     for full, small in SMALLER.items():

@@ -147,8 +147,8 @@ def check_outputs(data: bytes, estimator: Any, images: NDArray[np.float32]) -> l
 def clear_cases(contract: Contract, estimator: Any, count: int = 3) -> NDArray[np.float32]:
     """Seeded noise (count,3,h,w): of twice as many pictures, those of the clearest intervention.
 
-    Where the intervention chooses by less than rounding, onnxruntime may rightly choose otherwise;
-    `cigpose-tools verify` is for those.
+    Where the intervention chooses by less than rounding, onnxruntime may rightly choose otherwise,
+    and nothing could be said of the outputs.
     """
     shape = (2 * count, 3, contract.input_h, contract.input_w)
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)

@@ -1,0 +1,35 @@
+# What all CIGPose models share; the sizes and data sets build on it.
+model = dict(
+    type='TopdownPoseEstimator',
+    data_preprocessor=dict(
+        type='PoseDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True),
+    backbone=dict(
+        type='CSPNeXt',
+        arch='P5',
+        expand_ratio=0.5,
+        out_indices=(4, ),
+        channel_attention=True,
+        # Trained with SyncBN; at inference that is BN, with BN's own eps.
+        norm_cfg=dict(type='BN'),
+        act_cfg=dict(type='SiLU')),
+    head=dict(
+        type='CIGHead',
+        in_featuremap_num=1,
+        simcc_split_ratio=2.0,
+        final_layer_kernel_size=7,
+        gau_cfg=dict(
+            expansion_factor=2,
+            dropout_rate=0.0,
+            drop_path=0.0,
+            act_fn='SiLU',
+            use_rel_bias=False,
+            pos_enc=False),
+        loss=dict(type='KLDiscretLoss', use_target_weight=True, beta=10.0, label_softmax=True),
+        loss_cf=dict(type='CounterfactualConsistencyLoss', use_kl=True, loss_weight=0.1)),
+    test_cfg=dict(flip_test=True))
+
+# MMPose's top-down inference pipeline.
+box_padding = 1.25
