@@ -163,10 +163,11 @@ class Batch:
         try:
             outcome = self._bring_up_to_date(variant)
         except (CigposeError, OSError) as error:
-            state = "interrupted" if self._stopped else "failed"
             if isinstance(error, OSError):
                 error = ExportError(f"{variant.name}: {error}; mend that and run it again")
-            outcome = Outcome(variant.name, state, self._target(variant), error=error)
+            outcome = Outcome(variant.name, "failed", self._target(variant), error=error)
+        if self._stopped and outcome.state == "failed":
+            outcome = Outcome(variant.name, "interrupted", self._target(variant))
         self.on_stage(variant.name, outcome.state)
         return outcome
 
@@ -184,7 +185,7 @@ class Batch:
             inputs = _hash_of(recipe, file_sha256(checkpoint))
             if record and record.inputs == inputs and record.sha256 == file_sha256(target):
                 return Outcome(variant.name, "up to date", target, record.figures)
-        self._require_room_for(target)
+        self._require_replaceable(target)
         started = time.monotonic()
         result = self._run_worker(variant, target)
         done = result["done"]
@@ -258,7 +259,7 @@ class Batch:
     def _target(self, variant: Variant) -> Path:
         return self.out / f"{variant.name}.onnx"
 
-    def _require_room_for(self, target: Path) -> None:
+    def _require_replaceable(self, target: Path) -> None:
         """Raises before minutes of work what writing at their end would."""
         parent = next(folder for folder in target.absolute().parents if folder.exists())
         if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):

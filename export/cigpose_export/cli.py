@@ -138,6 +138,7 @@ def export(
     for error in errors:
         _say(error)
     if any(outcome.state == "interrupted" for outcome in outcomes):
+        click.echo("interrupted: the same command goes on with what is not yet there", err=True)
         return INTERRUPTED
     return _status(errors, alone=len(variants) == 1)
 

@@ -269,6 +269,7 @@ def test_ctrl_c_ends_all_processes_and_the_next_run_completes(tiny_project, tmp_
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in stdout
+    assert "status -9" not in stderr
     assert "Traceback" not in stderr
     assert_ended(descendants)
     assert visible_and_hidden(out) == []

@@ -134,7 +134,7 @@ def test_exit_status_of_a_batch(run, here, monkeypatch, tmp_path, states, expect
             state=state,
             path=tmp_path,
             figures=figures if state in ("exported", "up to date") else None,
-            error=None if state in ("exported", "up to date") else CheckpointError("seeded"),
+            error=CheckpointError("seeded") if state == "failed" else None,
         )
         for index, state in enumerate(states)
     ]
