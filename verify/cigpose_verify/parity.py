@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,8 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """False also when either side has a NaN: it equals nothing."""
-        return self.error <= self.tolerance
+        """False also when either side has a NaN or an infinity: they equal nothing."""
+        return math.isfinite(self.error) and self.error <= self.tolerance
 
 
 def compare(output: NDArray[np.floating], reference: NDArray[np.floating]) -> Agreement:
@@ -34,5 +35,6 @@ def compare(output: NDArray[np.floating], reference: NDArray[np.floating]) -> Ag
             f"expected {reference.dtype} {reference.shape}, found {output.dtype} {output.shape}"
         )
     scale = float(np.quantile(np.abs(reference), 0.999))
-    error = float(np.abs(output.astype(np.float64) - reference).max())
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        error = float(np.abs(output.astype(np.float64) - reference).max())
     return Agreement(error=error, tolerance=RELATIVE_TOLERANCE * max(1.0, scale))
