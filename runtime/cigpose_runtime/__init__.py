@@ -1,7 +1,13 @@
 """Runs CIGPose whole-body pose estimators from ONNX files, and owns the contract of those files."""
 
 from cigpose_runtime.contract import METADATA_KEY, SCHEMA_VERSION, Contract, SourceCheckpoint
-from cigpose_runtime.errors import CigposeError, FileError, MetadataError, OnnxFileError
+from cigpose_runtime.errors import (
+    CigposeError,
+    FileError,
+    InputError,
+    MetadataError,
+    OnnxFileError,
+)
 from cigpose_runtime.keypoints import KEYPOINT_SETS, KeypointSet
 from cigpose_runtime.onnx_file import OnnxFile, ValueInfo, parse_onnx, read_onnx_file
 from cigpose_runtime.reader import check_against_graph, contract_of, read_contract
@@ -15,6 +21,7 @@ __all__ = [
     "CigposeError",
     "Contract",
     "FileError",
+    "InputError",
     "KeypointSet",
     "MetadataError",
     "OnnxFile",

@@ -31,6 +31,10 @@ class MetadataError(CigposeError):
     """Metadata that is missing, malformed, or contradicts itself or the graph."""
 
 
+class InputError(CigposeError):
+    """An array that cannot be used: a frame, boxes, or what a model returned."""
+
+
 @contextmanager
 def error_context(name: object) -> Iterator[None]:
     """Puts `name`, usually the file at hand, in front of any CigposeError raised inside."""
