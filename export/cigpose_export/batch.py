@@ -27,7 +27,7 @@ import cigpose_export
 import cigpose_runtime
 import cigpose_verify
 from cigpose_export import errors
-from cigpose_export.errors import ExportError
+from cigpose_export.errors import ExportError, last_line
 from cigpose_export.files import appears_whole
 from cigpose_export.tools import mmpose_files, tool_versions
 from cigpose_export.variants import Project, Variant, WeightsKind
@@ -221,7 +221,7 @@ class Batch:
             with self._lock:
                 self._workers.discard(worker)
             complaints.seek(0)
-            complaint = (complaints.read().strip().splitlines() or ["no message"])[-1]
+            complaint = last_line(complaints.read())
         if "error" in last:
             raise getattr(errors, last["type"], ExportError)(last["error"])
         if "done" not in last or worker.returncode != 0:

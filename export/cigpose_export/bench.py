@@ -18,7 +18,7 @@ from rich.table import Table
 from cigpose_export.batch import Batch
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.console import byte_size, print_table
-from cigpose_export.errors import ExportError, UsageError
+from cigpose_export.errors import ExportError, UsageError, last_line
 from cigpose_export.variants import Project, Variant
 
 TRACED = ("cigpose-m_coco-wholebody_256x192", "cigpose-l_coco-wholebody_256x192")
@@ -94,9 +94,8 @@ def _measure_trace(variant: Variant, folder: Path) -> Measured:
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started
     if child.returncode != 0:
-        lines = child.stderr.strip().splitlines()
         raise ExportError(
-            f"{variant.name}: the straight trace failed ({lines[-1] if lines else 'no message'}); "
+            f"{variant.name}: the straight trace failed ({last_line(child.stderr)}); "
             "compare the versions with the lock (make doctor)"
         )
     figures = json.loads(child.stdout.splitlines()[-1])

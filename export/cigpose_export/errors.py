@@ -5,6 +5,11 @@ from __future__ import annotations
 from cigpose_runtime.errors import CigposeError
 
 
+def last_line(output: str) -> str:
+    """What a process said last, for an error message: the line that names its exception."""
+    return (output.strip().splitlines() or ["no message"])[-1]
+
+
 class InstallError(CigposeError):
     """A package is missing or does not fit the others."""
 

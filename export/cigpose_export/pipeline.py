@@ -62,17 +62,17 @@ def export_variant(
     """
     config = load_config(project.config_path(variant.name))
     require_config_of(variant, config)
+    expected_sha256 = None
     if checkpoint_path is None:
         if weights == "synthetic":
             on_stage("synthesize")
             synthesize(project, variant)
+        else:
+            expected_sha256 = variant.sha256
         checkpoint_path = project.existing_checkpoint(variant.name, weights)
-        expected = variant.sha256 if weights == "real" else None
-    else:
-        expected = None
 
     on_stage("load")
-    checkpoint = load_checkpoint(checkpoint_path, expected_sha256=expected)
+    checkpoint = load_checkpoint(checkpoint_path, expected_sha256=expected_sha256)
     if checkpoint.weights != weights:
         raise CheckpointError(
             f"{checkpoint_path}: expected {weights} weights, found {checkpoint.weights} ones; "

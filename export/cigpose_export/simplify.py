@@ -8,7 +8,7 @@ import sys
 
 import onnx
 
-from cigpose_export.errors import ExportError
+from cigpose_export.errors import ExportError, last_line
 
 TIMEOUT_S = 600
 """Over 100 times what the largest model takes."""
@@ -16,7 +16,6 @@ TIMEOUT_S = 600
 CHECK_TOLERANCE = 1e-4
 """Of onnxsim's own numeric check, relative and absolute. It compares float32 with float32; what
 parity allows is decided later, against PyTorch."""
-
 
 SKIPPED_PASSES = ["fuse_matmul_add_bias_into_gemm_batched"]
 """It turns MatMul and Add on (B,K,C) into Reshape, Gemm and Reshape: more nodes, no faster."""
@@ -35,10 +34,10 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     except subprocess.TimeoutExpired:
         raise ExportError(f"onnxsim did not finish within {TIMEOUT_S} s; run it again") from None
     if child.returncode != 0:
-        lines = child.stderr.decode(errors="replace").strip().splitlines()
+        complaint = last_line(child.stderr.decode(errors="replace"))
         raise ExportError(
-            f"onnxsim ended with status {child.returncode} ({lines[-1] if lines else 'no message'})"
-            "; compare its version with the lock (make doctor)"
+            f"onnxsim ended with status {child.returncode} ({complaint}); "
+            "compare its version with the lock (make doctor)"
         )
     return onnx.load_from_string(child.stdout)
 

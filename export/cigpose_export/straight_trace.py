@@ -49,8 +49,8 @@ PATCHES = {
 }
 
 
-def straight_trace(project: Project, name: str, path: Path) -> dict[str, int]:
-    """Writes the simplified trace of a variant's synthetic checkpoint; returns its node counts."""
+def straight_trace(project: Project, name: str, path: Path) -> int:
+    """Writes the simplified trace of a variant's synthetic checkpoint; returns its node count."""
     (variant,) = project.select([name])
     checkpoint = load_checkpoint(project.existing_checkpoint(name, "synthetic"))
     estimator = build_reference(load_config(project.config_path(name)))
@@ -70,12 +70,11 @@ def straight_trace(project: Project, name: str, path: Path) -> dict[str, int]:
             opset_version=OPSET,
             dynamo=False,
         )
-    traced = onnx.load(path)
-    simplified = simplify(traced)
+    simplified = simplify(onnx.load(path))
     onnx.save(simplified, path)
-    return {"nodes_before": len(traced.graph.node), "nodes": len(simplified.graph.node)}
+    return len(simplified.graph.node)
 
 
 if __name__ == "__main__":
-    figures = straight_trace(Project.of_this_clone(), sys.argv[1], Path(sys.argv[2]))
-    print(json.dumps({**figures, "peak_memory": peak_memory()}))  # noqa: T201
+    nodes = straight_trace(Project.of_this_clone(), sys.argv[1], Path(sys.argv[2]))
+    print(json.dumps({"nodes": nodes, "peak_memory": peak_memory()}))  # noqa: T201

@@ -255,23 +255,23 @@ def test_an_error_page_is_refused_and_leaves_nothing(project, server):
     assert recorded(project) is None
 
 
-def test_the_checkpoint_of_another_variant_is_refused_and_not_recorded(project, server, tmp_path):
-    server.body = checkpoint_of(make_tiny_project(tmp_path / "crowdpose", "crowdpose"))
+def assert_refused(project, message):
     with pytest.raises(CheckpointError) as caught:
         fetch_tiny(project)
-    assert_is_one_line(caught.value, "expects 17 keypoints, the weights have 14")
+    assert_is_one_line(caught.value, message)
     assert left_in_folder(project) == []
     assert recorded(project) is None
+
+
+def test_the_checkpoint_of_another_variant_is_refused_and_not_recorded(project, server, tmp_path):
+    server.body = checkpoint_of(make_tiny_project(tmp_path / "crowdpose", "crowdpose"))
+    assert_refused(project, "expects 17 keypoints, the weights have 14")
 
 
 def test_a_synthetic_checkpoint_is_no_published_one(project, server):
     synthesize(project, project.variants[NAME])
     server.body = project.checkpoint_path(NAME, "synthetic").read_bytes()
-    with pytest.raises(CheckpointError) as caught:
-        fetch_tiny(project)
-    assert_is_one_line(caught.value, "expected published weights, found a synthetic checkpoint")
-    assert left_in_folder(project) == []
-    assert recorded(project) is None
+    assert_refused(project, "expected published weights, found a synthetic checkpoint")
 
 
 # Failures

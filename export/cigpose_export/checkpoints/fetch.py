@@ -42,21 +42,21 @@ def fetch(
         download = target.with_name(f".{target.name}.download")
         _download(variant, download, on_bytes)
         try:
-            _verify(project, variant, download)
+            digest = _verify(project, variant, download)
         except CheckpointError:
             download.unlink()
             raise
         download.replace(target)
         state = "fetched"
     elif variant.sha256 is None:
-        _verify(project, variant, target)
-    elif (found := file_sha256(target)) != variant.sha256:
+        digest = _verify(project, variant, target)
+    elif (digest := file_sha256(target)) != variant.sha256:
         raise CheckpointError(
             f"{target}: expected sha256 {variant.sha256} (checkpoints/manifest.toml), "
-            f"found {found}; delete the file and fetch it again"
+            f"found {digest}; delete the file and fetch it again"
         )
     if variant.sha256 is None:
-        record_sha256(project.manifest_path, variant.name, file_sha256(target))
+        record_sha256(project.manifest_path, variant.name, digest)
     return state
 
 
@@ -84,8 +84,11 @@ def _download(variant: Variant, target: Path, on_bytes: Callable[[int, int | Non
         ) from error
 
 
-def _verify(project: Project, variant: Variant, path: Path) -> None:
-    """Raises `CheckpointError` unless the file has the recorded hash and the variant's weights."""
+def _verify(project: Project, variant: Variant, path: Path) -> str:
+    """The sha256 of a file that has the recorded hash and the variant's weights.
+
+    Raises `CheckpointError` for any other file.
+    """
     checkpoint = load_checkpoint(path, expected_sha256=variant.sha256)
     if checkpoint.weights != "real":
         raise CheckpointError(
@@ -94,6 +97,7 @@ def _verify(project: Project, variant: Variant, path: Path) -> None:
         )
     if variant.sha256 is None:
         load_weights(build_reference(load_config(project.config_path(variant.name))), checkpoint)
+    return checkpoint.sha256
 
 
 def record_sha256(manifest: Path, name: str, sha256: str) -> None:
