@@ -28,12 +28,11 @@ import cigpose_runtime
 import cigpose_verify
 from cigpose_export import errors
 from cigpose_export.errors import ExportError, last_line
-from cigpose_export.files import appears_whole
 from cigpose_export.tools import mmpose_files, tool_versions
 from cigpose_export.variants import Project, Variant, WeightsKind
 from cigpose_export.worker import Job
 from cigpose_runtime import CigposeError, FileError, read_contract
-from cigpose_runtime.files import file_sha256
+from cigpose_runtime.files import appears_whole, file_sha256
 
 MEMORY_PER_JOB = 3 * 2**30
 """Bytes; the largest variant peaks at 2.5 GiB."""

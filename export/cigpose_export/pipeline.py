@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.errors import CheckpointError, ConfigError, ExportError
-from cigpose_export.files import appears_whole
 from cigpose_export.modeling.build import build_reference, load_config, register_head
 from cigpose_export.modeling.dense import lower
 from cigpose_export.onnx_graph import export_graph
@@ -26,6 +25,7 @@ from cigpose_export.simplify import simplify
 from cigpose_export.stamp import build_contract, stamp
 from cigpose_export.variants import Project, Variant, WeightsKind
 from cigpose_runtime import Contract, contract_of, parse_onnx
+from cigpose_runtime.files import appears_whole
 from cigpose_verify.parity import compare
 from cigpose_verify.structure import check_structure
 

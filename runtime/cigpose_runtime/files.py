@@ -1,11 +1,13 @@
-"""Opening files that somebody named, with errors that say what to do."""
+"""Files: opening those that somebody named, hashing them, and writing new ones whole."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -44,3 +46,50 @@ def file_sha256(path: str | PathLike[str]) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextmanager
+def appears_whole(target: Path) -> Iterator[BinaryIO]:
+    """Yields a file in `target`'s folder that becomes `target` when the block ends without error.
+
+    A reader never sees half a file under `target`'s name. Where the file system has unnamed files
+    (Linux), SIGKILL leaves none under any name; elsewhere it leaves a hidden `.partial` file.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            unnamed = os.open(target.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+        except (AttributeError, OSError):
+            descriptor, name = tempfile.mkstemp(".partial", f".{target.name}.", target.parent)
+            file = stack.enter_context(os.fdopen(descriptor, "w+b"))
+            stack.callback(Path(name).unlink, missing_ok=True)
+            yield file
+            _flush(file)
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, target)
+        else:
+            file = stack.enter_context(os.fdopen(unnamed, "w+b"))
+            yield file
+            _flush(file)
+            # A name can be given only where none is taken, hence the detour over a second one.
+            # It is always the same one: what a kill at this very moment leaves, whole as it is,
+            # goes with the next write.
+            named = target.with_name(f".{target.name}.unnamed")
+            named.unlink(missing_ok=True)
+            folder = os.open(target.parent, os.O_DIRECTORY)
+            stack.callback(os.close, folder)
+            # dst_dir_fd makes Python call linkat, which follows /proc's link to the open file.
+            stack.callback(named.unlink, missing_ok=True)
+            os.link(f"/proc/self/fd/{file.fileno()}", named.name, dst_dir_fd=folder)
+            os.replace(named, target)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -13,10 +13,9 @@ import tomlkit
 
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.errors import CheckpointError, FetchError
-from cigpose_export.files import appears_whole
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.variants import Project, Variant
-from cigpose_runtime.files import file_sha256
+from cigpose_runtime.files import appears_whole, file_sha256
 
 TIMEOUT_S = 60
 """Seconds without a byte from the server after which a download is given up."""

@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 from cigpose_export import __version__
 from cigpose_export.checkpoints.load import SYNTHETIC_MARK
-from cigpose_export.files import appears_whole
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.openmmlab import Config, HistoryBuffer, mmengine_version
 from cigpose_export.variants import Project, Variant
+from cigpose_runtime.files import appears_whole
 
 SEED = 0
 STATISTICS_BITS = 12

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cigpose_export.files import appears_whole
-from cigpose_runtime.files import file_sha256
+from cigpose_runtime.files import appears_whole, file_sha256
 
 
 def has_unnamed_files(folder: Path) -> bool:
@@ -112,7 +111,7 @@ def test_open_files_are_closed(branch, tmp_path):
 KILLED_IN_THE_MIDDLE = """\
 import os, sys
 from pathlib import Path
-from cigpose_export.files import appears_whole
+from cigpose_runtime.files import appears_whole
 if sys.argv[2] == "named":
     del os.O_TMPFILE
 with appears_whole(Path(sys.argv[1])) as file:
