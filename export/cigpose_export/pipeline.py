@@ -20,7 +20,7 @@ from cigpose_export.modeling.build import build_reference, load_config, register
 from cigpose_export.modeling.dense import lower
 from cigpose_export.onnx_graph import export_graph
 from cigpose_export.openmmlab import Config
-from cigpose_export.reference import run_reference
+from cigpose_export.reference import intervention_margin, run_reference
 from cigpose_export.simplify import simplify
 from cigpose_export.stamp import build_contract, stamp
 from cigpose_export.variants import Project, Variant, WeightsKind
@@ -152,5 +152,5 @@ def clear_cases(contract: Contract, estimator: Any, count: int = 3) -> NDArray[n
     """
     shape = (2 * count, 3, contract.input_h, contract.input_w)
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    margins = [run_reference(estimator, image[np.newaxis]).margin[0] for image in images]
+    margins = intervention_margin(estimator, run_reference(estimator, images))
     return images[np.argsort(margins)[-count:]]

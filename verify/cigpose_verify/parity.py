@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 RELATIVE_TOLERANCE = 1e-4
 """Parity gate: max|difference| <= 1e-4 * max(1, p99.9 |reference|)."""
 
+LEAST_COSINE = 0.999999
+"""Parity gate: the cosine between outputs and reference."""
+
+PRECISION_FACTOR = 4.0
+PRECISION_FLOOR = 1e-6
+"""Precision gate: error against float64 <= 4 * PyTorch's own float32 error + 1e-6."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -34,7 +41,30 @@ def compare(output: NDArray[np.floating], reference: NDArray[np.floating]) -> Ag
         raise ValueError(
             f"expected {reference.dtype} {reference.shape}, found {output.dtype} {output.shape}"
         )
+    return Agreement(max_difference(output, reference), tolerance_of(reference))
+
+
+def max_difference(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+    """max|first - second| in float64; no finite number if either has none."""
     with np.errstate(invalid="ignore"):  # infinity less infinity
-        scale = float(np.quantile(np.abs(reference), 0.999))
-        error = float(np.abs(output.astype(np.float64) - reference).max())
-    return Agreement(error=error, tolerance=RELATIVE_TOLERANCE * max(1.0, scale))
+        return float(np.abs(first.astype(np.float64) - second).max())
+
+
+def tolerance_of(reference: NDArray[np.floating]) -> float:
+    """What the parity gate allows beside this reference."""
+    scale = float(np.quantile(np.abs(reference), 0.999))
+    return RELATIVE_TOLERANCE * max(1.0, scale)
+
+
+def cosine(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+    """The cosine of the angle between two arrays, in float64; 1 between two zeros."""
+    a, b = first.astype(np.float64).ravel(), second.astype(np.float64).ravel()
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if norms == 0:
+        return 1.0 if np.array_equal(a, b) else 0.0
+    return float(a @ b) / norms
+
+
+def precision_limit(reference_error: float) -> float:
+    """How far from float64 a backend may be where PyTorch's float32 is off by `reference_error`."""
+    return PRECISION_FACTOR * reference_error + PRECISION_FLOOR

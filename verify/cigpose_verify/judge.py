@@ -1,0 +1,369 @@
+"""The verdict on one file: every stage in order, all that does not hold collected."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from cigpose_runtime import Contract, contract_of, parse_onnx
+from cigpose_verify.contract import check_contract
+from cigpose_verify.errors import RunError
+from cigpose_verify.intervention import (
+    Examined,
+    examine,
+    find_intervention,
+    gap,
+    plausible,
+)
+from cigpose_verify.keypoints import MOST_NEAR_TIES, Said, misread
+from cigpose_verify.matrix import Matrix, Setting, cores, run_all
+from cigpose_verify.parity import LEAST_COSINE, cosine
+from cigpose_verify.record import Candidate, Outputs, Record, Recorded
+from cigpose_verify.report.document import (
+    CaseResult,
+    Cell,
+    Failure,
+    Figure,
+    KeypointResult,
+    Precision,
+    Report,
+    figure,
+)
+from cigpose_verify.report.worst import picture_worst
+from cigpose_verify.structure import check_structure
+
+OnProgress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case's outputs under one setting and batch, beside PyTorch's.
+
+    candidate: the recorded choice that the outputs follow. error: against PyTorch's float32, and
+    `excess` the larger error / tolerance of the two vectors; error64: against float64.
+    against_single: against the same case run by itself, as the larger difference / tolerance.
+    distance (K,2): from PyTorch's keypoint to ours, in input pixels.
+    """
+
+    recorded: Recorded
+    candidate: Candidate
+    setting: str
+    outputs: Outputs
+    error: float
+    excess: float
+    cosine: float
+    error64: float
+    against_single: float
+    misread: int
+    agreeing: int
+    distance: NDArray[np.floating]
+    score_error: float
+
+
+def judge(
+    name: str,
+    data: bytes,
+    record: Record,
+    matrix: Matrix,
+    *,
+    key: str = "",
+    on_progress: OnProgress = lambda _step: None,
+) -> Report:
+    """Judges the bytes of an artefact by what PyTorch answered.
+
+    name: of the file. key: kept in the report, to tell later whether the verdict still stands.
+    Raises `CigposeError` when the bytes are no usable model at all.
+    """
+    started = time.monotonic()
+    described = parse_onnx(data)
+    contract = contract_of(described)
+    failures = [Failure("structure", problem) for problem in check_structure(data, described)]
+    failures += [Failure("contract", p) for p in check_contract(contract, record.contract)]
+    rows: list[Row] = []
+    cells: list[Cell] = []
+    examined: Examined | None = None
+    if interface := _interface_problems(contract, record.contract):
+        failures += [Failure("interface", problem) for problem in interface]
+    else:
+        model = onnx.load_from_string(data)
+        intervention = find_intervention(model.graph)
+        if intervention is None:
+            failures.append(
+                Failure("intervention", "expected one TopK that decides a Where, found none")
+            )
+        else:
+            on_progress("intervention")
+            examined = examine(model, intervention, record, matrix)
+        inputs = np.stack([recorded.case.input for recorded in record.cases])
+        for setting in matrix.settings():
+            on_progress(str(setting))
+            session = setting.open(data)
+            singles: dict[int, Row] = {}
+            for batch in matrix.batches:
+                try:
+                    cell, new = _run_cell(session, setting, batch, record, inputs, singles)
+                except RunError as error:
+                    failures.append(Failure("interface", f"{setting}, batch {batch}: {error}"))
+                    continue
+                cells.append(cell)
+                rows += new
+        failures += examined.failures if examined else []
+        if rows:
+            failures += _failures_of(rows, record, examined.slack if examined else None)
+    return Report(
+        key=key,
+        file=name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        model=str(record.contract.name),
+        weights=contract.weights,
+        verdict="failed" if failures else "passed",
+        failures=tuple(failures),
+        origin=record.origin,
+        environment=_environment(),
+        cases=tuple(_cases_of(rows, record)),
+        cells=tuple(cells),
+        precision=_precision_of(rows, record) if rows else None,
+        intervention=examined.result(_forced(rows)) if examined else None,
+        keypoints=_keypoints_of(rows, record) if rows else None,
+        worst=picture_worst(_worst_crop(rows), record.contract) if rows else None,
+        divergence=None,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _interface_problems(found: Contract, expected: Contract) -> list[str]:
+    """What keeps outputs from being compared at all; the contract has been held to the graph."""
+    fields = ("num_keypoints", "input_w", "input_h", "split_ratio")
+    return [
+        f"{field}: expected outputs for {wanted}, found them for {there}"
+        for field in fields
+        if (wanted := getattr(expected, field)) != (there := getattr(found, field))
+    ]
+
+
+def _run_cell(
+    session: ort.InferenceSession,
+    setting: Setting,
+    batch: int,
+    record: Record,
+    inputs: NDArray[np.float32],
+    singles: dict[int, Row],
+) -> tuple[Cell, list[Row]]:
+    """Runs all cases in batches of one size; a batch of one fills `singles`, others are held to it.
+
+    Raises `RunError`.
+    """
+    rows, seconds = [], 0.0
+    for ran in run_all(session, inputs, batch):
+        seconds += ran.seconds
+        for index, case in enumerate(ran.cases):
+            row = _row_of(ran.row(index), record.cases[case], record, f"{setting}, batch {batch}")
+            if batch == 1:
+                singles[case] = row
+            rows.append(_held_to(singles[case], row) if case in singles else row)
+    cell = Cell(
+        provider=setting.provider,
+        level=setting.level,
+        threads=setting.threads,
+        batch=batch,
+        rows=len(rows),
+        error=figure(max(row.error for row in rows)),
+        excess=figure(max(row.excess for row in rows)),
+        cosine=figure(min(row.cosine for row in rows)),
+        error_float64=figure(max(row.error64 for row in rows)),
+        against_single=figure(max(row.against_single for row in rows)),
+        milliseconds=round(seconds / len(rows) * 1000, 2),
+    )
+    return cell, rows
+
+
+def _row_of(outputs: Outputs, recorded: Recorded, record: Record, setting: str) -> Row:
+    """Compares with the recorded choice that the outputs follow: the one that they are nearest."""
+    candidate = min(recorded.candidates, key=lambda c: _largest(outputs.errors(c.double)))
+    single, errors = candidate.single, outputs.errors(candidate.single)
+    said, there = Said.by(*outputs.vectors), candidate.said
+    return Row(
+        recorded=recorded,
+        candidate=candidate,
+        setting=setting,
+        outputs=outputs,
+        error=_largest(errors),
+        excess=_largest(e / t for e, t in zip(errors, candidate.tolerances, strict=True)),
+        cosine=min(cosine(a, b) for a, b in zip(outputs.vectors, single.vectors, strict=True)),
+        error64=_largest(outputs.errors(candidate.double)),
+        against_single=0.0,
+        misread=int(misread(said, *candidate.double.vectors, record.epsilon).sum()),
+        agreeing=int((said.bins == there.bins).all(axis=1).sum()),
+        distance=np.abs(said.bins - there.bins) / record.contract.split_ratio,
+        score_error=_largest(np.abs(said.scores - there.scores)),
+    )
+
+
+def _held_to(single: Row, row: Row) -> Row:
+    """The row with its difference from the same case run by itself, where both chose alike."""
+    if single.candidate is not row.candidate:
+        return row
+    differences = row.outputs.errors(single.outputs)
+    excess = (d / t for d, t in zip(differences, row.candidate.tolerances, strict=True))
+    return replace(row, against_single=_largest(excess))
+
+
+def _largest(values: Iterable[float]) -> float:
+    """The maximum; NaN if there is one, which max() may pass over."""
+    return float(np.max(list(values)))
+
+
+def _failures_of(rows: Sequence[Row], record: Record, slack: float | None) -> Iterator[Failure]:
+    """What does not hold in the matrix, one failure a stage, each with its worst example.
+
+    slack: twice the score error of the intervention, None where there is none.
+    """
+    for row in rows:
+        choice, scores = row.candidate.choice, row.recorded.scores
+        if slack is not None and not plausible(choice, scores, slack):
+            yield Failure(
+                "intervention",
+                f"{row.recorded.case.name}, {row.setting}: expected keypoints "
+                f"{row.recorded.own.choice} to be replaced, found {choice}, whose scores are too "
+                f"low for that by more than {slack:.2e}",
+            )
+            break
+    worst = max(rows, key=lambda row: _rank(row.excess))
+    if not (worst.excess <= 1 and min(row.cosine for row in rows) >= LEAST_COSINE):
+        beyond = sum(not (row.excess <= 1 and row.cosine >= LEAST_COSINE) for row in rows)
+        yield Failure(
+            "parity",
+            f"{worst.recorded.case.name}, {worst.setting}: max|difference| to PyTorch is "
+            f"{worst.error:.2e}, {worst.excess:.1f} times what is allowed, at cosine "
+            f"{worst.cosine:.8f} ({beyond} of {len(rows)} outputs out of tolerance)",
+        )
+    worst = max(rows, key=lambda row: _rank(row.error64))
+    if not worst.error64 <= record.epsilon:
+        yield Failure(
+            "precision",
+            f"{worst.recorded.case.name}, {worst.setting}: error against float64 is "
+            f"{worst.error64:.2e}, PyTorch's own is {record.error:.2e}; expected at most "
+            f"{record.epsilon:.2e}",
+        )
+    worst = max(rows, key=lambda row: _rank(row.against_single))
+    if not worst.against_single <= 1:
+        yield Failure(
+            "batch",
+            f"{worst.recorded.case.name}, {worst.setting}: differs from the same case run by "
+            f"itself by {worst.against_single:.1f} times what is allowed",
+        )
+    if count := sum(row.misread for row in rows):
+        worst = max(rows, key=lambda row: row.misread)
+        yield Failure(
+            "keypoints",
+            f"{worst.recorded.case.name}, {worst.setting}: {worst.misread} of "
+            f"{record.contract.num_keypoints} keypoints are elsewhere though PyTorch is clear "
+            f"about them ({count} over the whole matrix)",
+        )
+    confident, near = _near_ties(record)
+    if not confident or near > MOST_NEAR_TIES * confident:
+        yield Failure(
+            "keypoints",
+            f"{near} of {confident} confident keypoints on crops are within rounding of another "
+            f"bin, expected at most {MOST_NEAR_TIES:.0%} of at least one: agreement says nothing",
+        )
+
+
+def _forced(rows: Sequence[Row]) -> int:
+    """How many outputs followed a choice that is not the reference's own."""
+    return sum(row.candidate is not row.recorded.own for row in rows)
+
+
+def _worst_crop(rows: Sequence[Row]) -> Row:
+    """The row of the largest error, of those that show a picture."""
+    crops = [row for row in rows if row.recorded.case.kind == "crop"]
+    return max(crops, key=lambda row: _rank(row.error))
+
+
+def _rank(value: float) -> float:
+    """For sorting: NaN is worse than anything."""
+    return float("inf") if np.isnan(value) else value
+
+
+def _near_ties(record: Record) -> tuple[int, int]:
+    """Confident keypoints on crops: how many, and how many of them another bin rivals."""
+    crops = [r.own.clarity for r in record.cases if r.case.kind == "crop"]
+    confident = sum(int(c.confident.sum()) for c in crops)
+    near = sum(int((c.confident & c.near_ties(record.epsilon)).sum()) for c in crops)
+    return confident, near
+
+
+def _cases_of(rows: Sequence[Row], record: Record) -> Iterator[CaseResult]:
+    k = len(record.cases[0].own.choice)
+    for recorded in record.cases:
+        own, case = [row for row in rows if row.recorded is recorded], recorded.case
+        torch_errors = recorded.own.single.errors(recorded.own.double)
+        yield CaseResult(
+            name=case.name,
+            kind=case.kind,
+            sha256=case.sha256,
+            source=case.source,
+            box_xyxy=case.box_xyxy,
+            gap=figure(gap(recorded.scores, k)),
+            error=figure(_largest(row.error for row in own)) if own else None,
+            tolerance=min(recorded.own.tolerances),
+            error_float64=figure(_largest(row.error64 for row in own)) if own else None,
+            torch_error_float64=_largest(torch_errors),
+        )
+
+
+def _precision_of(rows: Sequence[Row], record: Record) -> Precision:
+    error = _largest(row.error64 for row in rows)
+    return Precision(
+        error_float64=figure(error),
+        torch_error_float64=record.error,
+        limit=record.epsilon,
+        ratio=figure(error / record.error),
+    )
+
+
+def _keypoints_of(rows: Sequence[Row], record: Record) -> KeypointResult:
+    contract = record.contract
+    size = np.array([contract.input_w, contract.input_h])
+    compared = len(rows) * contract.num_keypoints
+    in_frame = [
+        np.hypot(*(row.distance * (np.array(row.recorded.case.scale) / size)).T)
+        for row in rows
+        if row.recorded.case.scale is not None
+    ]
+    confident, near = _near_ties(record)
+    return KeypointResult(
+        compared=compared,
+        argmax_agreement=sum(row.agreeing for row in rows) / compared,
+        misread=sum(row.misread for row in rows),
+        epsilon=record.epsilon,
+        confident=confident,
+        near_tie_share=near / confident if confident else None,
+        input_px=_quantiles(np.concatenate([np.hypot(*row.distance.T) for row in rows])),
+        frame_px=_quantiles(np.concatenate(in_frame)) if in_frame else (),
+        score_error=_quantiles(np.array([row.score_error for row in rows])),
+    )
+
+
+def _quantiles(values: NDArray[np.floating]) -> tuple[Figure, ...]:
+    """p50, p99 and the maximum."""
+    return tuple(figure(float(q)) for q in np.quantile(values, (0.5, 0.99, 1)))
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "onnxruntime": ort.__version__,
+        "numpy": np.__version__,
+        "onnx": onnx.__version__,
+        "platform": platform.platform(),
+        "cores": str(cores()),
+    }

@@ -1,0 +1,286 @@
+"""The verdict on one file as data, and as versioned JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cigpose_runtime.errors import FileError
+from cigpose_runtime.files import appears_whole, open_file
+
+SCHEMA_VERSION = 1
+
+STAGES = {
+    "structure": "a well-formed, self-contained graph of ordinary operators",
+    "contract": "the metadata say what config and checkpoint say",
+    "interface": "outputs of the right names, shapes and types",
+    "intervention": "the graph chooses the keypoints that PyTorch chooses",
+    "parity": "outputs within max|difference| <= 1e-4 * max(1, p99.9), cosine >= 0.999999",
+    "precision": "error against float64 at most 4 times that of PyTorch's float32, + 1e-6",
+    "batch": "a row of a batch equals the same row by itself, to the parity gate",
+    "keypoints": "the same bins wherever the reference is clear",
+}
+"""The stages in order, and what each asks for."""
+
+Figure = float | None
+"""A measured number; None where it was NaN or infinite, which JSON cannot say."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that does not hold."""
+
+    stage: str
+    message: str
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """The largest figures of one case over the whole matrix, beside PyTorch's own float32 error.
+
+    gap: by how much the intervention's choice leads in confound score.
+    """
+
+    name: str
+    kind: str
+    sha256: str
+    source: str | None
+    box_xyxy: tuple[float, ...] | None
+    gap: Figure
+    error: Figure
+    tolerance: float
+    error_float64: Figure
+    torch_error_float64: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All cases under one setting and batch.
+
+    excess: the largest error / tolerance. against_single: the largest difference of a row from the
+    same row run by itself. milliseconds: per person.
+    """
+
+    provider: str
+    level: str
+    threads: int
+    batch: int
+    rows: int
+    error: Figure
+    excess: Figure
+    cosine: Figure
+    error_float64: Figure
+    against_single: Figure
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Precision:
+    """max|error| against float64 over everything: ours, PyTorch's, and the limit for ours."""
+
+    error_float64: Figure
+    torch_error_float64: float
+    limit: float
+    ratio: Figure
+
+
+@dataclass(frozen=True)
+class InterventionResult:
+    """The choice inside the graph, over all cases and optimisation levels.
+
+    score_error: max|confound score - float64's|, with its limit. agreeing of `choices` were the
+    reference's own; `near_ties` cases had a gap within twice the score error; `forced` outputs of
+    the matrix followed another choice rightly and were compared with PyTorch forced to it.
+    sweep_error: with each keypoint forced in turn, error against float64, with its limit.
+    """
+
+    score_error: Figure
+    score_limit: float
+    choices: int
+    agreeing: int
+    near_ties: int
+    forced: int
+    sweep_error: Figure
+    sweep_limit: float
+
+
+@dataclass(frozen=True)
+class KeypointResult:
+    """In the units that people read, over the whole matrix.
+
+    Distances are [p50, p99, max] between PyTorch's keypoint and ours: in pixels of the input over
+    all cases, in pixels of the photograph over the crops. near_tie_share: of the confident
+    keypoints on crops, how many have a rival within rounding (epsilon). misread: keypoints that
+    differ though the reference is clear.
+    """
+
+    compared: int
+    argmax_agreement: float
+    misread: int
+    epsilon: float
+    confident: int
+    near_tie_share: Figure
+    input_px: tuple[float, ...]
+    frame_px: tuple[float, ...]
+    score_error: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """One keypoint of the worst crop, in pixels of the input: PyTorch's and ours."""
+
+    keypoint: int
+    name: str
+    torch_xy: tuple[float, float]
+    onnx_xy: tuple[float, float]
+    torch_score: Figure
+    onnx_score: Figure
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The crop with the largest error, all its keypoints, and the vectors of the worst one.
+
+    picture: a data URI of the crop. keypoints: worst first. vectors: `torch_x`, `onnx_x`,
+    `torch_y`, `onnx_y` of the first keypoint.
+    """
+
+    case: str
+    setting: str
+    error: Figure
+    picture: str
+    input_wh: tuple[int, int]
+    split_ratio: float
+    skeleton: tuple[tuple[int, int], ...]
+    keypoints: tuple[Pictured, ...]
+    vectors: Mapping[str, tuple[Figure, ...]]
+
+
+@dataclass(frozen=True)
+class TensorError:
+    """One intermediate tensor beside PyTorch's: who makes it, how far off it is."""
+
+    tensor: str
+    node: str
+    op_type: str
+    module: str
+    error: Figure
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where the graph leaves PyTorch: all compared tensors of one case in graph order.
+
+    first: the first that is out of tolerance; None where each is within it.
+    """
+
+    case: str
+    first: TensorError | None
+    tensors: tuple[TensorError, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verdict on one file and all that it rests on.
+
+    key: a hash of what the verdict follows from besides the file. What was not reached is None.
+    """
+
+    key: str
+    file: str
+    sha256: str
+    size: int
+    model: str
+    weights: str | None
+    verdict: str
+    failures: tuple[Failure, ...]
+    origin: Mapping[str, str]
+    environment: Mapping[str, str]
+    cases: tuple[CaseResult, ...]
+    cells: tuple[Cell, ...]
+    precision: Precision | None
+    intervention: InterventionResult | None
+    keypoints: KeypointResult | None
+    worst: Worst | None
+    divergence: Divergence | None
+    seconds: float
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed."""
+        return self.verdict == "passed"
+
+    @property
+    def stage(self) -> str | None:
+        """The first stage that failed."""
+        failed = {failure.stage for failure in self.failures}
+        return next((stage for stage in STAGES if stage in failed), None)
+
+    def to_json(self) -> str:
+        """The report as JSON without NaN or infinities."""
+        return json.dumps(asdict(self), allow_nan=False, indent=1)
+
+    def write(self, path: Path) -> None:
+        """Writes the JSON as a whole or not at all."""
+        with appears_whole(path) as file:
+            file.write(self.to_json().encode())
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """The report in a file that `write` made. Raises `FileError`."""
+        with open_file(path, "a parity report") as file:
+            text = file.read()
+        try:
+            return cls._from_document(json.loads(text))
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileError(
+                f"{path}: expected a parity report of schema version {SCHEMA_VERSION}, found "
+                f"another file ({error}); delete it and run verify again"
+            ) from error
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any]) -> Report:
+        if document["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema version {document['schema_version']}")
+        parts: dict[str, Any] = dict(document)
+        for name, kind in (("failures", Failure), ("cases", CaseResult), ("cells", Cell)):
+            parts[name] = tuple(kind(**_tuples(item)) for item in document[name])
+        singles = {
+            "precision": Precision,
+            "intervention": InterventionResult,
+            "keypoints": KeypointResult,
+        }
+        for name, single in singles.items():
+            if document[name] is not None:
+                parts[name] = single(**_tuples(document[name]))
+        if (worst := document["worst"]) is not None:
+            pictured = tuple(Pictured(**_tuples(item)) for item in worst["keypoints"])
+            parts["worst"] = Worst(**{**_tuples(worst), "keypoints": pictured})
+        if (divergence := document["divergence"]) is not None:
+            first = divergence["first"]
+            parts["divergence"] = Divergence(
+                case=divergence["case"],
+                first=None if first is None else TensorError(**first),
+                tensors=tuple(TensorError(**item) for item in divergence["tensors"]),
+            )
+        return cls(**parts)
+
+
+def figure(value: float) -> Figure:
+    """A number for a report, rounded to 6 significant digits; None for NaN and infinities."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, all the way down."""
+    if isinstance(value, list):
+        return tuple(map(_tuples, value))
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return value
