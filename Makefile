@@ -30,6 +30,9 @@ $(STAMP): $(PINS)
 export-all: setup  ## export all variants [WEIGHTS=real|synthetic] [MODELS="..."] [JOBS=n] [OUT=dir]
 	$(BIN)/cigpose-tools export $(or $(MODELS),--all) --weights $(WEIGHTS) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out "$(OUT)")
 
+verify-all: setup  ## prove the exported files against PyTorch [WEIGHTS=...] [MODELS="..."] [JOBS=n] [OUT=dir]
+	$(BIN)/cigpose-tools verify $(if $(MODELS),$(MODELS:%=$(or $(OUT),dist/$(WEIGHTS))/%.onnx),--all --weights $(WEIGHTS) $(if $(OUT),--out "$(OUT)")) $(if $(JOBS),--jobs $(JOBS))
+
 checkpoints: setup  ## fetch the published checkpoints
 	$(BIN)/cigpose-tools checkpoints fetch $(or $(MODELS),--all)
 
@@ -56,4 +59,4 @@ lint: setup  ## ruff and mypy --strict
 clean:  ## remove what export, build and test leave; keeps .venv and fetched checkpoints
 	rm -rf dist build checkpoints/synthetic .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup export-all checkpoints inspect doctor bench test test-long lint clean
+.PHONY: help setup export-all verify-all checkpoints inspect doctor bench test test-long lint clean

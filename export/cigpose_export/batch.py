@@ -7,35 +7,25 @@ file is still the one that was written.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cigpose_export
 import cigpose_runtime
 import cigpose_verify
-from cigpose_export import errors
-from cigpose_export.errors import ExportError, last_line
+from cigpose_export.errors import ExportError
 from cigpose_export.tools import mmpose_files, tool_versions
 from cigpose_export.variants import Project, Variant, WeightsKind
-from cigpose_export.worker import Job
+from cigpose_export.workers import Workers, default_jobs
 from cigpose_runtime import CigposeError, FileError, read_contract
 from cigpose_runtime.files import appears_whole, file_sha256
-
-MEMORY_PER_JOB = 3 * 2**30
-"""Bytes; the largest variant peaks at 2.5 GiB."""
+from cigpose_verify.matrix import cores
 
 WITHOUT_PART_IN_THE_BYTES = frozenset(
     {
@@ -45,10 +35,17 @@ WITHOUT_PART_IN_THE_BYTES = frozenset(
         "console.py",
         "doctor.py",
         "straight_trace.py",
+        "trace.py",
+        "verification.py",
+        "worker.py",
+        "workers.py",
         "checkpoints/fetch.py",
     }
 )
 """Modules of cigpose_export; any other is taken to shape the artefacts."""
+
+VERIFY_PART = ("parity.py", "structure.py")
+"""Modules of cigpose_verify that an artefact has to pass before it appears."""
 
 RUNTIME_PART = ("contract.py", "keypoints.py")
 """Modules of cigpose_runtime that shape the artefacts."""
@@ -103,18 +100,6 @@ OnStage = Callable[[str, str], None]
 """Called with a variant's name and the stage that it has reached, at last its state."""
 
 
-def default_jobs() -> int:
-    """As many exports at once as the cores and three quarters of the memory allow."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(_cores(), memory * 3 // 4 // MEMORY_PER_JOB))
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class Batch:
     """Exports variants of one project into one folder.
 
@@ -138,9 +123,7 @@ class Batch:
         self.jobs = jobs or default_jobs()
         self.on_stage = on_stage
         self._code = _hash_of_code()
-        self._workers: set[subprocess.Popen[str]] = set()
-        self._lock = threading.Lock()
-        self._stopped = False
+        self._workers = Workers()
 
     def run(self, variants: Sequence[Variant]) -> list[Outcome]:
         """Exports what is out of date and goes on past failures.
@@ -149,14 +132,7 @@ class Batch:
         interrupted.
         """
         self.jobs = min(self.jobs, len(variants))
-        with ThreadPoolExecutor(self.jobs) as pool:
-            futures: list[Future[Outcome]] = []
-            try:
-                futures.extend(pool.submit(self._run_one, variant) for variant in variants)
-                wait(futures)
-            except KeyboardInterrupt:
-                self._stop()
-        return [future.result() for future in futures]
+        return self._workers.map(self._run_one, variants, self.jobs)
 
     def _run_one(self, variant: Variant) -> Outcome:
         try:
@@ -165,13 +141,13 @@ class Batch:
             if isinstance(error, OSError):
                 error = ExportError(f"{variant.name}: {error}; mend that and run it again")
             outcome = Outcome(variant.name, "failed", self._target(variant), error=error)
-        if self._stopped and outcome.state == "failed":
+        if self._workers.stopped and outcome.state == "failed":
             outcome = Outcome(variant.name, "interrupted", self._target(variant))
         self.on_stage(variant.name, outcome.state)
         return outcome
 
     def _bring_up_to_date(self, variant: Variant) -> Outcome:
-        self._require_going_on(variant.name)
+        self._workers.require_going_on(variant.name)
         target = self._target(variant)
         record_path = self.out / ".export" / f"{variant.name}.json"
         if self.checkpoint is None and self.weights == "real":
@@ -181,7 +157,7 @@ class Batch:
         if checkpoint.is_file() and target.is_file():
             self.on_stage(variant.name, "compare")
             record = Record.read(record_path)
-            inputs = _hash_of(recipe, file_sha256(checkpoint))
+            inputs = hash_of(recipe, file_sha256(checkpoint))
             if record and record.inputs == inputs and record.sha256 == file_sha256(target):
                 return Outcome(variant.name, "up to date", target, record.figures)
         self._require_replaceable(target)
@@ -195,65 +171,26 @@ class Batch:
             seconds=round(time.monotonic() - started, 2),
             peak_memory=result["peak_memory"],
         )
-        inputs = _hash_of(recipe, done["checkpoint_sha256"])
+        inputs = hash_of(recipe, done["checkpoint_sha256"])
         Record(inputs, done["sha256"], figures).write(record_path)
         return Outcome(variant.name, "exported", target, figures)
 
     def _run_worker(self, variant: Variant, target: Path) -> dict[str, Any]:
-        job = Job(
-            project=str(self.project.root),
+        job = {
+            "kind": "export",
+            "project": str(self.project.root),
+            "name": variant.name,
+            "weights": self.weights,
+            "checkpoint": str(self.checkpoint) if self.checkpoint else None,
+            "target": str(target),
+            "threads": max(1, cores() // self.jobs),
+        }
+        return self._workers.run(
+            "cigpose_export.worker",
+            job,
             name=variant.name,
-            weights=self.weights,
-            checkpoint=str(self.checkpoint) if self.checkpoint else None,
-            target=str(target),
-            threads=max(1, _cores() // self.jobs),
+            on_stage=lambda stage: self.on_stage(variant.name, stage),
         )
-        last: dict[str, Any] = {}
-        with tempfile.TemporaryFile("w+") as complaints:
-            with self._start_worker(job, complaints) as worker:
-                assert worker.stdout is not None
-                for line in worker.stdout:
-                    last = json.loads(line)
-                    if "stage" in last:
-                        self.on_stage(variant.name, last["stage"])
-                worker.wait()  # before leaving closes its stdin
-            with self._lock:
-                self._workers.discard(worker)
-            complaints.seek(0)
-            complaint = last_line(complaints.read())
-        if "error" in last:
-            raise getattr(errors, last["type"], ExportError)(last["error"])
-        if "done" not in last or worker.returncode != 0:
-            raise ExportError(
-                f"{variant.name}: the export process ended with status {worker.returncode} "
-                f"({complaint}); run the same command again"
-            )
-        return last
-
-    def _start_worker(self, job: Job, complaints: IO[str]) -> subprocess.Popen[str]:
-        with self._lock:
-            self._require_going_on(job.name)
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "cigpose_export.worker", json.dumps(asdict(job))],
-                stdin=subprocess.PIPE,  # never written to: its end tells the worker of ours
-                stdout=subprocess.PIPE,
-                stderr=complaints,
-                text=True,
-                process_group=0,  # Ctrl-C reaches this process alone, which then decides
-            )
-            self._workers.add(worker)
-        return worker
-
-    def _require_going_on(self, name: str) -> None:
-        if self._stopped:
-            raise ExportError(f"{name}: interrupted; run the same command again")
-
-    def _stop(self) -> None:
-        with self._lock:
-            self._stopped = True
-            for worker in self._workers:
-                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
-                    os.killpg(worker.pid, signal.SIGKILL)  # and onnxsim's process with it
 
     def _target(self, variant: Variant) -> Path:
         return self.out / f"{variant.name}.onnx"
@@ -277,7 +214,7 @@ class Batch:
         """A hash of all but the checkpoint that decides the bytes of an artefact."""
         base = sorted((self.project.root / "configs" / "_base_").glob("*.py"))
         configs = [file_sha256(path) for path in (self.project.config_path(variant.name), *base)]
-        return _hash_of(*configs, self._code, json.dumps(tool_versions()), mmpose_files())
+        return hash_of(*configs, self._code, json.dumps(tool_versions()), mmpose_files())
 
 
 def _weights_in(path: Path) -> str | None:
@@ -288,7 +225,8 @@ def _weights_in(path: Path) -> str | None:
         return None
 
 
-def _hash_of(*parts: str) -> str:
+def hash_of(*parts: str) -> str:
+    """One sha256 of several texts."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -300,6 +238,6 @@ def _hash_of_code() -> str:
         for path in sorted(export.rglob("*.py"))
         if path.relative_to(export).as_posix() not in WITHOUT_PART_IN_THE_BYTES
     ]
-    modules += sorted(verify.rglob("*.py"))
+    modules += [verify / name for name in VERIFY_PART]
     modules += [runtime / name for name in RUNTIME_PART]
-    return _hash_of(*map(file_sha256, modules))
+    return hash_of(*map(file_sha256, modules))

@@ -15,6 +15,7 @@ from cigpose_export.errors import UsageError
 from cigpose_export.variants import Project, Variant, WeightsKind
 from cigpose_runtime import CigposeError
 from cigpose_runtime.errors import printable
+from cigpose_runtime.session import CPU
 
 INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended."""
@@ -115,13 +116,13 @@ def export(
 ) -> int:
     """Export variants to ONNX: only what is out of date, going on past failures."""
     from cigpose_export.batch import Batch
-    from cigpose_export.console import export_progress, print_outcomes
+    from cigpose_export.console import print_outcomes, progress
 
     project = Project.of_this_clone()
     variants = _selected(project, names, every)
     if checkpoint and len(variants) != 1:
         raise UsageError("--checkpoint FILE goes with exactly one variant; name that one")
-    with export_progress(len(variants)) as on_stage:
+    with progress(len(variants)) as on_stage:
         outcomes = Batch(
             project,
             weights=weights,
@@ -141,6 +142,70 @@ def export(
         click.echo("interrupted: the same command goes on with what is not yet there", err=True)
         return INTERRUPTED
     return _status(errors, alone=len(variants) == 1)
+
+
+@tools.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
+@all_option
+@weights_option
+@click.option("--out", type=click.Path(path_type=Path), help="With --all: where the files lie.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare with this file.")
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of more pictures.")
+@click.option("--provider", "providers", multiple=True, help="Execution provider, repeatable.")
+@click.option("--against", type=click.Path(path_type=Path), help="A CIGPose fork's checkout.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write reports here.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Files at once  [default: by cores]")
+def verify(
+    files: tuple[Path, ...],
+    every: bool,
+    weights: WeightsKind,
+    out: Path | None,
+    checkpoint: Path | None,
+    images: Path | None,
+    providers: tuple[str, ...],
+    against: Path | None,
+    json_path: Path | None,
+    jobs: int | None,
+) -> int:
+    """Prove that exported files compute what PyTorch computes; reports go beside them.
+
+    The checkpoint that a file is compared with is the one that it names.
+    """
+    from cigpose_export.console import print_verified, progress
+    from cigpose_export.verification import Verification
+
+    project = Project.of_this_clone()
+    if bool(files) == every:
+        raise UsageError("expected ONNX files, or --all; `make verify-all` does the latter")
+    if every:
+        folder = out or project.artefact_folder(weights)
+        files = tuple(folder / f"{name}.onnx" for name in project.variants)
+    if checkpoint and len(files) != 1:
+        raise UsageError("--checkpoint FILE goes with exactly one ONNX file; name that one")
+    if json_path and not json_path.absolute().parent.is_dir():
+        raise UsageError(f"--json {json_path}: expected a folder that exists; create it first")
+    files = tuple(dict.fromkeys(files))
+    with progress(len(files)) as on_stage:
+        verified = Verification(
+            project,
+            checkpoint=checkpoint,
+            images=images,
+            providers=providers or (CPU,),
+            against=against,
+            jobs=jobs,
+            on_stage=on_stage,
+        ).run(files)
+    print_verified(verified)
+    if json_path:
+        reports = [json.loads(one.report.to_json()) for one in verified if one.report]
+        document = {"schema_version": 1, "reports": reports}
+        json_path.write_text(json.dumps(document, indent=1), "utf-8")
+    errors = [one.error for one in verified if one.error]
+    for error in errors:
+        _say(error)
+    if any(one.state == "interrupted" for one in verified):
+        return INTERRUPTED
+    return _status(errors, alone=len(files) == 1)
 
 
 @tools.group()

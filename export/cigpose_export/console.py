@@ -22,9 +22,11 @@ from rich.table import Table
 
 from cigpose_export.batch import OnStage, Outcome
 from cigpose_export.doctor import Finding
+from cigpose_export.verification import Verified
 
 STATE_STYLE = {
     "exported": "green",
+    "passed": "green",
     "up to date": "dim",
     "failed": "red",
     "interrupted": "yellow",
@@ -41,7 +43,7 @@ def byte_size(count: float) -> str:
 
 
 @contextlib.contextmanager
-def export_progress(total: int) -> Iterator[OnStage]:
+def progress(total: int) -> Iterator[OnStage]:
     """Shows the variants under way and how many are done; on no terminal, a line for each end."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -59,18 +61,18 @@ def export_progress(total: int) -> Iterator[OnStage]:
         TextColumn("{task.fields[stage]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        overall = progress.add_task(f"{total} variants", total=total, stage="")
+    with Progress(*columns, console=console, transient=True) as bars:
+        overall = bars.add_task(f"{total} models", total=total, stage="")
         tasks = {}
 
         def show(name: str, stage: str) -> None:
             if name not in tasks:
-                tasks[name] = progress.add_task(name, total=None, stage=stage)
+                tasks[name] = bars.add_task(name, total=None, stage=stage)
             if stage in STATE_STYLE:
-                progress.remove_task(tasks[name])
-                progress.advance(overall)
+                bars.remove_task(tasks[name])
+                bars.advance(overall)
             else:
-                progress.update(tasks[name], stage=stage)
+                bars.update(tasks[name], stage=stage)
 
         yield show
 
@@ -88,9 +90,9 @@ def download_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
     )
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(name, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    ) as bars:
+        task = bars.add_task(name, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def print_variants(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -140,6 +142,32 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
             ]
         style = STATE_STYLE[outcome.state]
         table.add_row(outcome.name, f"[{style}]{outcome.state}[/]", *cells)
+    print_table(table)
+
+
+def print_verified(verified: Sequence[Verified]) -> None:
+    """The table at the end of a verification."""
+    table = Table("model", "verdict", box=None, header_style="bold")
+    headings = ("error / limit", "error to float64", "intervention", "keypoints", "seconds")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for one in verified:
+        cells = [""] * len(headings)
+        report = one.report
+        if report and report.precision and report.keypoints:
+            excess = [cell.excess for cell in report.cells]
+            chosen = report.intervention
+            ratio = report.precision.ratio
+            cells = [
+                "-" if None in excess else f"{max(filter(None, excess), default=0):.2f}",
+                "-" if ratio is None else f"{ratio:.2f} x PyTorch's",
+                f"{chosen.agreeing} of {chosen.choices}" if chosen else "-",
+                f"{report.keypoints.argmax_agreement:.3%}",
+                f"{report.seconds:.0f}",
+            ]
+        style = STATE_STYLE[one.state]
+        stage = f" ({report.stage})" if report and report.stage else ""
+        table.add_row(one.name, f"[{style}]{one.state}{stage}[/]", *cells)
     print_table(table)
 
 

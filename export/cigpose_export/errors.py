@@ -44,5 +44,17 @@ class ExportError(CigposeError):
     exit_status = 1
 
 
+class WorkError(CigposeError):
+    """A process that did a part of the work ended without a result."""
+
+    exit_status = 1
+
+
+class VerifyError(CigposeError):
+    """A file does not compute what PyTorch computes."""
+
+    exit_status = 1
+
+
 class UsageError(CigposeError):
     """A command was called with arguments that do not go together."""

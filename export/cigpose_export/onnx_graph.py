@@ -23,6 +23,11 @@ readers refuse for no need of this graph."""
 
 def export_graph(model: nn.Module, *, input_h: int, input_w: int) -> onnx.ModelProto:
     """Exports image (batch,3,h,w) -> `simcc_x`, `simcc_y` with a free batch dimension."""
+    return export_program(model, input_h=input_h, input_w=input_w).model_proto
+
+
+def export_program(model: nn.Module, *, input_h: int, input_w: int) -> torch.onnx.ONNXProgram:
+    """As `export_graph`, together with the PyTorch program that the graph is translated from."""
     # Two people: torch.export specialises on a batch of one.
     example = torch.zeros(2, 3, input_h, input_w)
     with _quiet():
@@ -39,7 +44,7 @@ def export_graph(model: nn.Module, *, input_h: int, input_w: int) -> onnx.ModelP
             verbose=False,
         )
     assert program is not None
-    return program.model_proto
+    return program
 
 
 @contextlib.contextmanager

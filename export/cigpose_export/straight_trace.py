@@ -24,7 +24,7 @@ from cigpose_export.onnx_graph import OPSET
 from cigpose_export.reference import Reference
 from cigpose_export.simplify import simplify
 from cigpose_export.variants import Project
-from cigpose_export.worker import peak_memory
+from cigpose_verify.child import peak_memory
 
 
 class _FloatScatterIntervention(cig_head.CausalIntervention):

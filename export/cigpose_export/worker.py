@@ -1,88 +1,118 @@
-"""Exports one variant in a process of its own: `python -m cigpose_export.worker JOB`.
+"""The jobs that take PyTorch, each in a process of its own: `python -m cigpose_export.worker JOB`.
 
-A process per variant bounds memory, measures it, and keeps a crash from taking the others down.
-JOB is a JSON object (see `Job`). One JSON object a line goes to stdout: `{"stage": ...}` as the
-export proceeds, then `{"done": ...}` or `{"error": ...}`. The worker ends when its stdin does, so
-that it never outlives the process that started it, however that one ended.
+JOB is a JSON object: `kind` names one of `JOBS`, the rest are its arguments. See
+`cigpose_verify.child` for what goes to stdout.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import resource
-import signal
 import sys
-import threading
-import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cigpose_export.variants import Project, WeightsKind
-from cigpose_runtime import CigposeError
+from cigpose_verify.child import OnStage, serve
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a worker is to do; paths as text."""
+def export(
+    on_stage: OnStage,
+    *,
+    project: str,
+    name: str,
+    weights: WeightsKind,
+    checkpoint: str | None,
+    target: str,
+    threads: int,
+) -> dict[str, Any]:
+    """Exports one variant; paths as text."""
+    from cigpose_export.pipeline import export_variant, set_threads
 
-    project: str
-    name: str
-    weights: WeightsKind
-    checkpoint: str | None
-    target: str
-    threads: int
+    set_threads(threads)
+    there = Project(Path(project))
+    exported = export_variant(
+        there,
+        *there.select([name]),
+        weights=weights,
+        checkpoint_path=Path(checkpoint) if checkpoint else None,
+        target=Path(target),
+        on_stage=on_stage,
+    )
+    return asdict(exported)
 
 
-def main(job: Job) -> None:
+def record(
+    on_stage: OnStage,
+    *,
+    project: str,
+    name: str,
+    checkpoint: str,
+    images: str | None,
+    fork: bool,
+    target: str,
+    threads: int,
+) -> dict[str, Any]:
+    """Records what PyTorch answers for one variant; `fork`: by a CIGPose fork's own head."""
+    from cigpose_export.pipeline import set_threads
+    from cigpose_export.recording import record_variant
+
+    set_threads(threads)
+    on_stage("reference")
+    there = Project(Path(project))
+    record_variant(
+        there,
+        *there.select([name]),
+        checkpoint_path=Path(checkpoint),
+        images=Path(images) if images else None,
+        fork=fork,
+        target=Path(target),
+    )
+    return {}
+
+
+def trace(
+    on_stage: OnStage,
+    *,
+    project: str,
+    name: str,
+    checkpoint: str,
+    images: str | None,
+    case: str,
+    target: str,
+    threads: int,
+) -> dict[str, Any]:
+    """Records all intermediate tensors of one case."""
+    from cigpose_export.pipeline import set_threads
+    from cigpose_export.recording import trace_variant
+
+    set_threads(threads)
+    on_stage("trace")
+    there = Project(Path(project))
+    trace_variant(
+        there,
+        *there.select([name]),
+        checkpoint_path=Path(checkpoint),
+        images=Path(images) if images else None,
+        case=case,
+        target=Path(target),
+    )
+    return {}
+
+
+JOBS: dict[str, Callable[..., dict[str, Any]]] = {
+    "export": export,
+    "record": record,
+    "trace": trace,
+}
+
+
+def main(job: dict[str, Any]) -> None:
     """Runs a job and reports on stdout."""
-    reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no report
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
-    warnings.simplefilter("ignore")  # other people's deprecations; what fails raises
-
-    def report(**message: Any) -> None:
-        reports.write(json.dumps(message) + "\n")
-
-    report(stage="start")
-    try:
-        from cigpose_export.pipeline import export_variant, set_threads
-
-        project = Project(Path(job.project))
-        set_threads(job.threads)
-        exported = export_variant(
-            project,
-            *project.select([job.name]),
-            weights=job.weights,
-            checkpoint_path=Path(job.checkpoint) if job.checkpoint else None,
-            target=Path(job.target),
-            on_stage=lambda stage: report(stage=stage),
-        )
-    except CigposeError as error:
-        report(error=str(error), type=type(error).__name__)
-    except OSError as error:
-        reason = f"{job.name}: {error}; make room or correct the permissions, then run it again"
-        report(error=reason, type="ExportError")
-    else:
-        report(done=asdict(exported), peak_memory=peak_memory())
-
-
-def _end_with_stdin() -> None:
-    # Unbuffered: a buffered read would hold a lock that the interpreter wants at its end.
-    while os.read(0, 1):
-        pass
-    if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)  # onnxsim's process too
-    os._exit(1)
-
-
-def peak_memory() -> int:
-    """The largest resident size in bytes of this process or any that it ran."""
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    unit = 1 if sys.platform == "darwin" else 1024
-    return max(usage.ru_maxrss for usage in usages) * unit
+    do = JOBS[job.pop("kind")]
+    serve(job["name"], lambda on_stage: do(on_stage, **job))
 
 
 if __name__ == "__main__":
-    main(Job(**json.loads(sys.argv[1])))
+    main(json.loads(sys.argv[1]))

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cigpose_runtime import __version__, inspect
+from cigpose_runtime import __version__, inspect, selftest
 from cigpose_runtime.errors import CigposeError, printable
 
 PROGRAM = "cigpose-runtime"
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     inspect.add_parser(commands)
+    selftest.add_parser(commands)
     return parser
 
 

@@ -35,6 +35,16 @@ class InputError(CigposeError):
     """An array that cannot be used: a frame, boxes, or what a model returned."""
 
 
+class ProviderError(CigposeError):
+    """An execution provider that was asked for is not there or does not take part."""
+
+
+class CheckError(CigposeError):
+    """A model that does not answer as it should."""
+
+    exit_status = 1
+
+
 @contextmanager
 def error_context(name: object) -> Iterator[None]:
     """Puts `name`, usually the file at hand, in front of any CigposeError raised inside."""

@@ -121,6 +121,14 @@ class Message:
         except UnicodeDecodeError as error:
             raise WireFormatError(f"text at byte {start} is not UTF-8") from error
 
+    def content(self, number: int) -> bytes:
+        """The last value of a bytes field, empty where there is none."""
+        values = self._values.get(number)
+        if not values:
+            return b""
+        start, end = self._span(number, values[-1])
+        return self._source.data[start:end]
+
     def messages(self, *numbers: int) -> Iterator[Message]:
         """The messages of repeated fields, in file order within each field."""
         for number in numbers:

@@ -58,7 +58,7 @@ class Case:
     @property
     def sha256(self) -> str:
         """Of the input's bytes."""
-        return hashlib.sha256(np.ascontiguousarray(self.input)).hexdigest()
+        return hashlib.sha256(self.input.tobytes()).hexdigest()
 
 
 def make_cases(contract: Contract, images: Path | None = None) -> list[Case]:

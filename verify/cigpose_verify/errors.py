@@ -5,9 +5,5 @@ from __future__ import annotations
 from cigpose_runtime.errors import CigposeError
 
 
-class ProviderError(CigposeError):
-    """An execution provider that was asked for is not there."""
-
-
 class RunError(CigposeError):
     """A model that loads and then does not run, or returns something of another form."""

@@ -14,7 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from cigpose_verify.matrix import CPU, Matrix, Setting, run_all
+from cigpose_runtime.session import CPU
+from cigpose_verify.matrix import Matrix, Setting, run_all
 from cigpose_verify.parity import max_difference, precision_limit
 from cigpose_verify.record import Outputs, Record, Sweep
 from cigpose_verify.report.document import Failure, InterventionResult, figure
@@ -71,11 +72,11 @@ def examine(
         session = Setting(CPU, level, matrix.threads[-1]).open(data)
         found: dict[int, tuple[NDArray[np.floating], tuple[int, ...]]] = {}
         for ran in run_all(session, inputs, max(matrix.batches)):
-            for row, case in enumerate(ran.cases):
+            for row, number in enumerate(ran.cases):
                 index = ran.outputs[intervention.index][row]
-                found[case] = ran.outputs[intervention.score][row], tuple(sorted(index.tolist()))
-        scores += [found[case][0] for case in sorted(found)]
-        chosen += [found[case][1] for case in sorted(found)]
+                found[number] = ran.outputs[intervention.score][row], tuple(sorted(index.tolist()))
+        scores += [found[i][0] for i in sorted(found)]
+        chosen += [found[i][1] for i in sorted(found)]
     recorded = list(record.cases) * len(matrix.levels)
     errors = [max_difference(s, r.scores) for s, r in zip(scores, recorded, strict=True)]
     score_error, score_limit = float(np.max(errors)), precision_limit(record.score_error)
@@ -181,7 +182,8 @@ def exposed(model: onnx.ModelProto, values: Iterable[str]) -> bytes:
     copy.CopyFrom(model)
     there = {output.name for output in copy.graph.output}
     copy.graph.output.extend(onnx.ValueInfoProto(name=v) for v in values if v not in there)
-    return copy.SerializeToString()
+    data: bytes = copy.SerializeToString()
+    return data
 
 
 def head_with_choice(model: onnx.ModelProto, intervention: Intervention) -> bytes:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnxruntime as ort
 
-from cigpose_runtime.errors import OnnxFileError
-from cigpose_verify.errors import ProviderError, RunError
+from cigpose_runtime.session import CPU, LEVELS, first_line, open_session
+from cigpose_verify.errors import RunError
 from cigpose_verify.record import Outputs
-
-LEVELS = {
-    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-}
-
-CPU = "CPUExecutionProvider"
 
 
 def cores() -> int:
@@ -60,41 +51,8 @@ class Setting:
         return f"{self.provider}, {self.level}, threads {self.threads}"
 
     def open(self, data: bytes) -> ort.InferenceSession:
-        """A session on the model in `data`.
-
-        Raises `ProviderError` when the provider is not there or does not take part, and
-        `OnnxFileError` when onnxruntime refuses the model.
-        """
-        require_providers([self.provider])
-        options = ort.SessionOptions()
-        options.graph_optimization_level = LEVELS[self.level]
-        options.intra_op_num_threads = self.threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4  # what is wrong is raised, too
-        try:
-            session = ort.InferenceSession(data, options, providers=[self.provider])
-        except Exception as error:
-            raise OnnxFileError(
-                f"expected a model that onnxruntime {ort.__version__} loads, found one that it "
-                f"refuses ({first_line(error)}); export it again"
-            ) from error
-        if self.provider not in session.get_providers():
-            raise ProviderError(
-                f"expected {self.provider} to run the model, found that onnxruntime fell back to "
-                f"{', '.join(session.get_providers())}; mend its installation or leave it out"
-            )
-        return session
-
-
-def require_providers(providers: Sequence[str]) -> None:
-    """Raises `ProviderError` for one that onnxruntime does not have here."""
-    available = ort.get_available_providers()
-    for provider in providers:
-        if provider not in available:
-            raise ProviderError(
-                f"expected an execution provider of this onnxruntime, found {provider!r}; it has "
-                f"{', '.join(available)}; install the onnxruntime build that brings it"
-            )
+        """A session on the model in `data`; raises as `open_session`."""
+        return open_session(data, providers=[self.provider], threads=self.threads, level=self.level)
 
 
 @dataclass(frozen=True)
@@ -127,8 +85,3 @@ def run_all(session: ort.InferenceSession, inputs: np.ndarray, batch: int) -> It
             ) from error
         seconds = time.perf_counter() - started
         yield Ran(cases, dict(zip(names, values, strict=True)), seconds)
-
-
-def first_line(error: Exception) -> str:
-    """What onnxruntime says of itself, in one line; its errors share no base class."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

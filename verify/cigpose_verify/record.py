@@ -38,11 +38,11 @@ SCHEMA_VERSION = 1
 class Outputs:
     """`simcc_x` (K,W) and `simcc_y` (K,H) of one person, or a batch of them."""
 
-    simcc_x: NDArray[np.floating]
-    simcc_y: NDArray[np.floating]
+    simcc_x: NDArray[Any]
+    simcc_y: NDArray[Any]
 
     @property
-    def vectors(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    def vectors(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Both, in the order of the model's outputs."""
         return self.simcc_x, self.simcc_y
 
@@ -139,7 +139,7 @@ class Record:
     def write(self, path: Path) -> None:
         """Writes the record as a whole or not at all."""
         candidates = [c for recorded in self.cases for c in recorded.candidates]
-        arrays = {
+        arrays: dict[str, Any] = {
             "inputs": np.stack([r.case.input for r in self.cases]),
             "scores": np.stack([r.scores for r in self.cases]),
             "counts": np.array([len(r.candidates) for r in self.cases]),

@@ -124,8 +124,8 @@ class KeypointResult:
     epsilon: float
     confident: int
     near_tie_share: Figure
-    input_px: tuple[float, ...]
-    frame_px: tuple[float, ...]
+    input_px: tuple[Figure, ...]
+    frame_px: tuple[Figure, ...]
     score_error: tuple[Figure, ...]
 
 

@@ -1,0 +1,79 @@
+"""Opens models in onnxruntime: providers as asked for, never a silent fallback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike, fspath
+from typing import Any
+
+from cigpose_runtime.errors import OnnxFileError, ProviderError
+
+CPU = "CPUExecutionProvider"
+
+LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+"""onnxruntime's graph optimisation levels."""
+
+
+def open_session(
+    model: str | PathLike[str] | bytes,
+    *,
+    providers: Sequence[str] = (CPU,),
+    threads: int | None = None,
+    level: str = "all",
+) -> Any:
+    """An onnxruntime.InferenceSession on a file, or on a model in memory.
+
+    providers: execution providers by onnxruntime's names, the preferred one first; what the first
+    does not support runs on the following ones, and on the CPU. threads: for one operator,
+    onnxruntime's choice if None; idle ones sleep. level: one of LEVELS.
+    Raises ProviderError when a provider is not there or does not take part, OnnxFileError when
+    onnxruntime refuses the model.
+    """
+    import onnxruntime as ort
+
+    require_providers(providers)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what is wrong is raised, too
+    source = model if isinstance(model, bytes) else fspath(model)
+    try:
+        session = ort.InferenceSession(source, options, providers=list(providers))
+    except Exception as error:
+        name = "" if isinstance(model, bytes) else f"{fspath(model)}: "
+        raise OnnxFileError(
+            f"{name}expected a model that onnxruntime {ort.__version__} loads, found one that it "
+            f"refuses ({first_line(error)}); export it again"
+        ) from error
+    missing = [provider for provider in providers if provider not in session.get_providers()]
+    if missing:
+        raise ProviderError(
+            f"expected {', '.join(missing)} to run the model, found that onnxruntime fell back to "
+            f"{', '.join(session.get_providers())}; mend its installation or leave it out"
+        )
+    return session
+
+
+def require_providers(providers: Sequence[str]) -> None:
+    """Raises ProviderError for one that the installed onnxruntime does not have."""
+    import onnxruntime as ort
+
+    available = ort.get_available_providers()
+    for provider in providers:
+        if provider not in available:
+            raise ProviderError(
+                f"expected an execution provider of this onnxruntime, found {provider!r}; it has "
+                f"{', '.join(available)}; install the onnxruntime build that brings it"
+            )
+
+
+def first_line(error: Exception) -> str:
+    """What onnxruntime says of itself, in one line; its errors share no base class."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,55 @@
+"""Repeats a verdict without PyTorch: `python -m cigpose_verify FILE RECORD [REPORT.json]`.
+
+RECORD is what `cigpose-tools verify` recorded of PyTorch, kept in .verify/ beside the models.
+Exits 0 when the file passes, 1 when it does not, 2 when there is nothing to judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cigpose_runtime import CigposeError
+from cigpose_runtime.errors import error_context, printable
+from cigpose_runtime.files import open_file
+from cigpose_runtime.session import CPU
+from cigpose_verify.judge import judge
+from cigpose_verify.matrix import Matrix
+from cigpose_verify.record import Record
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="cigpose_verify", description="Judges an ONNX file by a record of PyTorch's answers."
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="ONNX file")
+    parser.add_argument("record", type=Path, metavar="RECORD", help=".verify/NAME-KEY.npz")
+    parser.add_argument("report", type=Path, nargs="?", metavar="REPORT.json", help="written anew")
+    parser.add_argument("--provider", action="append", help="execution provider, may be repeated")
+    given = parser.parse_args(arguments)
+
+    def say(line: str) -> None:
+        sys.stdout.write(printable(line) + "\n")
+        sys.stdout.flush()
+
+    try:
+        with open_file(given.file, "an ONNX file") as opened, error_context(given.file):
+            data = opened.read()
+            record = Record.read(given.record)
+            matrix = Matrix(providers=tuple(given.provider or [CPU]))
+            report = judge(given.file.name, data, record, matrix, on_progress=say)
+        if given.report is not None:
+            report.write(given.report)
+    except CigposeError as error:
+        sys.stderr.write(f"cigpose_verify: error: {printable(str(error))}\n")
+        return error.exit_status
+    for failure in report.failures:
+        say(f"{failure.stage}: {failure.message}")
+    say(f"{report.verdict} (sha256 {report.sha256})")
+    return 0 if report.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Golden vectors: inputs and PyTorch's outputs, in a form that any ONNX runtime can replay.
+
+The form is that of ONNX's backend tests, test_data_set_N/input_0.pb and output_N.pb (TensorProto),
+beside golden.json: tolerances and decoded keypoints.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import numpy_helper
+
+from cigpose_runtime.decode import decode_simcc
+from cigpose_verify.intervention import gap
+from cigpose_verify.parity import tolerance_of
+from cigpose_verify.record import Record, Recorded
+
+SCHEMA_VERSION = 1
+
+
+def write_golden(record: Record, sha256: str, folder: Path) -> None:
+    """Writes three sets into `folder`, replacing what is there: noise, a crop, a batch of three.
+
+    sha256: of the file that passed. Of the cases, those are taken in which the intervention is
+    clearest, so that a replay does not hang on rounding.
+    """
+    k = len(record.cases[0].own.choice)
+    clearest = sorted(record.cases, key=lambda recorded: -gap(recorded.scores, k))
+    noise = [r for r in clearest if r.case.kind == "noise"]
+    crops = [r for r in clearest if r.case.kind == "crop"]
+    sets = [[noise[0]], [crops[0]], [noise[1], *crops[1:3]]]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        made = Path(temporary) / "golden"
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "model": record.contract.name,
+            "sha256": sha256,
+            "sets": [
+                _write_set(made / f"test_data_set_{index}", members, record)
+                for index, members in enumerate(sets)
+            ],
+        }
+        (made / "golden.json").write_text(json.dumps(document, indent=1), "utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        made.rename(folder)
+
+
+def _write_set(folder: Path, members: Sequence[Recorded], record: Record) -> dict[str, Any]:
+    folder.mkdir(parents=True)
+    simcc_x = np.stack([m.own.single.simcc_x for m in members])
+    simcc_y = np.stack([m.own.single.simcc_y for m in members])
+    arrays = {
+        "input_0": ("input", np.stack([m.case.input for m in members])),
+        "output_0": ("simcc_x", simcc_x),
+        "output_1": ("simcc_y", simcc_y),
+    }
+    for file, (name, array) in arrays.items():
+        tensor = numpy_helper.from_array(array, name)
+        (folder / f"{file}.pb").write_bytes(tensor.SerializeToString(deterministic=True))
+    keypoints, scores = decode_simcc(simcc_x, simcc_y, record.contract.split_ratio)
+    near = [m.own.clarity.near_ties(record.epsilon).tolist() for m in members]
+    return {
+        "folder": folder.name,
+        "cases": [m.case.name for m in members],
+        "tolerances": {"simcc_x": tolerance_of(simcc_x), "simcc_y": tolerance_of(simcc_y)},
+        "keypoints": keypoints.tolist(),
+        "scores": [[float(f"{s:.6g}") for s in row] for row in scores.tolist()],
+        "near_ties": near,
+    }

@@ -1,0 +1,2 @@
+def render_markdown(reports) -> str:
+    return "stub"
