@@ -5,3 +5,13 @@ from hypothesis import settings
 # Same examples in every run and no time limit per example: a failure is never the machine's mood.
 settings.register_profile("project", derandomize=True, deadline=None)
 settings.load_profile("project")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Shows which stage caught each seeded fault, and by how much."""
+    passed = terminalreporter.stats.get("passed", [])
+    faults = [value for report in passed for key, value in report.user_properties if key == "fault"]
+    if faults:
+        terminalreporter.section("seeded faults: fault | stage that caught it | figure")
+        for line in sorted(faults):
+            terminalreporter.write_line(line)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -15,8 +14,7 @@ import pytest
 import cigpose_export
 from cigpose_export import batch as batch_module
 from cigpose_export.batch import WITHOUT_PART_IN_THE_BYTES, Batch, Record
-from cigpose_export.errors import CheckpointError, ExportError, MissingCheckpointError
-from cigpose_export.worker import Job
+from cigpose_export.errors import CheckpointError, MissingCheckpointError, WorkError
 from tiny_onnx import tiny_contract, tiny_model
 from tiny_project import (
     assert_ended,
@@ -302,15 +300,16 @@ def test_a_killed_worker_is_one_failure_with_its_status(tiny_project, tmp_path):
 
 def test_a_worker_that_is_done_ends_without_complaint(tiny_project, tmp_path):
     (variant,) = tiny_project.variants.values()
-    job = Job(
-        project=str(tiny_project.root),
-        name=variant.name,
-        weights="synthetic",
-        checkpoint=None,
-        target=str(tmp_path / "out" / "artefact.onnx"),
-        threads=1,
-    )
-    command = [sys.executable, "-m", "cigpose_export.worker", json.dumps(asdict(job))]
+    job = {
+        "kind": "export",
+        "project": str(tiny_project.root),
+        "name": variant.name,
+        "weights": "synthetic",
+        "checkpoint": None,
+        "target": str(tmp_path / "out" / "artefact.onnx"),
+        "threads": 1,
+    }
+    command = [sys.executable, "-m", "cigpose_export.worker", json.dumps(job)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as worker:
@@ -342,7 +341,7 @@ def test_an_error_of_the_worker_keeps_its_type(tiny_project, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_unknown_error_types_of_a_worker_become_export_errors(tiny_project, monkeypatch, tmp_path):
+def test_unknown_error_types_of_a_worker_become_work_errors(tiny_project, monkeypatch, tmp_path):
     script = tmp_path / "python"
     message = json.dumps({"error": "seeded", "type": "NoSuchError"})
     script.write_text(f"#!/bin/sh\necho '{message}'\n")
@@ -350,4 +349,4 @@ def test_unknown_error_types_of_a_worker_become_export_errors(tiny_project, monk
     monkeypatch.setattr(sys, "executable", str(script))
     batch = Batch(tiny_project, weights="synthetic", out=tmp_path / "out")
     (outcome,) = batch.run(list(tiny_project.variants.values()))
-    assert type(outcome.error) is ExportError
+    assert type(outcome.error) is WorkError

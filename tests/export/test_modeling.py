@@ -9,7 +9,7 @@ from cigpose_export.errors import ExportError
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.modeling.cig_head import confound_score
 from cigpose_export.modeling.dense import DenseHead, lower
-from cigpose_export.reference import intervention_margin, run_reference
+from cigpose_export.reference import run_reference
 from small_head import GOLDEN_NAMES, golden, make_head
 from tiny_project import make_tiny_project, tiny_name
 
@@ -176,19 +176,3 @@ def test_lowering_leaves_the_reference_model_as_it_was(tmp_path):
     after = estimator.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
-
-
-@pytest.mark.parametrize("k", [1, 3, 17])
-def test_margin_is_the_gap_behind_the_last_replaced_keypoint(k):
-    head = make_head(k=k)
-    generator = torch.Generator().manual_seed(0)
-    logits = [torch.randn(5, 17, bins, generator=generator) * 3 for bins in (128, 192)]
-    margin = intervention_margin(head.cim, *logits)
-    scores = confound_score(*logits)
-    chosen = head.cim.choose(scores)
-    if k == 17:
-        assert torch.isinf(margin).all()
-        return
-    lowest_in = scores.masked_fill(~chosen, 9).amin(dim=1)
-    highest_out = scores.masked_fill(chosen, -9).amax(dim=1)
-    torch.testing.assert_close(margin, lowest_in - highest_out)

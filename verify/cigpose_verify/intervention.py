@@ -104,7 +104,7 @@ def examine(
     if not sweep_error <= sweep_limit:
         failures.append(
             Failure(
-                "intervention",
+                "replacement",
                 f"keypoint {row} ({record.contract.keypoint_names[row]}) replaced: its outputs are "
                 f"off by {sweep_error:.2e} against float64; expected at most {sweep_limit:.2e}",
             )

@@ -269,7 +269,7 @@ def _failures_of(rows: Sequence[Row], record: Record, slack: float | None) -> It
             f"{record.contract.num_keypoints} keypoints are elsewhere though PyTorch is clear "
             f"about them ({count} over the whole matrix)",
         )
-    confident, near = _near_ties(record)
+    confident, near = _near_ties(rows, record)
     if not confident or near > MOST_NEAR_TIES * confident:
         yield Failure(
             "keypoints",
@@ -294,11 +294,19 @@ def _rank(value: float) -> float:
     return float("inf") if np.isnan(value) else value
 
 
-def _near_ties(record: Record) -> tuple[int, int]:
-    """Confident keypoints on crops: how many, and how many of them another bin rivals."""
-    crops = [r.own.clarity for r in record.cases if r.case.kind == "crop"]
-    confident = sum(int(c.confident.sum()) for c in crops)
-    near = sum(int((c.confident & c.near_ties(record.epsilon)).sum()) for c in crops)
+def _near_ties(rows: Sequence[Row], record: Record) -> tuple[int, int]:
+    """Confident keypoints on crops: how many, and how many of them another bin rivals.
+
+    Rounding is what was measured on each case, at most what the precision gate allows.
+    """
+    confident = near = 0
+    for recorded in record.cases:
+        if recorded.case.kind == "crop":
+            measured = _largest(row.error64 for row in rows if row.recorded is recorded)
+            clarity = recorded.own.clarity
+            confident += int(clarity.confident.sum())
+            rivalled = clarity.near_ties(float(np.fmin(measured, record.epsilon)))
+            near += int((clarity.confident & rivalled).sum())
     return confident, near
 
 
@@ -340,7 +348,7 @@ def _keypoints_of(rows: Sequence[Row], record: Record) -> KeypointResult:
         for row in rows
         if row.recorded.case.scale is not None
     ]
-    confident, near = _near_ties(record)
+    confident, near = _near_ties(rows, record)
     return KeypointResult(
         compared=compared,
         argmax_agreement=sum(row.agreeing for row in rows) / compared,

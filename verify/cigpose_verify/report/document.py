@@ -21,6 +21,7 @@ STAGES = {
     "intervention": "the graph chooses the keypoints that PyTorch chooses",
     "parity": "outputs within max|difference| <= 1e-4 * max(1, p99.9), cosine >= 0.999999",
     "precision": "error against float64 at most 4 times that of PyTorch's float32, + 1e-6",
+    "replacement": "each keypoint replaced in turn, the head says what PyTorch's says",
     "batch": "a row of a batch equals the same row by itself, to the parity gate",
     "keypoints": "the same bins wherever the reference is clear",
 }
@@ -114,8 +115,9 @@ class KeypointResult:
 
     Distances are [p50, p99, max] between PyTorch's keypoint and ours: in pixels of the input over
     all cases, in pixels of the photograph over the crops. near_tie_share: of the confident
-    keypoints on crops, how many have a rival within rounding (epsilon). misread: keypoints that
-    differ though the reference is clear.
+    keypoints on crops, how many have a rival within the error that was measured on their case.
+    misread: keypoints that differ though the reference leads by more than twice epsilon, the limit
+    of the precision gate.
     """
 
     compared: int

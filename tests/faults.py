@@ -1,0 +1,291 @@
+"""Faults to seed into a good file: each changes it in one way that must not pass.
+
+A fault takes the model (onnx.ModelProto, changed in place) and its contract, and returns the
+contract to stamp.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from cigpose_runtime import METADATA_KEY, SourceCheckpoint
+
+FAULTS = {}
+"""name -> (stage that has to catch it, fault)."""
+
+
+def fault(name, stage):
+    def add(function):
+        FAULTS[name] = stage, function
+        return function
+
+    return add
+
+
+def apply_fault(name, data, contract):
+    """The bytes of a file with one fault in it."""
+    model = onnx.load_from_string(data)
+    _, function = FAULTS[name]
+    onnx.helper.set_model_props(model, {METADATA_KEY: function(model, contract).to_json()})
+    return model.SerializeToString()
+
+
+def weights(model, name):
+    """The initializer of a name, as an array and as the place to put it back."""
+    (tensor,) = (t for t in model.graph.initializer if t.name == name)
+    return numpy_helper.to_array(tensor).copy(), tensor
+
+
+def set_weights(tensor, array):
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
+def node_that_makes(model, output):
+    (node,) = (n for n in model.graph.node if output in n.output)
+    return node
+
+
+def weight_of_linear(model, bias):
+    """The constant that is multiplied before a bias is added."""
+    (add,) = (n for n in model.graph.node if bias in n.input)
+    product = next(i for i in add.input if i != bias)
+    return weights(model, node_that_makes(model, product).input[1])
+
+
+def behind_output(model, output, op_type, constants, **attributes):
+    """Puts one node between an output and what made it."""
+    maker = node_that_makes(model, output)
+    before = f"{output}_before"
+    maker.output[list(maker.output).index(output)] = before
+    names = []
+    for index, constant in enumerate(constants):
+        names.append(f"{output}_constant_{index}")
+        model.graph.initializer.append(numpy_helper.from_array(constant, names[-1]))
+    model.graph.node.append(helper.make_node(op_type, [before, *names], [output], **attributes))
+
+
+def reshape_output(model, output, *shape):
+    (value,) = (o for o in model.graph.output if o.name == output)
+    for dimension, size in zip(value.type.tensor_type.shape.dim[1:], shape, strict=True):
+        dimension.dim_value = size
+
+
+# What the file says of itself.
+
+
+@fault("mean and std swapped", "contract")
+def _(_model, contract):
+    return replace(contract, mean=contract.std, std=contract.mean)
+
+
+@fault("BGR for RGB in the metadata", "contract")
+def _(_model, contract):
+    return replace(contract, color_order="bgr")
+
+
+@fault("split ratio halved, every second bin left out", "contract")
+def _(model, contract):
+    for output, side in (("simcc_x", contract.input_w), ("simcc_y", contract.input_h)):
+        behind_output(model, output, "Gather", [np.arange(0, 2 * side, 2)], axis=2)
+        reshape_output(model, output, contract.num_keypoints, side)
+    return replace(contract, split_ratio=1.0)
+
+
+@fault("stale stamp: another checkpoint's hash", "contract")
+def _(_model, contract):
+    return replace(contract, source_checkpoint=SourceCheckpoint("other.pth", "ab" * 32))
+
+
+@fault("wrong keypoint count, the last one left out", "contract")
+def _(model, contract):
+    count = contract.num_keypoints - 1
+    for output, side in (("simcc_x", contract.input_w), ("simcc_y", contract.input_h)):
+        behind_output(model, output, "Gather", [np.arange(count)], axis=1)
+        reshape_output(model, output, count, int(side * contract.split_ratio))
+    return replace(
+        contract,
+        num_keypoints=count,
+        keypoint_names=contract.keypoint_names[:count],
+        oks_sigmas=contract.oks_sigmas[:count],
+        skeleton=tuple(pair for pair in contract.skeleton if max(pair) < count),
+        flip_pairs=tuple(pair for pair in contract.flip_pairs if max(pair) < count),
+    )
+
+
+@fault("two keypoint names swapped", "contract")
+def _(_model, contract):
+    first, second, *rest = contract.keypoint_names
+    return replace(contract, keypoint_names=(second, first, *rest))
+
+
+@fault("synthetic weights passed off as real", "contract")
+def _(_model, contract):
+    return replace(contract, weights="real")
+
+
+@fault("boxes not padded", "contract")
+def _(_model, contract):
+    return replace(contract, box_padding=1.0)
+
+
+@fault("a flip pair left out", "contract")
+def _(_model, contract):
+    return replace(contract, flip_pairs=contract.flip_pairs[:-1])
+
+
+# The form of the graph.
+
+
+@fault("a NonZero in the graph", "structure")
+def _(model, contract):
+    model.graph.node.append(helper.make_node("NonZero", ["input"], ["where_not_zero"]))
+    return contract
+
+
+@fault("a local function in the model", "structure")
+def _(model, contract):
+    identity = helper.make_node("Identity", ["x"], ["y"])
+    model.functions.append(
+        helper.make_function("", "Unused", ["x"], ["y"], [identity], model.opset_import)
+    )
+    return contract
+
+
+# The intervention.
+
+
+@fault("intervention dropped", "intervention")
+def _(model, contract):
+    (where,) = (n for n in model.graph.node if n.op_type == "Where")
+    features = where.input[2]
+    where.op_type = "Identity"
+    del where.input[:]
+    where.input.append(features)
+    return contract
+
+
+@fault("intervention on the surest keypoint", "intervention")
+def _(model, contract):
+    (top_k,) = (n for n in model.graph.node if n.op_type == "TopK")
+    (largest,) = (a for a in top_k.attribute if a.name == "largest")
+    largest.i = 0
+    return contract
+
+
+@fault("canonical features of one keypoint perturbed", "replacement")
+def _(model, contract):
+    array, tensor = weights(model, "head.cim.canonical")
+    array[contract.num_keypoints // 2, 3] += 0.05
+    set_weights(tensor, array)
+    return contract
+
+
+@fault("canonical features of two keypoints swapped", "replacement")
+def _(model, contract):
+    array, tensor = weights(model, "head.cim.canonical")
+    array[[3, 4]] = array[[4, 3]]
+    set_weights(tensor, array)
+    return contract
+
+
+@fault("a weight of the confound scores perturbed", "precision")
+def _(model, contract):
+    array, tensor = weight_of_linear(model, "head.initial_pred_x.bias")
+    array.flat[7] += 1.0
+    set_weights(tensor, array)
+    return contract
+
+
+# What it computes.
+
+
+@fault("BGR for RGB in the first convolution", "parity")
+def _(model, contract):
+    array, tensor = weights(model, "backbone.stem.0.conv.weight")
+    set_weights(tensor, np.ascontiguousarray(array[:, ::-1]))
+    return contract
+
+
+@fault("one weight perturbed", "parity")
+def _(model, contract):
+    array, tensor = weights(model, "backbone.stage2.1.main_conv.conv.weight")
+    array.flat[1] *= 2
+    set_weights(tensor, array)
+    return contract
+
+
+@fault("two keypoints swapped", "parity")
+def _(model, contract):
+    order = np.arange(contract.num_keypoints)
+    order[[5, 6]] = 6, 5
+    for output in ("simcc_x", "simcc_y"):
+        behind_output(model, output, "Gather", [order], axis=1)
+    return contract
+
+
+@fault("one graph edge removed", "parity")
+def _(model, contract):
+    array, tensor = weights(model, "head.gcn.layers.0.incidence")
+    array[:, 4] = 0
+    set_weights(tensor, array)
+    return contract
+
+
+@fault("one keypoint left out of its group", "parity")
+def _(model, contract):
+    array, tensor = weights(model, "head.gcn.layers.0.attention.membership_mean")
+    array[2] = 0
+    set_weights(tensor, array)
+    return contract
+
+
+@fault("float16 weights in a float32 file", "parity")
+def _(model, contract):
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            array = numpy_helper.to_array(tensor)
+            set_weights(tensor, array.astype(np.float16).astype(np.float32))
+    return contract
+
+
+@fault("attention's square left out", "parity")
+def _(model, contract):
+    (power,) = (n for n in model.graph.node if n.op_type == "Pow")
+    name = "one"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), name))
+    power.input[1] = name
+    return contract
+
+
+@fault("keypoints one bin to the right", "parity")
+def _(model, contract):
+    bins = int(contract.input_w * contract.split_ratio)
+    behind_output(model, "simcc_x", "Gather", [np.roll(np.arange(bins), 1)], axis=2)
+    return contract
+
+
+@fault("people of a batch mixed", "parity")
+def _(model, contract):
+    maker = node_that_makes(model, "simcc_x")
+    maker.output[0] = "own"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.01), "share"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "people"))
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMean", ["own", "people"], ["of_all"], keepdims=1),
+            helper.make_node("Sub", ["own", "of_all"], ["apart"]),
+            helper.make_node("Mul", ["apart", "share"], ["part"]),
+            helper.make_node("Add", ["own", "part"], ["simcc_x"]),
+        ]
+    )
+    return contract
+
+
+@fault("NaN in one bias", "parity")
+def _(model, contract):
+    array, tensor = weights(model, "head.cls_gx.bias")
+    array[11] = np.nan
+    set_weights(tensor, array)
+    return contract

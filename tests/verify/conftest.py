@@ -1,0 +1,59 @@
+"""A tiny variant, exported and recorded: what verdicts are tried on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import pytest
+
+from cigpose_export.pipeline import export_variant
+from cigpose_export.recording import record_variant
+from cigpose_runtime import Contract, read_contract
+from cigpose_verify.record import Record
+from tiny_project import make_tiny_project
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """An exported tiny model, its folder, and what PyTorch answers."""
+
+    project: object
+    path: Path
+    record_path: Path
+    record: Record
+    contract: Contract
+
+    @property
+    def data(self):
+        return self.path.read_bytes()
+
+    @property
+    def model(self):
+        return onnx.load(self.path)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """One model with 17 keypoints; files in it are not to be changed."""
+    root = tmp_path_factory.mktemp("tiny")
+    project = make_tiny_project(root)
+    (variant,) = project.variants.values()
+    path = root / "dist" / "synthetic" / f"{variant.name}.onnx"
+    export_variant(
+        project,
+        variant,
+        weights="synthetic",
+        checkpoint_path=None,
+        target=path,
+        on_stage=lambda _: None,
+    )
+    record_path = root / "record.npz"
+    record_variant(
+        project,
+        variant,
+        checkpoint_path=project.checkpoint_path(variant.name, "synthetic"),
+        images=None,
+        fork=False,
+        target=record_path,
+    )
+    return Tiny(project, path, record_path, Record.read(record_path), read_contract(path))
