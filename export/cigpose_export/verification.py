@@ -38,6 +38,10 @@ RECORD_PART = ("reference.py", "recording.py", "stamp.py", "openmmlab.py", "chec
 """Modules of cigpose_export, beside modeling/, that a record follows from."""
 
 
+NUMERIC_STAGES = frozenset({"intervention", "parity", "precision", "replacement", "batch"})
+"""Where these are the first to fail, some tensor of the graph is not PyTorch's."""
+
+
 @dataclass(frozen=True)
 class Verified:
     """What became of one file: passed, up to date, failed or interrupted."""
@@ -138,7 +142,7 @@ class Verification:
             key=key,
         )
         report = Report.read(report_path)
-        if not report.passed and report.worst is not None:
+        if not report.passed and report.stage in NUMERIC_STAGES:
             report = self._locate(path, variant, checkpoint, report_path, report)
         return report.verdict, report
 
@@ -180,7 +184,7 @@ class Verification:
         self, path: Path, variant: Variant, checkpoint: Path, report_path: Path, report: Report
     ) -> Report:
         """Finds the node that a failure starts at, on the crop that is furthest off."""
-        assert report.worst is not None
+        assert report.worst is not None  # these stages have run the model
         trace = path.parent / ".verify" / f"{path.stem}.trace.npz"
         self._work(
             "cigpose_export.worker",
