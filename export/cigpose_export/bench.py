@@ -1,4 +1,4 @@
-"""`make bench`: what each export costs and gives, and the same for a straight trace as ratios."""
+"""`make bench`: what exports cost beside a straight trace, and what verifying them takes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import onnxruntime as ort
 from rich.table import Table
 
+from cigpose_export import verification as verify
 from cigpose_export.batch import Batch
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.console import byte_size, print_table
@@ -42,6 +43,20 @@ class Measured:
     load_ms: float
 
 
+@dataclass(frozen=True)
+class Verification:
+    """What verifying all files took, some at once: seconds together and of each by itself.
+
+    excess: the largest error / tolerance of each. ratio: error against float64 / PyTorch's own.
+    """
+
+    seconds: float
+    jobs: int
+    each: dict[str, float]
+    excess: dict[str, float]
+    ratio: dict[str, float]
+
+
 def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | None) -> None:
     """Measures, one export at a time, prints tables and optionally writes the figures as JSON.
 
@@ -58,15 +73,18 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             ours[variant.name] = _measure_export(project, variant, Path(folder))
             if variant.name in TRACED:
                 traced[variant.name] = _measure_trace(variant, Path(folder))
+        verified = _measure_verification(project, list(ours), Path(folder))
     _print_figures("Export", ours)
     if traced:
         _print_figures("Straight trace of the reference head", traced)
         _print_ratios(ours, traced)
+    _print_verification(verified)
     if json_path:
         document = {
             "schema_version": 1,
             "export": {name: asdict(measured) for name, measured in ours.items()},
             "straight_trace": {name: asdict(measured) for name, measured in traced.items()},
+            "verify": asdict(verified),
         }
         json_path.write_text(json.dumps(document, indent=1), "utf-8")
 
@@ -108,6 +126,30 @@ def _measure_trace(variant: Variant, folder: Path) -> Measured:
     )
 
 
+def _measure_verification(project: Project, names: list[str], folder: Path) -> Verification:
+    verification = verify.Verification(project)
+    started = time.monotonic()
+    outcomes = verification.run([folder / f"{name}.onnx" for name in names])
+    seconds = time.monotonic() - started
+    for outcome in outcomes:
+        if outcome.error:
+            raise outcome.error
+    reports = {outcome.name: outcome.report for outcome in outcomes if outcome.report}
+    return Verification(
+        seconds=round(seconds, 1),
+        jobs=verification.jobs,
+        each={name: report.seconds for name, report in reports.items()},
+        excess={
+            name: max(cell.excess or 0 for cell in report.cells) for name, report in reports.items()
+        },
+        ratio={
+            name: report.precision.ratio or 0
+            for name, report in reports.items()
+            if report.precision
+        },
+    )
+
+
 def _load_ms(path: Path) -> float:
     def load() -> float:
         started = time.perf_counter()
@@ -130,6 +172,19 @@ def _print_figures(title: str, measured: dict[str, Measured]) -> None:
             byte_size(figures.size),
             f"{figures.load_ms:.0f} ms",
         )
+    print_table(table)
+
+
+def _print_verification(verified: Verification) -> None:
+    title = (
+        f"Verify: {len(verified.each)} models in {verified.seconds:.0f} s, {verified.jobs} at once"
+    )
+    table = Table("variant", title=title, box=None, header_style="bold", title_justify="left")
+    for heading in ("seconds", "error / limit", "error to float64 / PyTorch's"):
+        table.add_column(heading, justify="right")
+    for name, seconds in verified.each.items():
+        cells = verified.excess[name], verified.ratio[name]
+        table.add_row(name, f"{seconds:.0f}", *(f"{cell:.2f}" for cell in cells))
     print_table(table)
 
 

@@ -28,6 +28,7 @@ from cigpose_verify.matrix import Matrix, Setting, cores, run_all
 from cigpose_verify.parity import LEAST_COSINE, cosine
 from cigpose_verify.record import Candidate, Outputs, Record, Recorded
 from cigpose_verify.report.document import (
+    STAGES,
     CaseResult,
     Cell,
     Failure,
@@ -126,7 +127,7 @@ def judge(
         model=str(record.contract.name),
         weights=contract.weights,
         verdict="failed" if failures else "passed",
-        failures=tuple(failures),
+        failures=tuple(sorted(failures, key=lambda f: list(STAGES).index(f.stage))),
         origin=record.origin,
         environment=_environment(),
         cases=tuple(_cases_of(rows, record)),

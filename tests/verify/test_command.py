@@ -1,0 +1,213 @@
+"""`cigpose-tools verify`: which verdicts stand, what is written, exit statuses."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cigpose_export import cli
+from cigpose_export.variants import Project
+from cigpose_export.verification import Verification, standing_reports
+from cigpose_runtime.selftest import selftest
+from faults import apply_fault
+from tiny_project import assert_ended, wait_for_descendants
+
+CLONE = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tiny, tmp_path):
+    """A copy of the tiny project, its model exported and not yet verified."""
+    shutil.copytree(tiny.project.root, tmp_path / "clone")
+    return Project(tmp_path / "clone")
+
+
+@pytest.fixture
+def model(tiny, project):
+    """The copy's exported file."""
+    return project.root / tiny.path.relative_to(tiny.project.root)
+
+
+@pytest.fixture
+def run(project, monkeypatch, capsys):
+    """Runs `cigpose-tools verify`; returns exit status, stdout and stderr."""
+    monkeypatch.setattr(Project, "of_this_clone", classmethod(lambda cls: project))
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["verify", *map(str, arguments)])
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err
+        return ended.value.code, output.out, output.err
+
+    return call
+
+
+def test_a_good_file_passes_and_its_verdict_stands_until_the_file_changes(
+    tiny, project, model, run, tmp_path
+):
+    status, out, _ = run("--all", "--weights", "synthetic", "--json", tmp_path / "all.json")
+    assert (status, "passed" in out) == (0, True)
+    document = json.loads((tmp_path / "all.json").read_text())
+    assert (document["schema_version"], len(document["reports"])) == (1, 1)
+    written = {p.relative_to(model.parent).parts[0] for p in model.parent.rglob("*")}
+    assert written >= {"parity", "golden", ".verify", model.name}
+    assert {p.name for p in (model.parent / "parity").iterdir()} == {
+        f"{model.stem}.json",
+        "index.html",
+        "summary.md",
+    }
+
+    status, out, _ = run(model)
+    assert (status, "up to date" in out) == (0, True)
+
+    replayed, is_released = selftest(model)
+    assert is_released
+    assert all(one.holds for one in replayed)
+    assert [len(one.cases) for one in replayed] == [1, 1, 3]
+
+    model.write_bytes(apply_fault("one graph edge removed", tiny.data, tiny.contract))
+    assert list(standing_reports(model.parent)) == []
+    replayed, is_released = selftest(model)
+    assert not is_released
+    assert not any(one.holds for one in replayed)
+
+    status, out, err = run(model)
+    assert (status, "failed (parity)" in out) == (1, True)
+    (line,) = [line for line in err.splitlines() if "error" in line]
+    assert f"{model.name}: parity: " in line
+    assert "the first tensor beyond tolerance is" in line
+    assert "head.gcn.layers.0" in line
+    (report,) = standing_reports(model.parent)
+    assert report.stage == "parity"
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tiny, project, model, run, tmp_path):
+    status, _, err = run(model, "--checkpoint", tmp_path / "missing.pth")
+    assert (status, "found no file" in err) == (2, True)
+    project.checkpoint_path(tiny.contract.name, "synthetic").unlink()
+    status, _, err = run(model)
+    assert (status, "no synthetic checkpoint" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected ONNX files, or --all"),
+        (["{model}", "--all"], "expected ONNX files, or --all"),
+        (["{model}", "{model}x", "--checkpoint", "c.pth"], "goes with exactly one ONNX file"),
+        (["{model}", "--provider", "NoSuchProvider"], "expected an execution provider"),
+        (["{model}", "--against", "{folder}"], "expected a folder with an mmpose package"),
+        (["{model}", "--images", "{folder}/none"], "expected a folder of pictures"),
+        (["{model}", "--images", "{folder}"], "expected pictures"),
+        (["{model}", "--json", "{folder}/none/x.json"], "expected a folder that exists"),
+        (["{folder}/none.onnx"], "No such file"),
+        (["{folder}"], "found a directory"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(model, run, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    places = {"model": model, "folder": tmp_path / "empty"}
+    status, _, err = run(*(argument.format(**places) for argument in arguments))
+    assert status == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("cigpose-tools: error")]
+    assert message in line
+    assert not (model.parent / "golden").exists()
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_truncated_file_is_status_2_and_leaves_no_verdict(tiny, model, run, size):
+    model.write_bytes(tiny.data[:size])
+    status, _, err = run(model)
+    assert status == 2
+    assert model.name in err
+    assert not (model.parent / "parity").exists()
+
+
+def test_pictures_of_ones_own_add_crops(model, run, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "mine.png")
+    status, _, _ = run(model, "--images", folder, "--json", tmp_path / "out.json")
+    (report,) = json.loads((tmp_path / "out.json").read_text())["reports"]
+    names = [case["name"] for case in report["cases"]]
+    assert status == 0
+    assert names[-2:] == ["mine.png", "mine.png off-frame"]
+
+
+def make_fork(root, *, wrong):
+    """A checkout of MMPose that has a CIGHead of its own; `wrong` ones compute something else."""
+    installed = Path(importlib.util.find_spec("mmpose").submodule_search_locations[0])
+    shutil.copytree(
+        installed, root / "mmpose", ignore=shutil.ignore_patterns(".mim", "__pycache__")
+    )
+    source = (CLONE / "export/cigpose_export/modeling/cig_head.py").read_text()
+    source = source.replace(
+        "from cigpose_export.openmmlab import RTMCCHead, ScaleNorm",
+        "from mmpose.models.heads.coord_cls_heads.rtmcc_head import RTMCCHead\n"
+        "from mmpose.models.utils.rtmcc_block import ScaleNorm\n"
+        "from mmpose.registry import MODELS",
+    ).replace("class CIGHead(", "@MODELS.register_module()\nclass CIGHead(")
+    if wrong:
+        source = source.replace(
+            "pairs = torch.cat([x_i, x_j - x_i]", "pairs = torch.cat([x_i, x_j]"
+        )
+    heads = root / "mmpose" / "models" / "heads"
+    (heads / "cig_head.py").write_text(source)
+    with (heads / "__init__.py").open("a") as file:
+        file.write("\nfrom .cig_head import CIGHead\n")
+
+
+@pytest.mark.parametrize("wrong", [False, True], ids=["the same", "another"])
+def test_a_forks_own_head_is_the_pytorch_side(model, run, tmp_path, wrong):
+    make_fork(tmp_path / "fork", wrong=wrong)
+    status, _, err = run(model, "--against", tmp_path / "fork", "--json", tmp_path / "out.json")
+    (report,) = json.loads((tmp_path / "out.json").read_text())["reports"]
+    assert report["origin"]["reference_head"] == "mmpose.models.heads.cig_head.CIGHead"
+    assert (status, report["verdict"]) == ((1, "failed") if wrong else (0, "passed"))
+    assert ("parity" in err) is wrong
+
+
+def test_a_folder_without_a_fork_is_refused(model, run, tmp_path):
+    installed = Path(importlib.util.find_spec("mmpose").submodule_search_locations[0])
+    shutil.copytree(installed, tmp_path / "plain" / "mmpose", ignore=shutil.ignore_patterns(".mim"))
+    status, _, err = run(model, "--against", tmp_path / "plain")
+    assert (status, "found none there" in err) == (2, True)
+
+
+VERIFY = """
+import sys
+from pathlib import Path
+from cigpose_export import cli
+from cigpose_export.variants import Project
+Project.of_this_clone = classmethod(lambda cls: cls(Path(sys.argv[1])))
+cli.main(["verify", "--all", "--weights", "synthetic"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_verification_leaves_no_verdict_and_the_next_one_completes(
+    project, model, how
+):
+    command = [sys.executable, "-c", VERIFY, str(project.root)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    ) as process:
+        children = wait_for_descendants(process.pid, 1)
+        process.send_signal(how)
+        process.communicate(timeout=60)
+    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert_ended(children)
+    assert not (model.parent / "parity" / f"{model.stem}.json").exists()
+    (verified,) = Verification(project).run([model])
+    assert verified.state == "passed"
