@@ -1,16 +1,28 @@
 """Runs CIGPose whole-body pose estimators from ONNX files, and owns the contract of those files."""
 
 from cigpose_runtime.contract import METADATA_KEY, SCHEMA_VERSION, Contract, SourceCheckpoint
+from cigpose_runtime.detector import (
+    Detections,
+    Detector,
+    FixedBoxesDetector,
+    WholeFrameDetector,
+    YoloxDetector,
+)
 from cigpose_runtime.errors import (
     CigposeError,
     FileError,
     InputError,
     MetadataError,
     OnnxFileError,
+    ProviderError,
 )
 from cigpose_runtime.keypoints import KEYPOINT_SETS, KeypointSet
 from cigpose_runtime.onnx_file import OnnxFile, ValueInfo, parse_onnx, read_onnx_file
+from cigpose_runtime.pipeline import PosePipeline
+from cigpose_runtime.pose import PoseModel
+from cigpose_runtime.poses import Poses
 from cigpose_runtime.reader import check_against_graph, contract_of, read_contract
+from cigpose_runtime.tracking import Tracker
 
 __version__ = "0.1.0"
 
@@ -20,14 +32,24 @@ __all__ = [
     "SCHEMA_VERSION",
     "CigposeError",
     "Contract",
+    "Detections",
+    "Detector",
     "FileError",
+    "FixedBoxesDetector",
     "InputError",
     "KeypointSet",
     "MetadataError",
     "OnnxFile",
     "OnnxFileError",
+    "PoseModel",
+    "PosePipeline",
+    "Poses",
+    "ProviderError",
     "SourceCheckpoint",
+    "Tracker",
     "ValueInfo",
+    "WholeFrameDetector",
+    "YoloxDetector",
     "check_against_graph",
     "contract_of",
     "parse_onnx",

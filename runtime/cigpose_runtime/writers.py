@@ -1,0 +1,165 @@
+"""Poses in the forms that other programs read: COCO, COCO-WholeBody, OpenPose, JSON lines, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cigpose_runtime.errors import InputError
+from cigpose_runtime.poses import Poses
+
+Floats = NDArray[np.float32]
+Person = dict[str, Any]
+
+CATEGORY_ID = 1
+"""Of people in COCO."""
+
+SCHEMA_VERSION = 1
+
+# Where the parts of COCO-WholeBody's 133 keypoints are, by the field of its results.
+WHOLE_BODY_PARTS = {
+    "keypoints": slice(0, 17),
+    "foot_kpts": slice(17, 23),
+    "face_kpts": slice(23, 91),
+    "lefthand_kpts": slice(91, 112),
+    "righthand_kpts": slice(112, 133),
+}
+
+# OpenPose's BODY_25 from COCO-WholeBody's body and feet; neck and mid-hip are means of two.
+_NECK, _MID_HIP = (5, 6), (11, 12)
+_BODY_25: tuple[int | tuple[int, int], ...] = (
+    *(0, _NECK, 6, 8, 10, 5, 7, 9, _MID_HIP, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3),
+    *(17, 18, 19, 20, 21, 22),
+)
+# Its face has 68 keypoints, as ours, and two pupils, which COCO-WholeBody has not.
+_FACE_PUPILS = 2
+
+
+def to_coco(poses: Poses, image_id: int | str) -> list[Person]:
+    """COCO keypoint results, one dict a person: keypoints as x, y, score in a row."""
+    triples = _triples(poses)
+    return [
+        {
+            "image_id": image_id,
+            "category_id": CATEGORY_ID,
+            "keypoints": _flat(person),
+            "score": _rounded(score),
+        }
+        for person, score in zip(triples, poses.person_scores, strict=True)
+    ]
+
+
+def to_coco_wholebody(poses: Poses, image_id: int | str) -> list[Person]:
+    """COCO-WholeBody results: as COCO's, with feet, face and hands in fields of their own.
+
+    Raises InputError for models of other than 133 keypoints.
+    """
+    _require_whole_body(poses, "COCO-WholeBody")
+    return [
+        {
+            "image_id": image_id,
+            "category_id": CATEGORY_ID,
+            **{field: _flat(person[part]) for field, part in WHOLE_BODY_PARTS.items()},
+            "score": _rounded(score),
+        }
+        for person, score in zip(_triples(poses), poses.person_scores, strict=True)
+    ]
+
+
+def to_openpose(poses: Poses) -> dict[str, Any]:
+    """OpenPose's JSON (version 1.3): BODY_25, face and hands in frame pixels.
+
+    What OpenPose has and the model has not is 0, 0, 0: the pupils. Raises InputError for models of
+    other than 133 keypoints.
+    """
+    _require_whole_body(poses, "OpenPose")
+    people = []
+    for index, person in enumerate(_triples(poses)):
+        body = np.stack(
+            [person[k] if isinstance(k, int) else _between(person, k) for k in _BODY_25]
+        )
+        face = np.concatenate([person[23:91], np.zeros((_FACE_PUPILS, 3), np.float32)])
+        number = -1 if poses.track_ids is None else int(poses.track_ids[index])
+        people.append(
+            {
+                "person_id": [number],
+                "pose_keypoints_2d": _flat(body),
+                "face_keypoints_2d": _flat(face),
+                "hand_left_keypoints_2d": _flat(person[91:112]),
+                "hand_right_keypoints_2d": _flat(person[112:133]),
+            }
+        )
+    return {"version": 1.3, "people": people}
+
+
+def to_json(poses: Poses, **about: Any) -> dict[str, Any]:
+    """One frame as a JSON object under a schema version; `about` it: a file, a number, a time."""
+    people = []
+    for index in range(len(poses)):
+        person = {
+            "box_xyxy": [_rounded(v) for v in poses.boxes_xyxy[index]],
+            "score": _rounded(poses.person_scores[index]),
+            "keypoints": [[_rounded(v) for v in xy] for xy in poses.keypoints[index]],
+            "keypoint_scores": [_rounded(v) for v in poses.scores[index]],
+        }
+        if poses.box_scores is not None:
+            person["box_score"] = _rounded(poses.box_scores[index])
+        if poses.track_ids is not None:
+            person["track_id"] = int(poses.track_ids[index])
+        people.append(person)
+    return {"schema_version": SCHEMA_VERSION, **about, "people": people}
+
+
+def to_json_line(poses: Poses, **about: Any) -> str:
+    """`to_json` on one line, with its line break."""
+    return json.dumps(to_json(poses, **about), allow_nan=False, separators=(",", ":")) + "\n"
+
+
+CSV_HEADER = "source,frame,person,track_id,keypoint,x,y,score\n"
+
+
+def to_csv(poses: Poses, source: str, frame: int) -> str:
+    """Lines under CSV_HEADER, one a keypoint of each person."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for person, values in enumerate(_triples(poses)):
+        track = "" if poses.track_ids is None else int(poses.track_ids[person])
+        for name, value in zip(poses.names, values, strict=True):
+            writer.writerow([source, frame, person, track, name, *map(_rounded, value)])
+    return text.getvalue()
+
+
+def _triples(poses: Poses) -> Iterator[Floats]:
+    """Each person as (K, 3): x, y, score."""
+    for keypoints, scores in zip(poses.keypoints, poses.scores, strict=True):
+        yield np.concatenate([keypoints, scores[:, None]], axis=1)
+
+
+def _between(person: Floats, pair: tuple[int, int]) -> Floats:
+    """The middle of two keypoints with the lower score, as OpenPose's neck and hip."""
+    middle: Floats = person[list(pair)].mean(axis=0)
+    middle[2] = person[list(pair), 2].min()
+    return middle
+
+
+def _flat(triples: Floats) -> list[float]:
+    return [_rounded(value) for value in triples.ravel()]
+
+
+def _rounded(value: Any) -> float:
+    """Three decimals: a thousandth of a pixel, and of a score."""
+    return round(float(value), 3)
+
+
+def _require_whole_body(poses: Poses, form: str) -> None:
+    if len(poses.names) != 133:
+        raise InputError(
+            f"expected 133 keypoints for {form} results, found {len(poses.names)}; use a "
+            "whole-body model, or another form"
+        )

@@ -1,0 +1,195 @@
+"""Detectors: YOLOX in its variants, and the two that detect nothing."""
+
+import itertools
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from cigpose_runtime import FixedBoxesDetector, OnnxFileError, WholeFrameDetector, YoloxDetector
+from cigpose_runtime.detector import Detections, iou, letterbox, nms
+from cigpose_runtime.errors import InputError
+
+P5, P6 = (8, 16, 32), (8, 16, 32, 64)
+
+
+def grid(width, height, strides):
+    """Each cell's column, row and stride, in YOLOX's order."""
+    return np.array(
+        [
+            (column, row, stride)
+            for stride in strides
+            for row in range(height // stride)
+            for column in range(width // stride)
+        ],
+        np.float32,
+    )
+
+
+def yolox(boxes, *, size_wh=(128, 64), strides=P5, decoded=False, classes=80, batch=1):
+    """A model that sees these boxes in any picture: (cx, cy, w, h, score, class) in input pixels.
+
+    Its output also depends on the picture, by next to nothing, so that it has an input.
+    """
+    width, height = size_wh
+    cells = grid(width, height, strides)
+    said = np.zeros((len(cells), 5 + classes), np.float32)
+    rng = np.random.default_rng(0)
+    offsets, logs = rng.random((len(cells), 2)), rng.normal(size=(len(cells), 2)) * 0.3
+    said[:, :2] = (cells[:, :2] + offsets) * cells[:, 2:]
+    said[:, 2:4] = np.exp(logs) * cells[:, 2:]
+    for cx, cy, w, h, score, class_id in boxes:
+        stride = strides[0]
+        index = int(cy // stride) * (width // stride) + int(cx // stride)
+        said[index, :5] = cx, cy, w, h, score
+        said[index, 5 + class_id] = 1
+    if not decoded:
+        said[:, :2] = said[:, :2] / cells[:, 2:] - cells[:, :2]
+        said[:, 2:4] = np.log(said[:, 2:4] / cells[:, 2:])
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Reshape", ["mean", "row"], ["level"]),
+        helper.make_node("Mul", ["level", "nothing"], ["little"]),
+        helper.make_node("Add", ["little", "said"], ["output"]),
+    ]
+    constants = {
+        "row": np.array([-1, 1, 1]),
+        "nothing": np.float32(1e-9),
+        "said": said[np.newaxis],
+    }
+    graph = helper.make_graph(
+        nodes,
+        "yolox",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, height, width])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [batch, *said.shape])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(model):
+        path = tmp_path / "yolox.onnx"
+        onnx.save(model, path)
+        return path
+
+    return write
+
+
+PEOPLE = [(40, 30, 20, 40, 0.9, 0), (90, 30, 24, 50, 0.7, 0)]
+FRAME = np.zeros((128, 256, 3), np.uint8)  # twice the input's size
+
+
+@pytest.mark.parametrize(
+    ("strides", "size_wh", "decoded", "batch"),
+    [
+        (P5, (128, 64), False, 1),
+        (P5, (128, 64), True, 1),
+        (P6, (128, 64), False, 1),
+        (P6, (128, 64), True, 1),
+        (P5, (128, 64), False, "batch"),
+        (P5, (128, 64), True, 3),
+        (P5, (640, 640), False, 1),
+        (P5, (640, 640), True, 1),
+    ],
+)
+def test_boxes_are_found_in_frame_pixels_the_surest_first(save, strides, size_wh, decoded, batch):
+    detector = YoloxDetector(
+        save(yolox(PEOPLE, size_wh=size_wh, strides=strides, decoded=decoded, batch=batch))
+    )
+    ratio = size_wh[0] / 256
+    found = detector(FRAME)
+    expected = np.array([[30, 10, 50, 50], [78, 5, 102, 55]]) / ratio
+    np.testing.assert_allclose(found.boxes_xyxy, expected, atol=0.01)
+    np.testing.assert_allclose(found.scores, [0.9, 0.7], atol=1e-5)
+
+
+def test_other_classes_are_left_out_and_can_be_asked_for(save):
+    path = save(yolox([*PEOPLE, (60, 40, 10, 10, 0.95, 16)]))
+    assert len(YoloxDetector(path)(FRAME)) == 2
+    assert YoloxDetector(path, class_id=16)(FRAME).scores.tolist() == pytest.approx([0.95])
+
+
+def test_thresholds_hold(save):
+    path = save(yolox([*PEOPLE, (41, 38, 20, 40, 0.5, 0)]))
+    assert len(YoloxDetector(path)(FRAME)) == 2
+    assert len(YoloxDetector(path, nms_threshold=0.95)(FRAME)) == 3
+    assert len(YoloxDetector(path, score_threshold=0.8)(FRAME)) == 1
+
+
+def test_nothing_found_is_no_detection(save):
+    found = YoloxDetector(save(yolox([])))(FRAME)
+    assert (found.boxes_xyxy.shape, found.scores.shape) == ((0, 4), (0,))
+
+
+def test_boxes_end_at_the_frame(save):
+    found = YoloxDetector(save(yolox([(4, 30, 40, 100, 0.9, 0)])))(FRAME)
+    assert found.boxes_xyxy[0].tolist() == pytest.approx([0, 0, 48, 128], abs=0.01)
+
+
+@pytest.mark.parametrize("change", ["cells", "classes", "rank"])
+def test_another_model_is_refused(save, change):
+    model = yolox(PEOPLE)
+    shape = model.graph.output[0].type.tensor_type.shape
+    if change == "cells":
+        shape.dim[1].dim_value = 100
+    elif change == "classes":
+        shape.dim[2].dim_value = 5
+    else:
+        del shape.dim[2]
+    with pytest.raises(OnnxFileError, match=r"yolox.onnx: .*expected a YOLOX"):
+        YoloxDetector(save(model))
+
+
+@pytest.mark.parametrize("size_wh", [(640, 480), (1920, 1080), (100, 300), (33, 17)])
+def test_the_letterbox_is_that_of_opencv(size_wh):
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 255, (size_wh[1] // 8 + 1, size_wh[0] // 8 + 1, 3), np.uint8)
+    frame = cv2.resize(small, size_wh)
+    blob, ratio = letterbox(frame, (416, 416))
+    assert ratio == min(416 / size_wh[0], 416 / size_wh[1])
+    padded = np.full((416, 416, 3), 114, np.uint8)
+    new_w, new_h = int(size_wh[0] * ratio), int(size_wh[1] * ratio)
+    padded[:new_h, :new_w] = cv2.resize(frame, (new_w, new_h))
+    assert np.abs(blob.transpose(1, 2, 0) - padded).max() <= 1
+
+
+def test_nms_keeps_what_a_plain_loop_keeps():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        corners = rng.random((30, 2)) * 60
+        boxes = np.hstack([corners, corners + 5 + rng.random((30, 2)) * 30]).astype(np.float32)
+        scores = rng.random(30).astype(np.float32)
+        overlaps = iou(boxes, boxes)
+        kept = []
+        for index in np.argsort(-scores):
+            if all(overlaps[index, other] <= 0.4 for other in kept):
+                kept.append(index)
+        assert nms(boxes, scores, 0.4).tolist() == kept
+
+
+def test_overlap_of_known_boxes():
+    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]], np.float32)
+    expected = np.eye(3)
+    expected[0, 1] = expected[1, 0] = 1 / 3
+    np.testing.assert_allclose(iou(boxes, boxes), expected, atol=1e-6)
+
+
+def test_the_whole_frame_is_one_person():
+    found = WholeFrameDetector()(FRAME)
+    assert (found.boxes_xyxy.tolist(), found.scores.tolist()) == ([[0, 0, 256, 128]], [1])
+
+
+def test_fixed_boxes_are_the_same_in_every_frame():
+    detector = FixedBoxesDetector([[1, 2, 3, 4], [5, 6, 7, 8]])
+    for frame in (FRAME, FRAME[:10]):
+        assert detector(frame).boxes_xyxy.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+
+
+def test_detections_of_two_lengths_are_refused():
+    for boxes, scores in itertools.product([np.zeros((2, 4)), np.zeros((1, 5))], [np.zeros(1)]):
+        with pytest.raises(InputError, match="detections: expected"):
+            Detections(boxes, scores)

@@ -1,0 +1,142 @@
+"""Who is who from frame to frame, and detector, model and tracker in a row."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cigpose_runtime import FixedBoxesDetector, PoseModel, PosePipeline, Poses, Tracker
+from cigpose_runtime.detector import Detections
+from cigpose_runtime.errors import InputError
+from cigpose_runtime.pipeline import followed
+from cigpose_runtime.tracking import oks
+from people import people
+from tiny_onnx import tiny_model
+
+
+def ids(poses):
+    return poses.track_ids.tolist()
+
+
+def test_ids_stay_while_people_move_and_change_places_in_the_list():
+    tracker = Tracker()
+    assert ids(tracker(people(3))) == [1, 2, 3]
+    assert ids(tracker(people(3, shift=(6, -4)))) == [1, 2, 3]
+    assert ids(tracker(people(3, shift=(12, -8))[[2, 0, 1]])) == [3, 1, 2]
+
+
+def test_a_newcomer_gets_a_number_of_its_own():
+    tracker = Tracker()
+    assert ids(tracker(people(2)[[1]])) == [1]
+    assert ids(tracker(people(2))) == [2, 1]
+
+
+@pytest.mark.parametrize(("absence", "number"), [(1, 1), (5, 1), (6, 3)])
+def test_who_comes_back_within_the_window_keeps_the_number(absence, number):
+    tracker = Tracker(window=5)
+    assert ids(tracker(people(2))) == [1, 2]
+    for _ in range(absence):
+        assert ids(tracker(people(2)[[1]])) == [2]
+    assert ids(tracker(people(2))) == [number, 2]
+
+
+def test_nobody_is_tracked_in_an_empty_frame():
+    tracker = Tracker()
+    tracker(people(2))
+    nobody = tracker(people(2)[[]])
+    assert (len(nobody), nobody.track_ids.dtype) == (0, np.int64)
+    assert ids(tracker(people(2))) == [1, 2]
+
+
+def test_two_people_never_share_a_number():
+    tracker = Tracker()
+    tracker(people(1))
+    twice = people(1)[[0, 0]]
+    assert len(set(ids(tracker(twice)))) == 2
+
+
+def test_similarity_is_1_for_the_same_pose_and_falls_with_distance():
+    values = [oks(people(1), people(1, shift=(d, 0)))[0, 0] for d in (0, 2, 10, 200)]
+    assert values[0] == pytest.approx(1)
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < 0.01
+
+
+def test_keypoints_that_were_not_found_are_not_compared():
+    unseen = people(1, scores=np.zeros((1, 17), np.float32))
+    assert oks(people(1), unseen)[0, 0] == 0
+
+
+class CountedDetector:
+    def __init__(self, boxes):
+        self.boxes, self.calls = boxes, 0
+
+    def __call__(self, frame):
+        self.calls += 1
+        return Detections(np.array(self.boxes, np.float32).reshape(-1, 4), np.ones(len(self.boxes)))
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(tiny_model().SerializeToString())
+    return PoseModel(path)
+
+
+FRAME = np.full((200, 300, 3), (200, 90, 30), np.uint8)
+
+
+def test_no_detection_is_no_person(model):
+    pipeline = PosePipeline(CountedDetector([]), model, Tracker())
+    assert len(pipeline(FRAME)) == 0
+
+
+def test_every_person_detected_gets_a_pose_and_a_number(model):
+    boxes = [[10, 10, 90, 180], [150, 20, 240, 190]]
+    poses = PosePipeline(FixedBoxesDetector(boxes), model, Tracker())(FRAME)
+    assert poses.boxes_xyxy.tolist() == boxes
+    assert ids(poses) == [1, 2]
+    assert poses.box_scores.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("every", "calls"), [(1, 7), (3, 3), (7, 1)])
+def test_the_detector_runs_on_every_nth_frame(model, every, calls):
+    detector = CountedDetector([[10, 10, 90, 180]])
+    pipeline = PosePipeline(detector, model, detect_every=every)
+    for _ in range(7):
+        pipeline(FRAME)
+    assert detector.calls == calls
+
+
+def test_detecting_on_no_frame_is_refused(model):
+    with pytest.raises(InputError, match="detect_every: expected at least 1"):
+        PosePipeline(CountedDetector([]), model, detect_every=0)
+
+
+def test_a_person_is_followed_by_the_extent_of_the_keypoints():
+    found = followed(people(2), 640, 480)
+    last = people(2)
+    assert len(found) == 2
+    low, high = last.keypoints.min(axis=1), last.keypoints.max(axis=1)
+    assert (found.boxes_xyxy[:, :2] < low).all()
+    assert (found.boxes_xyxy[:, 2:] > high).all()
+    assert (found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2] < (high - low) * 1.3).all()
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        people(1, scores=np.full((1, 17), 0.1, np.float32)),
+        people(1, shift=(-500, 0)),
+        people(1, shift=(0, 900)),
+        Poses.none(people(1).keypoint_set),
+    ],
+    ids=["unsure", "left", "below", "nobody"],
+)
+def test_who_is_lost_is_not_followed(lost):
+    assert len(followed(lost, 640, 480)) == 0
+
+
+def test_the_score_of_a_box_is_handed_on():
+    seen = replace(people(2), box_scores=np.array([0.4, 0.9], np.float32))
+    assert followed(seen, 640, 480).scores.tolist() == pytest.approx([0.4, 0.9])
