@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from cigpose_runtime import __version__, inspect, selftest
+from cigpose_runtime.commands import image, video
 from cigpose_runtime.errors import CigposeError, printable
 
 PROGRAM = "cigpose-runtime"
@@ -47,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    image.add_parser(commands)
+    video.add_parser(commands)
     inspect.add_parser(commands)
     selftest.add_parser(commands)
     return parser

@@ -39,6 +39,10 @@ class ProviderError(CigposeError):
     """An execution provider that was asked for is not there or does not take part."""
 
 
+class InstallError(CigposeError):
+    """A package that a command needs is not installed."""
+
+
 class CheckError(CigposeError):
     """A model that does not answer as it should."""
 

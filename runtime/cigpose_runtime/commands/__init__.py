@@ -1,0 +1,1 @@
+"""The subcommands that need the [cli] extra: pictures, videos, cameras."""

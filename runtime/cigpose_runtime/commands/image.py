@@ -1,0 +1,103 @@
+"""`cigpose-runtime image`: poses in pictures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from cigpose_runtime.commands import options, results
+from cigpose_runtime.errors import CigposeError, FileError, error_context
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand to those of `cigpose-runtime`."""
+    parser = commands.add_parser(
+        "image",
+        help="estimate poses in pictures",
+        description="Estimates poses in pictures. Without an option that writes results, they go "
+        "to stdout as JSON lines.",
+    )
+    options.add_options(parser)
+    parser.add_argument(
+        "pictures", nargs="+", type=Path, metavar="PICTURE", help="files, folders or patterns"
+    )
+    results.add_options(parser)
+    parser.add_argument("--save", type=Path, metavar="DIR", help="folder for annotated pictures")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> list[CigposeError]:
+    """Goes through all pictures and returns the errors of those that cannot be read."""
+    options.require_extra()
+    from cigpose_runtime.commands.progress import progress
+    from cigpose_runtime.draw import draw_poses
+    from cigpose_runtime.images import read_image, write_image
+
+    pictures = list(_pictures(args.pictures))
+    targets = _targets(pictures, args.save)
+    model, detector_for = options.open_model(args), options.open_detector(args)
+    errors: list[CigposeError] = []
+    interrupted = False
+    with (
+        results.Results(args, saves=args.save is not None) as written,
+        progress("image", len(pictures), "pictures") as advance,
+    ):
+        for index, (path, target) in enumerate(zip(pictures, targets, strict=True)):
+            try:
+                frame = read_image(path)
+                with error_context(path):
+                    found = detector_for(path)(frame)
+                    poses = model(frame, found.boxes_xyxy, box_scores=found.scores)
+                if target is not None:
+                    write_image(draw_poses(frame, poses, threshold=args.threshold), target)
+                written.add(poses, str(path), index=index)
+                advance(len(poses))
+            except CigposeError as error:
+                errors.append(error)
+            except KeyboardInterrupt:
+                interrupted = True
+                break
+    if interrupted:
+        raise KeyboardInterrupt
+    return errors
+
+
+def _pictures(given: list[Path]) -> Iterator[Path]:
+    """The files that were named, by themselves, by their folder or by a pattern."""
+    from cigpose_runtime.images import SUFFIXES
+
+    for path in given:
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            if not found:
+                raise FileError(
+                    f"{path}: expected pictures ({', '.join(sorted(SUFFIXES))}), found a folder "
+                    "without one; correct the path"
+                )
+            yield from found
+        elif not path.exists() and any(sign in path.name for sign in "*?["):
+            found = sorted(path.parent.glob(path.name))
+            if not found:
+                raise FileError(f"{path}: expected pictures, found none; correct the pattern")
+            yield from found
+        else:
+            yield path
+
+
+def _targets(pictures: list[Path], folder: Path | None) -> list[Path | None]:
+    """Where each annotated picture goes; pictures of one name in two folders are numbered."""
+    if folder is None:
+        return [None] * len(pictures)
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder}: expected a folder for --save, found a file; give another")
+    targets: list[Path | None] = []
+    taken: set[Path] = set()
+    for path in pictures:
+        target, number = folder / path.name, 1
+        while target in taken or target.absolute() == path.absolute():
+            number += 1
+            target = folder / f"{path.stem}-{number}{path.suffix}"
+        taken.add(target)
+        targets.append(target)
+    return targets
