@@ -95,10 +95,14 @@ class Verification:
         Ctrl-C stops what is under way; verdicts reached are kept.
         """
         self.jobs = min(self.jobs, len(files))
-        verified = self._workers.map(self._run_one, files, self.jobs)
+        # The largest first: none of them is left to run alone at the end.
+        ordered = sorted(files, key=lambda path: -path.stat().st_size if path.is_file() else 0)
+        by_path = dict(
+            zip(ordered, self._workers.map(self._run_one, ordered, self.jobs), strict=True)
+        )
         for folder in dict.fromkeys(path.parent for path in files):
             write_pages(folder)
-        return verified
+        return [by_path[path] for path in files]
 
     def _run_one(self, path: Path) -> Verified:
         name = path.stem

@@ -1,0 +1,115 @@
+"""Still pictures of all kinds, and files that are none."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cigpose_runtime.errors import FileError
+from cigpose_runtime.images import read_image, write_image
+
+RGB = np.random.default_rng(0).integers(0, 255, (6, 9, 3), np.uint8)
+BGR = RGB[:, :, ::-1]
+
+
+def test_pictures_are_bgr(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), BGR)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: a[::-1, ::-1]),
+        (4, lambda a: a[::-1]),
+        (5, lambda a: a.transpose(1, 0, 2)),
+        (6, lambda a: np.rot90(a, -1)),
+        (7, lambda a: a[::-1, ::-1].transpose(1, 0, 2)),
+        (8, np.rot90),
+    ],
+)
+def test_exif_orientation_is_honoured(tmp_path, orientation, upright):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png")[:, :, ::-1], upright(RGB))
+
+
+def test_grey_alpha_palette_and_cmyk_are_converted(tmp_path):
+    picture = Image.fromarray(RGB)
+    grey = np.asarray(picture.convert("L"))
+    picture.convert("L").save(tmp_path / "grey.png")
+    assert np.array_equal(read_image(tmp_path / "grey.png"), np.repeat(grey[..., None], 3, 2))
+    alpha = picture.copy()
+    alpha.putalpha(7)
+    alpha.save(tmp_path / "alpha.png")
+    assert np.array_equal(read_image(tmp_path / "alpha.png"), BGR)
+    picture.quantize(256).save(tmp_path / "palette.png")
+    assert read_image(tmp_path / "palette.png").shape == BGR.shape
+    flat = Image.new("CMYK", (9, 6), (0, 255, 255, 0))
+    flat.save(tmp_path / "cmyk.jpg", quality=100)
+    assert np.abs(read_image(tmp_path / "cmyk.jpg").astype(int) - (0, 0, 255)).max() < 12
+
+
+def test_16_bit_levels_are_scaled(tmp_path):
+    levels = np.array([[0, 257, 32896, 65535]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    assert read_image(tmp_path / "deep.png")[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_one_pixel_is_a_picture(tmp_path):
+    Image.fromarray(RGB[:1, :1]).save(tmp_path / "dot.png")
+    assert read_image(tmp_path / "dot.png").shape == (1, 1, 3)
+
+
+def half_a_jpeg(path):
+    Image.fromarray(np.repeat(np.repeat(RGB, 40, 0), 40, 1)).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:1500])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.write_bytes(b""), "expected a picture"),
+        (lambda path: path.mkdir(), "found a directory"),
+        (half_a_jpeg, "truncated"),
+        (lambda path: path.write_text("<html></html>"), "expected a picture"),
+        (lambda path: None, "No such file"),
+    ],
+    ids=["empty", "directory", "half", "html", "missing"],
+)
+def test_what_is_no_picture_is_one_line(tmp_path, spoil, message):
+    path = tmp_path / "a.jpg"
+    spoil(path)
+    with pytest.raises(FileError, match=message) as raised:
+        read_image(path)
+    assert "a.jpg" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("factor", [1.5, 3])
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch, factor):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(RGB.size / 3 / factor))
+    Image.fromarray(RGB).save(tmp_path / "bomb.png")
+    with pytest.raises(FileError, match="expected at most"):
+        read_image(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff"])
+def test_what_was_written_is_read_back(tmp_path, suffix):
+    write_image(BGR, tmp_path / "new" / f"a{suffix}")
+    assert np.array_equal(read_image(tmp_path / "new" / f"a{suffix}"), BGR)
+    assert [p.name for p in (tmp_path / "new").iterdir()] == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a", "a.txt", "a.pdf"])
+def test_other_endings_are_refused(tmp_path, name):
+    with pytest.raises(FileError, match="expected a name that ends in"):
+        write_image(BGR, tmp_path / name)
+
+
+def test_a_place_that_cannot_be_written_to_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="expected a place to write to"):
+        write_image(BGR, tmp_path / "file" / "a.png")
