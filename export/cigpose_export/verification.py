@@ -152,6 +152,8 @@ class Verification:
 
     def _subject_of(self, path: Path) -> tuple[Variant, Path]:
         """The variant that a file says it is, and the checkpoint to compare it with."""
+        if not path.exists():
+            raise FileError(f"{path}: expected an exported file, found none; export it first")
         contract = read_contract(path)
         name = contract.name or path.stem
         with error_context(path):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from cigpose_runtime import __version__, inspect, selftest
-from cigpose_runtime.commands import image, video
+from cigpose_runtime.commands import image, video, webcam
 from cigpose_runtime.errors import CigposeError, printable
 
 PROGRAM = "cigpose-runtime"
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     image.add_parser(commands)
     video.add_parser(commands)
+    webcam.add_parser(commands)
     inspect.add_parser(commands)
     selftest.add_parser(commands)
     return parser

@@ -13,7 +13,9 @@ from cigpose_runtime.decode import to_frame
 from cigpose_runtime.preprocess import _bands, _crop_to_frame, boxes_to_crops, crop, make_input
 from tiny_onnx import tiny_contract
 
-ASTRONAUT = cv2.imread(str(Path(__file__).parents[1] / "data/astronaut.jpg"))
+ASTRONAUT = cv2.imread(
+    str(Path(__file__).parents[2] / "verify/cigpose_verify/photographs/astronaut.jpg")
+)
 INPUT_SIZES = [(192, 256), (288, 384)]
 SMALL = (12, 16)
 

@@ -109,7 +109,7 @@ def test_a_checkpoint_that_is_not_there_is_named(tiny, project, model, run, tmp_
         (["{model}", "--images", "{folder}/none"], "expected a folder of pictures"),
         (["{model}", "--images", "{folder}"], "expected pictures"),
         (["{model}", "--json", "{folder}/none/x.json"], "expected a folder that exists"),
-        (["{folder}/none.onnx"], "No such file"),
+        (["{folder}/none.onnx"], "expected an exported file, found none"),
         (["{folder}"], "found a directory"),
     ],
 )

@@ -1,0 +1,86 @@
+"""`cigpose-runtime webcam`: poses as the camera sees them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cigpose_runtime.commands import options
+from cigpose_runtime.errors import CigposeError
+
+if TYPE_CHECKING:
+    from cigpose_runtime.video import Frame
+
+PATIENCE_S = 10.0
+"""How long a camera may take for a frame."""
+
+DEFAULT_PORT = 8000
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand to those of `cigpose-runtime`."""
+    parser = commands.add_parser(
+        "webcam",
+        help="show poses as the camera sees them",
+        description="Shows the annotated camera in a window, or with --serve on a page that only "
+        "this machine can open. Ctrl-C or closing the window ends it.",
+    )
+    options.add_options(parser)
+    parser.add_argument(
+        "--source", default="0", metavar="CAMERA", help="number or name of it, or a video file"
+    )
+    parser.add_argument("--detect-every", type=int, default=1, metavar="N")
+    parser.add_argument(
+        "--serve",
+        type=int,
+        nargs="?",
+        const=DEFAULT_PORT,
+        metavar="PORT",
+        help=f"show it on a page on localhost  [PORT: {DEFAULT_PORT}; 0 takes a free one]",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> list[CigposeError]:
+    """Shows frames until the source ends, the window is closed, or Ctrl-C."""
+    options.require_extra()
+    from cigpose_runtime.draw import draw_poses
+    from cigpose_runtime.live import Page, Window
+    from cigpose_runtime.overlap import prefetched
+    from cigpose_runtime.pipeline import PosePipeline
+    from cigpose_runtime.tracking import Tracker
+    from cigpose_runtime.video import Camera, VideoReader
+
+    model, detector_for = options.open_model(args), options.open_detector(args)
+    detector = detector_for(Path(args.source))
+    pipeline = PosePipeline(detector, model, Tracker(), detect_every=args.detect_every)
+    with ExitStack() as stack:
+        frames: Iterable[Frame]
+        if Path(args.source).is_file():
+            frames = _as_they_happen(stack.enter_context(VideoReader(args.source)))
+        else:
+            frames = Camera(args.source)
+        view: Page | Window
+        if args.serve is None:
+            view = stack.enter_context(Window())
+        else:
+            view = stack.enter_context(Page(args.serve))
+            sys.stderr.write(f"open {view.url}\n")
+        for frame in prefetched(frames, patience=PATIENCE_S):
+            poses = pipeline(frame.pixels)
+            if not view.show(draw_poses(frame.pixels, poses, threshold=args.threshold)):
+                break
+    return []
+
+
+def _as_they_happen(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """A file's frames no earlier than their time, as from a camera."""
+    started = time.monotonic()
+    for frame in frames:
+        time.sleep(max(0.0, frame.seconds - (time.monotonic() - started)))
+        yield frame

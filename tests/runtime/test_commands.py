@@ -1,0 +1,348 @@
+"""The command line on pictures, videos and a camera: results, messages, exit statuses."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from chromium import chromium, needs_chromium
+from cigpose_runtime import cli
+from tiny_onnx import tiny_contract, tiny_model
+
+RUN = [sys.executable, "-m", "cigpose_runtime.cli"]
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(tiny_model(num_keypoints=133, seed=3).SerializeToString())
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)).save(path)
+    return path
+
+
+def make_clip(path, count):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 80, 60, "yuv420p"
+        for index in range(count):
+            pixels = np.full((60, 80, 3), 40 + index % 100, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="bgr24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return make_clip(tmp_path / "clip.mp4", 20)
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command line in this process; returns exit status, stdout and stderr."""
+
+    def call(*arguments):
+        try:
+            status = cli.main([str(argument) for argument in arguments])
+        except SystemExit as ended:  # argparse's own
+            status = ended.code
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err
+        return status, output.out, output.err
+
+    return call
+
+
+def test_a_picture_gives_json_coco_csv_and_an_annotated_copy(run, model, picture, tmp_path):
+    out = tmp_path / "out"
+    status, stdout, _ = run(
+        *("image", model, picture, "--whole-frame", "--threshold", "-100"),
+        *("--json", out / "a.jsonl", "--coco", out / "a.json", "--csv", out / "a.csv"),
+        *("--save", out / "pictures"),
+    )
+    assert (status, stdout) == (0, "")
+    (line,) = (out / "a.jsonl").read_text().splitlines()
+    (person,) = json.loads(line)["people"]
+    assert (person["box_xyxy"], len(person["keypoints"])) == ([0, 0, 80, 60], 133)
+    (result,) = json.loads((out / "a.json").read_text())
+    assert (result["image_id"], len(result["face_kpts"])) == (0, 68 * 3)
+    rows = (out / "a.csv").read_text().splitlines()
+    assert len(list(csv.DictReader(rows))) == 133
+    annotated = np.asarray(Image.open(out / "pictures" / "photo.png"))
+    assert (annotated != np.asarray(Image.open(picture))).any()
+    assert sorted(p.name for p in out.iterdir()) == ["a.csv", "a.json", "a.jsonl", "pictures"]
+
+
+def test_without_a_place_for_results_they_go_to_stdout(run, model, picture):
+    status, stdout, _ = run("image", model, picture, "--whole-frame")
+    assert status == 0
+    assert json.loads(stdout)["source"] == str(picture)
+
+
+def test_folders_and_patterns_are_gone_through_in_order(run, model, picture, tmp_path):
+    for name in ("b.jpg", "a.png", "notes.txt"):
+        if name.endswith("txt"):
+            (tmp_path / name).write_text("")
+        else:
+            Image.open(picture).save(tmp_path / name)
+    for given in (tmp_path, tmp_path / "*.*g"):
+        _, stdout, _ = run("image", model, given, "--whole-frame")
+        sources = [Path(json.loads(line)["source"]).name for line in stdout.splitlines()]
+        assert sources == ["a.png", "b.jpg", "photo.png"]
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(run, model, picture, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.open(picture).save(other / "photo.png")
+    run("image", model, picture, other / "photo.png", "--whole-frame", "--save", tmp_path / "o")
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["photo-2.png", "photo.png"]
+    before = picture.read_bytes()
+    run("image", model, picture, "--whole-frame", "--save", picture.parent)
+    assert picture.read_bytes() == before
+
+
+def test_a_bad_picture_is_named_and_the_others_are_done(run, model, picture, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"")
+    status, stdout, err = run(
+        "image", model, tmp_path / "bad.jpg", tmp_path / "none.jpg", picture, "--whole-frame"
+    )
+    assert status == 2
+    assert len(stdout.splitlines()) == 1
+    assert [line.split(": ")[2] for line in err.splitlines() if "error" in line] == [
+        str(tmp_path / "bad.jpg"),
+        str(tmp_path / "none.jpg"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "people"),
+    [
+        ("[[5, 5, 40, 50], [30, 10, 70, 55]]", 2),
+        ('{"photo.png": [[5, 5, 40, 50]], "x.png": []}', 1),
+        ("[]", 0),
+        ('{"photo.png": []}', 0),
+    ],
+)
+def test_boxes_come_from_a_file(run, model, picture, tmp_path, content, people):
+    (tmp_path / "boxes.json").write_text(content)
+    status, stdout, _ = run("image", model, picture, "--boxes", tmp_path / "boxes.json")
+    assert status == 0
+    assert len(json.loads(stdout)["people"]) == people
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "expected JSON"),
+        ("3", "expected a list"),
+        ("[[1, 2, 3]]", "expected numbers of shape"),
+        ("[[NaN, 2, 30, 40]]", "expected finite"),
+        ("[[1, 2, 1e999, 40]]", "expected finite"),
+        ("[[30, 2, 3, 40]]", "left < right"),
+        ("[[3, 2, 3, 40]]", "left < right"),
+        ("[[300, 2, 340, 40]]", "expected a box that overlaps"),
+        ('{"other.png": []}', "expected boxes for photo.png"),
+        ('{"photo.png": 5}', "expected a list"),
+        ('[["a", 2, 3, 4]]', "expected numbers"),
+    ],
+)
+def test_bad_boxes_are_one_line_and_status_2(run, model, picture, tmp_path, content, message):
+    (tmp_path / "boxes.json").write_text(content)
+    status, stdout, err = run(
+        *("image", model, picture, "--boxes", tmp_path / "boxes.json"),
+        *("--json", tmp_path / "out.jsonl"),
+    )
+    (line,) = [line for line in err.splitlines() if "error" in line]
+    assert (status, stdout) == (2, "")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["image", "{model}", "{picture}"], "--detector --boxes --whole-frame is required"),
+        (["image", "{folder}/no.onnx", "{picture}", "--whole-frame"], "No such file"),
+        (["image", "{picture}", "{picture}", "--whole-frame"], "photo.png: "),
+        (["image", "{model}", "{folder}/*.xyz", "--whole-frame"], "expected pictures"),
+        (["image", "{model}", "{picture}", "--whole-frame", "--device", "cuda"], "CUDAExecution"),
+        (["image", "{model}", "{picture}", "--whole-frame", "--threads", "0"], "at least 1"),
+        (["image", "{model}", "{picture}", "--whole-frame", "--save", "{model}"], "found a file"),
+        (["image", "{model}", "{picture}", "--whole-frame", "--csv", "{model}/x"], "write to"),
+        (["image", "{model}", "{picture}", "--detector", "{model}"], "expected a YOLOX"),
+        (["video", "{model}", "{picture}", "--whole-frame", "--save", "{folder}/x.gif"], ".mp4"),
+        (["video", "{model}", "{clip}", "--whole-frame", "--save", "{clip}"], "another file"),
+        (["video", "{model}", "{clip}", "--whole-frame", "--detect-every", "0"], "detect_every"),
+        (["video", "{model}", "{model}", "--whole-frame"], "expected a video"),
+        (["webcam", "{model}", "--whole-frame", "--serve", "0", "--source", "/dev/none"], "none"),
+    ],
+)
+def test_bad_usage_is_status_2_and_leaves_nothing(
+    run, model, picture, clip, tmp_path, arguments, message
+):
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    places = {"model": model, "picture": picture, "clip": clip, "folder": tmp_path}
+    status, _, err = run(*(argument.format(**places) for argument in arguments))
+    assert status == 2
+    assert message in err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_metadata_may_be_supplied(run, picture, tmp_path):
+    bare = tmp_path / "bare.onnx"
+    bare.write_bytes(tiny_model(metadata="").SerializeToString())
+    (tmp_path / "meta.json").write_text(tiny_contract().to_json())
+    assert run("image", bare, picture, "--whole-frame")[0] == 2
+    status, stdout, _ = run(
+        "image", bare, picture, "--whole-frame", "--metadata", tmp_path / "meta.json"
+    )
+    assert (status, len(json.loads(stdout)["people"])) == (0, 1)
+
+
+def test_without_the_extra_one_line_says_how_to_install_it(model, picture):
+    code = (
+        "import importlib.util, sys\n"
+        "real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda n, *a: None if n in ('av', 'rich') else real(n, *a)\n"
+        "from cigpose_runtime.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "image", str(model), str(picture), "--whole-frame"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "found no PyAV, rich" in line
+    assert 'pip install "cigpose-runtime[cli]"' in line
+
+
+def test_a_video_is_annotated_frame_by_frame(run, model, clip, tmp_path):
+    status, _, err = run(
+        *("video", model, clip, "--whole-frame", "--threshold", "-100"),
+        *("--save", tmp_path / "out.mp4", "--json", tmp_path / "out.jsonl"),
+    )
+    assert status == 0
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(20))
+    assert [line["seconds"] for line in lines] == pytest.approx([i / 25 for i in range(20)])
+    assert {line["people"][0]["track_id"] for line in lines} == {1}
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    assert len(frames) == 20
+    assert "video: 20 frames, 20 people" in err
+
+
+def test_a_damaged_video_is_done_as_far_as_it_goes_with_status_1(run, model, tmp_path):
+    path = tmp_path / "cut.mp4"
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        rng = np.random.default_rng(0)
+        for _ in range(20):
+            pixels = rng.integers(0, 255, (240, 320, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="bgr24")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    status, stdout, err = run("video", model, path, "--whole-frame")
+    assert status == 1
+    assert 0 < len(stdout.splitlines()) < 20
+    assert "damaged or missing" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_ctrl_c_finishes_the_files(model, tmp_path):
+    clip = make_clip(tmp_path / "long.mp4", 3000)
+    out, lines = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    command = [*RUN, "video", model, clip, "--whole-frame", "--save", out, "--json", lines]
+    with subprocess.Popen(
+        [*map(str, command), "--csv", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        for _ in range(133 * 20):  # so many keypoints have gone by
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    written = lines.read_text().splitlines()
+    assert [json.loads(line)["frame"] for line in written] == list(range(len(written)))
+    with av.open(str(out)) as container:
+        decoded = sum(1 for _ in container.decode(video=0))
+    assert 20 <= len(written) < 3000
+    assert abs(decoded - len(written)) <= 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "long.mp4",
+        "out.jsonl",
+        "out.mp4",
+        "tiny.onnx",
+    ]
+
+
+@needs_chromium
+def test_the_annotated_stream_is_shown_on_a_page(model, tmp_path):
+    clip = make_clip(tmp_path / "camera.mp4", 1500)
+    command = [*RUN, "webcam", model, "--whole-frame", "--source", clip, "--serve", "0"]
+    with subprocess.Popen(
+        [*map(str, command)], stderr=subprocess.PIPE, text=True, env=os.environ
+    ) as process:
+        try:
+            url = process.stderr.readline().split()[-1]
+            assert url.startswith("http://127.0.0.1:")
+            with chromium(tmp_path / "profile") as page:
+                page.open("about:blank")
+                page.call("Page.navigate", url=url)
+                expression = """new Promise(done => { const look = () => {
+                    const image = document.querySelector('img');
+                    image?.naturalWidth ? done([image.naturalWidth, image.naturalHeight])
+                                        : setTimeout(look, 50) }; look(); })"""
+                size = page.call(
+                    "Runtime.evaluate",
+                    expression=expression,
+                    awaitPromise=True,
+                    returnByValue=True,
+                )["result"]["value"]
+                complaints = page.complaints
+            assert size == [80, 60]
+            assert complaints == []
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 130
+        finally:
+            process.kill()
+
+
+def test_a_window_without_a_display_names_the_way_out(run, model, clip, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    if sys.platform != "linux":
+        pytest.skip("there is always a display")
+    status, _, err = run("webcam", model, "--whole-frame", "--source", clip)
+    assert status == 2
+    assert "--serve" in err
+
+
+def test_a_port_that_is_taken_is_named(run, model, clip):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, _, err = run(
+            "webcam", model, "--whole-frame", "--source", clip, "--serve", str(port)
+        )
+    assert status == 2
+    assert "expected a free port" in err
+    assert threading.active_count() < 10
