@@ -31,6 +31,7 @@ WITHOUT_PART_IN_THE_BYTES = frozenset(
     {
         "batch.py",
         "bench.py",
+        "bench_runtime.py",
         "cli.py",
         "console.py",
         "doctor.py",

@@ -1,4 +1,4 @@
-"""`make bench`: what exports cost beside a straight trace, and what verifying them takes."""
+"""`make bench`: exports beside a straight trace, the runtime beside its peers, verifying."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from cigpose_export import verification as verify
 from cigpose_export.batch import Batch
+from cigpose_export.bench_runtime import measure_speed, print_speeds
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.console import byte_size, print_table
 from cigpose_export.errors import ExportError, UsageError, last_line
@@ -73,17 +74,20 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             ours[variant.name] = _measure_export(project, variant, Path(folder))
             if variant.name in TRACED:
                 traced[variant.name] = _measure_trace(variant, Path(folder))
+        speeds = {name: measure_speed(Path(folder) / f"{name}.onnx") for name in ours}
         verified = _measure_verification(project, list(ours), Path(folder))
     _print_figures("Export", ours)
     if traced:
         _print_figures("Straight trace of the reference head", traced)
         _print_ratios(ours, traced)
+    print_speeds(speeds)
     _print_verification(verified)
     if json_path:
         document = {
             "schema_version": 1,
             "export": {name: asdict(measured) for name, measured in ours.items()},
             "straight_trace": {name: asdict(measured) for name, measured in traced.items()},
+            "runtime": {name: asdict(speed) for name, speed in speeds.items()},
             "verify": asdict(verified),
         }
         json_path.write_text(json.dumps(document, indent=1), "utf-8")
