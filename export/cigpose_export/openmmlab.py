@@ -19,6 +19,7 @@ from importlib.machinery import ModuleSpec
 from typing import Any
 
 from cigpose_export.errors import InstallError
+from cigpose_export.yapf_cache import import_yapf_alone
 
 # Package -> the module that proves it usable (mmcv-lite ships mmcv.ops without its compiled part).
 OPTIONAL_PACKAGES = {"mmcv.ops": "mmcv._ext", "mmdet": "mmdet", "xtcocotools": "xtcocotools"}
@@ -119,6 +120,7 @@ try:
     with missing_packages_as_placeholders(), warnings.catch_warnings():
         # Deprecations of other people's code on a current Python and torch.
         warnings.simplefilter("ignore")
+        import_yapf_alone()
         import mmengine
         from mmcv.cnn import ConvModule
         from mmengine.config import Config

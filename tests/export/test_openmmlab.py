@@ -1,5 +1,6 @@
 import ast
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -292,3 +293,37 @@ def test_imports_point_one_way(package, banned):
 def test_openmmlab_is_where_the_mm_packages_are_imported():
     found = imported_by(CLONE / "export" / "cigpose_export" / "openmmlab.py")
     assert found & OPENMMLAB == {"mmengine", "mmcv", "mmpose"}
+
+
+WRITES_SLOWLY = """
+import pickle, sys
+dump = pickle.dump
+def slow(content, file, protocol):
+    print("writing", flush=True)
+    sys.stdin.read()
+    dump(content, file, protocol)
+pickle.dump = slow
+"""
+IMPORT_YAPF = "from cigpose_export.yapf_cache import import_yapf_alone; import_yapf_alone()"
+
+
+def test_a_process_waits_while_another_writes_yapfs_cache(tmp_path):
+    def start(code):
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        )
+
+    with start(WRITES_SLOWLY + IMPORT_YAPF) as first:
+        assert first.stdout.readline() == "writing\n"
+        assert [path.stat().st_size for path in tmp_path.rglob("*.pickle")] == [0]
+        with start(IMPORT_YAPF) as second:
+            with pytest.raises(subprocess.TimeoutExpired):
+                second.wait(timeout=3)  # it would have failed by then
+            first.communicate(timeout=60)
+            _, complaint = second.communicate(timeout=60)
+    assert (first.returncode, second.returncode, complaint) == (0, 0, "")
