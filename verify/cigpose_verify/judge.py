@@ -57,7 +57,6 @@ class Row:
     recorded: Recorded
     candidate: Candidate
     setting: str
-    outputs: Outputs
     error: float
     excess: float
     cosine: float
@@ -90,6 +89,7 @@ def judge(
     failures += [Failure("contract", p) for p in check_contract(contract, record.contract)]
     rows: list[Row] = []
     cells: list[Cell] = []
+    worst: tuple[Row, Outputs] | None = None
     examined: Examined | None = None
     if interface := _interface_problems(contract, record.contract):
         failures += [Failure("interface", problem) for problem in interface]
@@ -107,7 +107,7 @@ def judge(
         for setting in matrix.settings():
             on_progress(str(setting))
             session = setting.open(data)
-            singles: dict[int, Row] = {}
+            singles: dict[int, tuple[Row, Outputs]] = {}
             for batch in matrix.batches:
                 try:
                     cell, new = _run_cell(session, setting, batch, record, inputs, singles)
@@ -115,7 +115,8 @@ def judge(
                     failures.append(Failure("interface", f"{setting}, batch {batch}: {error}"))
                     continue
                 cells.append(cell)
-                rows += new
+                rows += [row for row, _ in new]
+                worst = _worst_crop([*([worst] if worst else []), *new])
         failures += examined.failures if examined else []
         if rows:
             failures += _failures_of(rows, record, examined.slack if examined else None)
@@ -135,7 +136,7 @@ def judge(
         precision=_precision_of(rows, record) if rows else None,
         intervention=examined.result(_forced(rows)) if examined else None,
         keypoints=_keypoints_of(rows, record) if rows else None,
-        worst=picture_worst(_worst_crop(rows), record.contract) if rows else None,
+        worst=picture_worst(*worst, record.contract) if worst else None,
         divergence=None,
         seconds=round(time.monotonic() - started, 1),
     )
@@ -157,20 +158,24 @@ def _run_cell(
     batch: int,
     record: Record,
     inputs: NDArray[np.float32],
-    singles: dict[int, Row],
-) -> tuple[Cell, list[Row]]:
+    singles: dict[int, tuple[Row, Outputs]],
+) -> tuple[Cell, list[tuple[Row, Outputs]]]:
     """Runs all cases in batches of one size; a batch of one fills `singles`, others are held to it.
 
     Raises `RunError`.
     """
-    rows, seconds = [], 0.0
+    new, seconds = [], 0.0
     for ran in run_all(session, inputs, batch):
         seconds += ran.seconds
         for index, case in enumerate(ran.cases):
-            row = _row_of(ran.row(index), record.cases[case], record, f"{setting}, batch {batch}")
+            outputs = ran.row(index)
+            row = _row_of(outputs, record.cases[case], record, f"{setting}, batch {batch}")
             if batch == 1:
-                singles[case] = row
-            rows.append(_held_to(singles[case], row) if case in singles else row)
+                singles[case] = row, outputs
+            elif case in singles:
+                row = _held_to(*singles[case], row, outputs)
+            new.append((row, outputs))
+    rows = [row for row, _ in new]
     cell = Cell(
         provider=setting.provider,
         level=setting.level,
@@ -184,7 +189,7 @@ def _run_cell(
         against_single=figure(max(row.against_single for row in rows)),
         milliseconds=round(seconds / len(rows) * 1000, 2),
     )
-    return cell, rows
+    return cell, new
 
 
 def _row_of(outputs: Outputs, recorded: Recorded, record: Record, setting: str) -> Row:
@@ -196,7 +201,6 @@ def _row_of(outputs: Outputs, recorded: Recorded, record: Record, setting: str) 
         recorded=recorded,
         candidate=candidate,
         setting=setting,
-        outputs=outputs,
         error=_largest(errors),
         excess=_largest(e / t for e, t in zip(errors, candidate.tolerances, strict=True)),
         cosine=min(cosine(a, b) for a, b in zip(outputs.vectors, single.vectors, strict=True)),
@@ -209,11 +213,11 @@ def _row_of(outputs: Outputs, recorded: Recorded, record: Record, setting: str) 
     )
 
 
-def _held_to(single: Row, row: Row) -> Row:
+def _held_to(single: Row, by_itself: Outputs, row: Row, outputs: Outputs) -> Row:
     """The row with its difference from the same case run by itself, where both chose alike."""
     if single.candidate is not row.candidate:
         return row
-    differences = row.outputs.errors(single.outputs)
+    differences = outputs.errors(by_itself)
     excess = (d / t for d, t in zip(differences, row.candidate.tolerances, strict=True))
     return replace(row, against_single=_largest(excess))
 
@@ -284,10 +288,10 @@ def _forced(rows: Sequence[Row]) -> int:
     return sum(row.candidate is not row.recorded.own for row in rows)
 
 
-def _worst_crop(rows: Sequence[Row]) -> Row:
+def _worst_crop(rows: Sequence[tuple[Row, Outputs]]) -> tuple[Row, Outputs] | None:
     """The row of the largest error, of those that show a picture."""
-    crops = [row for row in rows if row.recorded.case.kind == "crop"]
-    return max(crops, key=lambda row: _rank(row.error))
+    crops = [pair for pair in rows if pair[0].recorded.case.kind == "crop"]
+    return max(crops, key=lambda pair: _rank(pair[0].error), default=None)
 
 
 def _rank(value: float) -> float:

@@ -27,17 +27,15 @@ class WorstRow(Protocol):
     @property
     def setting(self) -> str: ...
     @property
-    def outputs(self) -> Outputs: ...
-    @property
     def error(self) -> float: ...
 
 
-def picture_worst(row: WorstRow, contract: Contract) -> Worst:
-    """Describes one row; its keypoints in the order of their vectors' largest difference."""
-    ours, there = Said.by(*row.outputs.vectors), row.candidate.said
+def picture_worst(row: WorstRow, outputs: Outputs, contract: Contract) -> Worst:
+    """Describes one row and its outputs; its keypoints in the order of their vectors' largest difference."""
+    ours, there = Said.by(*outputs.vectors), row.candidate.said
     differences = [
         np.abs(a.astype(np.float64) - b).max(axis=1)
-        for a, b in zip(row.outputs.vectors, row.candidate.single.vectors, strict=True)
+        for a, b in zip(outputs.vectors, row.candidate.single.vectors, strict=True)
     ]
     order = np.argsort(-np.nan_to_num(np.maximum(*differences), nan=np.inf), kind="stable")
     keypoints = tuple(
@@ -63,9 +61,9 @@ def picture_worst(row: WorstRow, contract: Contract) -> Worst:
         keypoints=keypoints,
         vectors={
             "torch_x": _figures(row.candidate.single.simcc_x[first]),
-            "onnx_x": _figures(row.outputs.simcc_x[first]),
+            "onnx_x": _figures(outputs.simcc_x[first]),
             "torch_y": _figures(row.candidate.single.simcc_y[first]),
-            "onnx_y": _figures(row.outputs.simcc_y[first]),
+            "onnx_y": _figures(outputs.simcc_y[first]),
         },
     )
 
