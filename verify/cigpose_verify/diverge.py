@@ -20,7 +20,7 @@ from cigpose_runtime.errors import FileError
 from cigpose_runtime.files import appears_whole, open_file
 from cigpose_runtime.session import CPU
 from cigpose_verify.intervention import exposed
-from cigpose_verify.matrix import Setting
+from cigpose_verify.matrix import Setting, run
 from cigpose_verify.parity import RELATIVE_TOLERANCE, max_difference
 from cigpose_verify.report.document import Divergence, TensorError, figure
 
@@ -99,7 +99,7 @@ def find_divergence(data: bytes, trace: Trace) -> Divergence:
     ]
     names = [output for output, _ in made]
     session = Setting(CPU, "disabled", 1).open(exposed(model, names))
-    found = dict(zip(names, session.run(names, {"input": trace.input}), strict=True))
+    found = dict(zip(names, run(session, names, {"input": trace.input}), strict=True))
     errors = []
     for name, node in made:
         tensor, output = traced[name], found[name]

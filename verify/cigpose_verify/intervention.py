@@ -6,18 +6,19 @@ choice as an input. They are run here and never written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from cigpose_runtime.session import CPU
-from cigpose_verify.matrix import Matrix, Setting, run_all
+from cigpose_verify.errors import RunError
+from cigpose_verify.matrix import Matrix, Setting, run, run_all
 from cigpose_verify.parity import max_difference, precision_limit
-from cigpose_verify.record import Outputs, Record, Sweep
+from cigpose_verify.record import Outputs, Record, Recorded
 from cigpose_verify.report.document import Failure, InterventionResult, figure
 
 SWEEP_BATCH = 16
@@ -61,27 +62,19 @@ def examine(
 ) -> Examined:
     """Compares scores, choices and every single replacement with PyTorch's.
 
-    At each level of the matrix: the graph with score and index as outputs. At the first: the part
-    behind the intervention with each keypoint forced in turn. Raises `RunError`.
+    On each provider and at each level of the matrix: the graph with score and index as outputs. On
+    each provider: the part behind the intervention with each keypoint forced in turn. Raises
+    `RunError` where the graph is not built in this way, `OnnxFileError` where it does not load.
     """
-    failures = []
-    inputs = np.stack([recorded.case.input for recorded in record.cases])
-    data = exposed(model, (intervention.score, intervention.index))
-    scores, chosen = [], []
-    for level in matrix.levels:
-        session = Setting(CPU, level, matrix.threads[-1]).open(data)
-        found: dict[int, tuple[NDArray[np.floating], tuple[int, ...]]] = {}
-        for ran in run_all(session, inputs, max(matrix.batches)):
-            for row, number in enumerate(ran.cases):
-                index = ran.outputs[intervention.index][row]
-                found[number] = ran.outputs[intervention.score][row], tuple(sorted(index.tolist()))
-        scores += [found[i][0] for i in sorted(found)]
-        chosen += [found[i][1] for i in sorted(found)]
-    recorded = list(record.cases) * len(matrix.levels)
-    errors = [max_difference(s, r.scores) for s, r in zip(scores, recorded, strict=True)]
+    seen = list(_look(model, intervention, record, matrix))
+    errors = [max_difference(one.scores, one.recorded.scores) for one in seen]
     score_error, score_limit = float(np.max(errors)), precision_limit(record.score_error)
+    swept = [_sweep(model, intervention, record, matrix, p) for p in matrix.providers]
+    sweep_error, keypoint = max(swept, key=lambda pair: _nan_first(pair[0]))
+    sweep_limit = precision_limit(max(record.sweep.single.errors(record.sweep.double)))
+    failures = []
     if not score_error <= score_limit:
-        case = recorded[int(np.argmax(errors))].case.name
+        case = seen[int(np.argmax(errors))].recorded.case.name
         failures.append(
             Failure(
                 "precision",
@@ -89,24 +82,23 @@ def examine(
                 f"own by {record.score_error:.2e}; expected at most {score_limit:.2e}",
             )
         )
-    for choice, r in zip(chosen, recorded, strict=True):
-        if not plausible(choice, r.scores, 2 * score_error):
-            failures.append(
-                Failure(
-                    "intervention",
-                    f"{r.case.name}: expected keypoints {r.own.choice} to be replaced, found "
-                    f"{choice}, though no error of the scores explains it",
-                )
+    wrong = [s for s in seen if not plausible(s.choice, s.recorded.scores, 2 * score_error)]
+    if wrong:
+        failures.append(
+            Failure(
+                "intervention",
+                f"{wrong[0].recorded.case.name}: expected keypoints {wrong[0].recorded.own.choice} "
+                f"to be replaced, found {wrong[0].choice}, though no error of the scores explains "
+                f"it ({len(wrong)} of {len(seen)} choices)",
             )
-            break
-    sweep_error, row = _sweep(model, intervention, record.sweep, matrix)
-    sweep_limit = precision_limit(max(record.sweep.single.errors(record.sweep.double)))
+        )
     if not sweep_error <= sweep_limit:
+        name = record.contract.keypoint_names[keypoint]
         failures.append(
             Failure(
                 "replacement",
-                f"keypoint {row} ({record.contract.keypoint_names[row]}) replaced: its outputs are "
-                f"off by {sweep_error:.2e} against float64; expected at most {sweep_limit:.2e}",
+                f"keypoint {keypoint} ({name}) replaced: its outputs are off by {sweep_error:.2e} "
+                f"against float64; expected at most {sweep_limit:.2e}",
             )
         )
     k = len(record.cases[0].own.choice)
@@ -114,26 +106,66 @@ def examine(
         failures=tuple(failures),
         score_error=score_error,
         score_limit=score_limit,
-        choices=len(chosen),
-        agreeing=sum(c == r.own.choice for c, r in zip(chosen, recorded, strict=True)),
+        choices=len(seen),
+        agreeing=sum(one.choice == one.recorded.own.choice for one in seen),
         near_ties=sum(gap(r.scores, k) <= 2 * score_error for r in record.cases),
         sweep_error=sweep_error,
         sweep_limit=sweep_limit,
     )
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """Scores (K,) and choice inside the graph for one case under one setting."""
+
+    recorded: Recorded
+    scores: NDArray[np.floating]
+    choice: tuple[int, ...]
+
+
+def _look(
+    model: onnx.ModelProto, intervention: Intervention, record: Record, matrix: Matrix
+) -> Iterator[_Seen]:
+    inputs = np.stack([recorded.case.input for recorded in record.cases])
+    data = exposed(model, (intervention.score, intervention.index))
+    for provider in matrix.providers:
+        for level in matrix.levels:
+            session = Setting(provider, level, matrix.threads[-1]).open(data)
+            for ran in run_all(session, inputs, max(matrix.batches)):
+                scores, index = (
+                    ran.outputs[name] for name in (intervention.score, intervention.index)
+                )
+                expected = len(ran.cases), record.contract.num_keypoints
+                if scores.shape != expected or index.ndim != 2:
+                    raise RunError(
+                        f"expected confound scores {expected} and a row of indices a person, found "
+                        f"{scores.shape} and {index.shape}"
+                    )
+                for row, case in enumerate(ran.cases):
+                    choice = tuple(sorted(index[row].tolist()))
+                    yield _Seen(record.cases[case], scores[row], choice)
+
+
 def _sweep(
-    model: onnx.ModelProto, intervention: Intervention, sweep: Sweep, matrix: Matrix
+    model: onnx.ModelProto,
+    intervention: Intervention,
+    record: Record,
+    matrix: Matrix,
+    provider: str,
 ) -> tuple[float, int]:
     """Forces each keypoint in turn: the largest error against float64, and whose it is."""
-    setting = Setting(CPU, matrix.levels[0], matrix.threads[-1])
+    sweep = record.sweep
+    setting = Setting(provider, matrix.levels[0], matrix.threads[-1])
     session = setting.open(head_with_choice(model, intervention))
     worst = (-1.0, 0)
     for start in range(0, len(sweep.choices), SWEEP_BATCH):
         choices = sweep.choices[start : start + SWEEP_BATCH]
         features = np.broadcast_to(sweep.features, (len(choices), *sweep.features.shape))
-        feed = {intervention.features: features, intervention.index: choices}
-        batch = Outputs(*session.run(["simcc_x", "simcc_y"], feed))
+        feed: dict[str, NDArray[Any]] = {
+            intervention.features: features,
+            intervention.index: choices,
+        }
+        batch = Outputs(*run(session, ["simcc_x", "simcc_y"], feed))
         for row, keypoint in enumerate(range(start, start + len(choices))):
             found = Outputs(batch.simcc_x[row, keypoint], batch.simcc_y[row, keypoint])
             there = Outputs(sweep.double.simcc_x[keypoint], sweep.double.simcc_y[keypoint])

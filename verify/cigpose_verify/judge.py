@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from cigpose_runtime import Contract, contract_of, parse_onnx
+from cigpose_runtime import Contract, OnnxFileError, contract_of, parse_onnx
 from cigpose_verify.contract import check_contract
 from cigpose_verify.errors import RunError
 from cigpose_verify.intervention import (
@@ -102,7 +102,10 @@ def judge(
             )
         else:
             on_progress("intervention")
-            examined = examine(model, intervention, record, matrix)
+            try:
+                examined = examine(model, intervention, record, matrix)
+            except (RunError, OnnxFileError) as error:
+                failures.append(Failure("intervention", f"it cannot be looked at: {error}"))
         inputs = np.stack([recorded.case.input for recorded in record.cases])
         for setting in matrix.settings():
             on_progress(str(setting))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,11 +77,19 @@ def run_all(session: ort.InferenceSession, inputs: np.ndarray, batch: int) -> It
         cases = range(first, first + batch)
         feed = {"input": inputs[first : first + batch]}
         started = time.perf_counter()
-        try:
-            values = session.run(names, feed)
-        except Exception as error:
-            raise RunError(
-                f"expected outputs, found that the model does not run ({first_line(error)})"
-            ) from error
+        values = run(session, names, feed)
         seconds = time.perf_counter() - started
         yield Ran(cases, dict(zip(names, values, strict=True)), seconds)
+
+
+def run(
+    session: ort.InferenceSession, names: Sequence[str], feed: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    """The values of these names. Raises `RunError` when the model does not run."""
+    try:
+        values: list[np.ndarray] = session.run(names, feed)
+    except Exception as error:
+        raise RunError(
+            f"expected outputs, found that the model does not run ({first_line(error)})"
+        ) from error
+    return values

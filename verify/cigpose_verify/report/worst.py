@@ -31,7 +31,7 @@ class WorstRow(Protocol):
 
 
 def picture_worst(row: WorstRow, outputs: Outputs, contract: Contract) -> Worst:
-    """Describes one row and its outputs; its keypoints in the order of their vectors' largest difference."""
+    """Describes one row and its outputs, its keypoints by their vectors' largest difference."""
     ours, there = Said.by(*outputs.vectors), row.candidate.said
     differences = [
         np.abs(a.astype(np.float64) - b).max(axis=1)
