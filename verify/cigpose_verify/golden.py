@@ -7,7 +7,6 @@ beside golden.json: tolerances and decoded keypoints.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,8 +47,8 @@ def write_golden(record: Record, sha256: str, folder: Path) -> None:
             ],
         }
         (made / "golden.json").write_text(json.dumps(document, indent=1), "utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
+        if folder.exists():  # a rename replaces no folder: the old one steps aside
+            folder.rename(Path(temporary) / "old")
         made.rename(folder)
 
 
