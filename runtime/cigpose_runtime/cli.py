@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cigpose_runtime import __version__, inspect, selftest
+from cigpose_runtime import __version__, bench, inspect, selftest
 from cigpose_runtime.commands import image, video, webcam
 from cigpose_runtime.errors import CigposeError, printable
 
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     webcam.add_parser(commands)
     inspect.add_parser(commands)
     selftest.add_parser(commands)
+    bench.add_parser(commands)
     return parser
 
 

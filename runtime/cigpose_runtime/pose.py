@@ -88,7 +88,7 @@ class PoseModel:
             crops = make_input(frame, centers[part], scales[part], contract)
             if start == 0:  # make_input has looked at the frame
                 _check_overlap(boxes, frame)
-            in_crop, found = decode_simcc(*self._run(crops), contract.split_ratio)
+            in_crop, found = decode_simcc(*self.simcc(crops), contract.split_ratio)
             keypoints.append(to_frame(in_crop, centers[part], scales[part], input_wh))
             scores.append(found)
         if not keypoints:
@@ -105,8 +105,12 @@ class PoseModel:
     def _crops_at_once(self) -> int:
         return self._max_batch if self._fixed_batch else self._max_batch // (1 + self.flip)
 
-    def _run(self, crops: Floats) -> tuple[Floats, Floats]:
-        """The SimCC vectors of crops (n, 3, h, w)."""
+    def simcc(self, crops: Floats) -> tuple[Floats, Floats]:
+        """The SimCC vectors of crops (n, 3, h, w) that `make_input` made, all at once.
+
+        Returns `simcc_x` (n, K, W) and `simcc_y` (n, K, H), averaged over the flip test if asked
+        for.
+        """
         if not self.flip:
             return self._run_batch(crops)
         mirrored = np.ascontiguousarray(crops[..., ::-1])

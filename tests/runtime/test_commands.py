@@ -11,12 +11,14 @@ from pathlib import Path
 
 import av
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from chromium import chromium, needs_chromium
 from cigpose_runtime import cli
 from tiny_onnx import tiny_contract, tiny_model
+from tiny_yolox import yolox
 
 RUN = [sys.executable, "-m", "cigpose_runtime.cli"]
 
@@ -231,6 +233,25 @@ def test_without_the_extra_one_line_says_how_to_install_it(model, picture):
     (line,) = done.stderr.splitlines()
     assert "found no PyAV, rich" in line
     assert 'pip install "cigpose-runtime[cli]"' in line
+
+
+def test_the_bench_times_each_stage(run, model):
+    status, stdout, _ = run("bench", model, "--rounds", "2", "--threads", "1", "--json")
+    document = json.loads(stdout)
+    assert (status, document["schema_version"]) == (0, 1)
+    assert [timing["people"] for timing in document["timings"]] == [1, 4, 16]
+    assert all(min(timing.values()) > 0 for timing in document["timings"])
+    assert "people/s" in run("bench", model, "--rounds", "1")[1]
+
+
+def test_a_detector_finds_the_people(run, model, picture, tmp_path):
+    detector = tmp_path / "yolox.onnx"
+    boxes = [(40, 30, 20, 40, 0.9, 0), (90, 30, 24, 50, 0.7, 0)]
+    onnx.save(yolox(boxes), detector)  # for an input of 128 x 64
+    status, stdout, _ = run("image", model, picture, "--detector", detector)
+    people = json.loads(stdout)["people"]
+    assert status == 0
+    assert [person["box_score"] for person in people] == [0.9, 0.7]
 
 
 def test_a_video_is_annotated_frame_by_frame(run, model, clip, tmp_path):

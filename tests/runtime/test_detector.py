@@ -6,67 +6,11 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from cigpose_runtime import FixedBoxesDetector, OnnxFileError, WholeFrameDetector, YoloxDetector
 from cigpose_runtime.detector import Detections, iou, letterbox, nms
 from cigpose_runtime.errors import InputError
-
-P5, P6 = (8, 16, 32), (8, 16, 32, 64)
-
-
-def grid(width, height, strides):
-    """Each cell's column, row and stride, in YOLOX's order."""
-    return np.array(
-        [
-            (column, row, stride)
-            for stride in strides
-            for row in range(height // stride)
-            for column in range(width // stride)
-        ],
-        np.float32,
-    )
-
-
-def yolox(boxes, *, size_wh=(128, 64), strides=P5, decoded=False, classes=80, batch=1):
-    """A model that sees these boxes in any picture: (cx, cy, w, h, score, class) in input pixels.
-
-    Its output also depends on the picture, by next to nothing, so that it has an input.
-    """
-    width, height = size_wh
-    cells = grid(width, height, strides)
-    said = np.zeros((len(cells), 5 + classes), np.float32)
-    rng = np.random.default_rng(0)
-    offsets, logs = rng.random((len(cells), 2)), rng.normal(size=(len(cells), 2)) * 0.3
-    said[:, :2] = (cells[:, :2] + offsets) * cells[:, 2:]
-    said[:, 2:4] = np.exp(logs) * cells[:, 2:]
-    for cx, cy, w, h, score, class_id in boxes:
-        stride = strides[0]
-        index = int(cy // stride) * (width // stride) + int(cx // stride)
-        said[index, :5] = cx, cy, w, h, score
-        said[index, 5 + class_id] = 1
-    if not decoded:
-        said[:, :2] = said[:, :2] / cells[:, 2:] - cells[:, :2]
-        said[:, 2:4] = np.log(said[:, 2:4] / cells[:, 2:])
-    nodes = [
-        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=1),
-        helper.make_node("Reshape", ["mean", "row"], ["level"]),
-        helper.make_node("Mul", ["level", "nothing"], ["little"]),
-        helper.make_node("Add", ["little", "said"], ["output"]),
-    ]
-    constants = {
-        "row": np.array([-1, 1, 1]),
-        "nothing": np.float32(1e-9),
-        "said": said[np.newaxis],
-    }
-    graph = helper.make_graph(
-        nodes,
-        "yolox",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, height, width])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [batch, *said.shape])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+from tiny_yolox import P5, P6, yolox
 
 
 @pytest.fixture

@@ -67,17 +67,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"least keypoint score that is drawn  [default: {THRESHOLD}]",
     )
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="[default: cpu]")
-    parser.add_argument("--threads", type=_count, metavar="N", help="[default: all cores]")
+    parser.add_argument("--threads", type=count, metavar="N", help="[default: all cores]")
     parser.add_argument(
         "--metadata", type=Path, metavar="FILE.json", help="in place of what the model carries"
     )
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, found {count}")
-    return count
+def count(text: str) -> int:
+    """A number of things, at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, found {number}")
+    return number
 
 
 def open_model(args: argparse.Namespace) -> PoseModel:
