@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -21,18 +22,32 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_the_wheel_has_the_package_its_type_marker_and_the_licences(wheel):
-    modules = {
+def modules_here():
+    return {
         path.relative_to(CLONE / "runtime").as_posix()
         for path in (CLONE / "runtime" / "cigpose_runtime").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+
+
+def test_the_wheel_has_the_package_its_type_marker_and_the_licences(wheel):
+    modules = modules_here()
     info = "cigpose_runtime-0.1.0.dist-info"
     metadata = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
     licences = {f"{info}/licenses/{name}" for name in ("LICENSE", "NOTICE")}
     assert "cigpose_runtime/py.typed" in modules
     with zipfile.ZipFile(wheel) as archive:
         assert set(archive.namelist()) == modules | metadata | licences
+
+
+def test_the_sdist_has_what_building_the_wheel_takes(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, check=True, cwd=CLONE / "runtime", capture_output=True)
+    (path,) = tmp_path.iterdir()
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    beside = {"pyproject.toml", "README.md", "LICENSE", "NOTICE", "PKG-INFO", ".gitignore"}
+    assert names == modules_here() | beside
 
 
 @pytest.mark.long
