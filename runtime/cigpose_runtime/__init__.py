@@ -1,13 +1,9 @@
 """Runs CIGPose whole-body pose estimators from ONNX files, and owns the contract of those files."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from cigpose_runtime.contract import METADATA_KEY, SCHEMA_VERSION, Contract, SourceCheckpoint
-from cigpose_runtime.detector import (
-    Detections,
-    Detector,
-    FixedBoxesDetector,
-    WholeFrameDetector,
-    YoloxDetector,
-)
 from cigpose_runtime.errors import (
     CigposeError,
     FileError,
@@ -18,11 +14,20 @@ from cigpose_runtime.errors import (
 )
 from cigpose_runtime.keypoints import KEYPOINT_SETS, KeypointSet
 from cigpose_runtime.onnx_file import OnnxFile, ValueInfo, parse_onnx, read_onnx_file
-from cigpose_runtime.pipeline import PosePipeline
-from cigpose_runtime.pose import PoseModel
-from cigpose_runtime.poses import Poses
 from cigpose_runtime.reader import check_against_graph, contract_of, read_contract
-from cigpose_runtime.tracking import Tracker
+
+if TYPE_CHECKING:
+    from cigpose_runtime.detector import (
+        Detections,
+        Detector,
+        FixedBoxesDetector,
+        WholeFrameDetector,
+        YoloxDetector,
+    )
+    from cigpose_runtime.pipeline import PosePipeline
+    from cigpose_runtime.pose import PoseModel
+    from cigpose_runtime.poses import Poses
+    from cigpose_runtime.tracking import Tracker
 
 __version__ = "0.1.0"
 
@@ -56,3 +61,29 @@ __all__ = [
     "read_contract",
     "read_onnx_file",
 ]
+
+# Imported when first asked for: reading a file's contract needs no numpy, and must work where a
+# broken numpy is what the user is trying to find out about.
+_NEED_NUMPY = {
+    "Detections": "detector",
+    "Detector": "detector",
+    "FixedBoxesDetector": "detector",
+    "PoseModel": "pose",
+    "PosePipeline": "pipeline",
+    "Poses": "poses",
+    "Tracker": "tracking",
+    "WholeFrameDetector": "detector",
+    "YoloxDetector": "detector",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEED_NUMPY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_NEED_NUMPY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,12 +6,22 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from cigpose_runtime import __version__, bench, inspect, selftest
-from cigpose_runtime.commands import image, video, webcam
+from cigpose_runtime import __version__
 from cigpose_runtime.errors import CigposeError, printable
 
 PROGRAM = "cigpose-runtime"
+
+COMMANDS = {
+    "image": "cigpose_runtime.commands.image",
+    "video": "cigpose_runtime.commands.video",
+    "webcam": "cigpose_runtime.commands.webcam",
+    "inspect": "cigpose_runtime.inspect",
+    "selftest": "cigpose_runtime.selftest",
+    "bench": "cigpose_runtime.bench",
+}
+"""The module of each subcommand, whose `add_parser` says what it takes."""
 
 # What a shell reports for a program that the signal ended: 128 + SIGINT, 128 + SIGPIPE.
 _INTERRUPTED = 130
@@ -21,7 +31,8 @@ _BROKEN_PIPE = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status: 0 done, 1 a check failed, 2 bad input."""
     try:
-        args = _parser().parse_args(argv)
+        arguments = sys.argv[1:] if argv is None else argv
+        args = _parser(arguments).parse_args(arguments)
         try:
             errors: list[CigposeError] = args.run(args)
         except CigposeError as stopped:
@@ -38,22 +49,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return max((error.exit_status for error in errors), default=0)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Each subcommand adds its own parser, whose `run` takes the arguments.
 
-    It returns the errors that did not keep it from going on with the next file.
+    It returns the errors that did not keep it from going on with the next file. Only the module
+    of the command that is asked for is imported: `inspect` does not wait for numpy.
     """
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description="Runs and inspects CIGPose pose estimators in ONNX files."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    image.add_parser(commands)
-    video.add_parser(commands)
-    webcam.add_parser(commands)
-    inspect.add_parser(commands)
-    selftest.add_parser(commands)
-    bench.add_parser(commands)
+    asked_for = [COMMANDS[name] for name in arguments[:1] if name in COMMANDS]
+    for module in asked_for or COMMANDS.values():
+        import_module(module).add_parser(commands)
     return parser
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import cigpose_runtime
+
 CLONE = Path(__file__).resolve().parents[2]
 
 
@@ -93,3 +95,9 @@ def verified_model(tmp_path):
     (verified,) = Verification(project).run([made.path])
     assert verified.state == "passed"
     return made.path
+
+
+def test_every_public_name_is_there():
+    assert [name for name in cigpose_runtime.__all__ if not hasattr(cigpose_runtime, name)] == []
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = cigpose_runtime.no_such_name

@@ -52,7 +52,8 @@ def max_difference(first: NDArray[np.floating], second: NDArray[np.floating]) ->
 
 def tolerance_of(reference: NDArray[np.floating]) -> float:
     """What the parity gate allows beside this reference."""
-    scale = float(np.quantile(np.abs(reference), 0.999))
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        scale = float(np.quantile(np.abs(reference), 0.999))
     return RELATIVE_TOLERANCE * max(1.0, scale)
 
 
