@@ -74,7 +74,13 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             ours[variant.name] = _measure_export(project, variant, Path(folder))
             if variant.name in TRACED:
                 traced[variant.name] = _measure_trace(variant, Path(folder))
-        speeds = {name: measure_speed(Path(folder) / f"{name}.onnx") for name in ours}
+        speeds = {
+            name: measure_speed(
+                Path(folder) / f"{name}.onnx",
+                Path(folder) / f"{name}.traced.onnx" if name in traced else None,
+            )
+            for name in ours
+        }
         verified = _measure_verification(project, list(ours), Path(folder))
     _print_figures("Export", ours)
     if traced:

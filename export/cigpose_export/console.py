@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from cigpose_export.accuracy.stage import Accuracy
 from cigpose_export.batch import OnStage, Outcome
 from cigpose_export.doctor import Finding
 from cigpose_export.verification import Verified
@@ -75,6 +76,23 @@ def progress(total: int) -> Iterator[OnStage]:
                 bars.update(tasks[name], stage=stage)
 
         yield show
+
+
+@contextlib.contextmanager
+def counted_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows how many of a known number are done, and when it will be all of them."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed} of {task.total}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 @contextlib.contextmanager
@@ -177,3 +195,31 @@ def print_table(table: Table) -> None:
     if not console.is_terminal:
         console.width = 200
     console.print(table)
+
+
+def print_accuracy(found: Accuracy) -> None:
+    """The figures in percent, by side, beside the published ones, and how they came about."""
+    flip = "with flip test" if found.flip else "single pass"
+    title = (
+        f"{found.model} on {found.protocol}, {found.people} people in {found.pictures} pictures; "
+        f"boxes: {found.boxes}; {flip}"
+    )
+    table = Table("", title=title, box=None, header_style="bold", title_justify="left")
+    for side in found.figures:
+        table.add_column(side, justify="right")
+    if found.published:
+        table.add_column("published", justify="right")
+    for name in found.figures["runtime"]:
+        cells = [f"{100 * figures[name]:.2f}" for figures in found.figures.values()]
+        if found.published:
+            value = found.published.get(name)
+            cells.append("" if value is None else f"{value:.1f}")
+        table.add_row(name, *cells)
+    print_table(table)
+    if found.published:
+        say = "published figures are with flip test; those of COCO's 17 on annotated boxes, all "
+        Console().print(f"{say}others on detected ones", highlight=False)
+    if found.keypoint_difference is not None:
+        Console().print(
+            f"mean distance between the sides: {found.keypoint_difference:.4f} px", highlight=False
+        )

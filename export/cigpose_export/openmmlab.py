@@ -124,8 +124,16 @@ try:
         import mmengine
         from mmcv.cnn import ConvModule
         from mmengine.config import Config
+        from mmengine.dataset import pseudo_collate
         from mmengine.logging import HistoryBuffer
         from mmengine.registry import DefaultScope
+        from mmpose.codecs import SimCCLabel
+        from mmpose.datasets.transforms import (
+            GetBBoxCenterScale,
+            PackPoseInputs,
+            RandomBBoxTransform,
+            TopdownAffine,
+        )
         from mmpose.models.heads import RTMCCHead
         from mmpose.models.utils.rtmcc_block import RTMCCBlock, ScaleNorm
         from mmpose.registry import MODELS
@@ -141,9 +149,15 @@ __all__ = [
     "Config",
     "ConvModule",
     "DefaultScope",
+    "GetBBoxCenterScale",
     "HistoryBuffer",
+    "PackPoseInputs",
     "RTMCCBlock",
     "RTMCCHead",
+    "RandomBBoxTransform",
     "ScaleNorm",
+    "SimCCLabel",
+    "TopdownAffine",
     "mmengine_version",
+    "pseudo_collate",
 ]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from cigpose_export.errors import ConfigError, MissingCheckpointError, VariantError
 
-WeightsKind = Literal["real", "synthetic"]
+WeightsKind = Literal["real", "synthetic", "demo"]
 
 NAME = re.compile(
     r"cigpose-(?P<size>[mlx])_(?P<dataset>coco-wholebody|coco-ubody|coco|crowdpose)"
@@ -62,8 +62,10 @@ class Project:
                     f"run `make checkpoints MODELS={name}`, or export stand-ins: "
                     f"`make export-all WEIGHTS=synthetic MODELS={name}`"
                 )
-            else:
+            elif weights == "synthetic":
                 hint = f"run `.venv/bin/cigpose-tools checkpoints synthesize {name}`"
+            else:
+                hint = f"only {DEMO.name} has demo weights; they are in git"
             raise MissingCheckpointError(
                 f"{name}: no {weights} checkpoint at {path.relative_to(self.root)}; {hint}"
             )
@@ -89,10 +91,15 @@ class Project:
         return {name: Variant.from_manifest(name, table) for name, table in tables.items()}
 
     def select(self, names: Iterable[str]) -> list[Variant]:
-        """The variants of these names, in this order; raises `VariantError` on an unknown one."""
+        """The variants of these names, in this order; raises `VariantError` on an unknown one.
+
+        DEMO is there by its name alone: it is none of `variants`.
+        """
         return [self._variant(name) for name in dict.fromkeys(names)]
 
     def _variant(self, name: str) -> Variant:
+        if name == DEMO.name:
+            return DEMO
         if name not in self.variants:
             near = difflib.get_close_matches(name, self.variants, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else "there is none like it;"
@@ -148,6 +155,20 @@ class Variant:
             published=table.get("published", {}),
             sha256=sha256,
         )
+
+
+DEMO = Variant(
+    name="cigpose-demo_drawn_128x96",
+    size="demo",
+    dataset="drawn",
+    num_keypoints=17,
+    input_w=96,
+    input_h=128,
+    source="export/cigpose_export/drawn/train.py",
+    published={},
+    sha256=None,
+)
+"""The tiny model that is trained here on drawn people, beside the 14 published ones."""
 
 
 def _problem_of(table: object) -> str | None:

@@ -77,7 +77,7 @@ class Contract:
     skeleton: Pairs
     flip_pairs: Pairs
     oks_sigmas: tuple[float, ...]
-    weights: Literal["real", "synthetic"] | None
+    weights: Literal["real", "synthetic", "demo"] | None
     source_checkpoint: SourceCheckpoint | None
     tools: tuple[tuple[str, str], ...] | None
     opset: int
@@ -341,7 +341,7 @@ _RULES = {
         lambda value: _is_tuple_of(_is_positive, value),
         _read_tuple_of(_read_float),
     ),
-    "weights": _Rule("'real' or 'synthetic'", _is_one_of("real", "synthetic")),
+    "weights": _Rule("'real', 'synthetic' or 'demo'", _is_one_of("real", "synthetic", "demo")),
     "source_checkpoint": _Rule(
         "a file name without folders and a sha256 of 64 lower-case hex digits",
         _is_source_checkpoint,

@@ -27,6 +27,9 @@ from cigpose_runtime.files import file_sha256
 SYNTHETIC_MARK = "cigpose_synthetic"
 """Key in a checkpoint's `meta` that `synthesize` leaves and no published file has."""
 
+DEMO_MARK = "cigpose_demo"
+"""The same for the model that is trained on drawn people."""
+
 
 class _Inert:
     """Stands in for a type in a checkpoint that inference has no use for; keeps nothing."""
@@ -98,14 +101,21 @@ def load_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkp
             f"{_name_some('of another type', odd) or 'an empty one'}; "
             "pass the file that MMEngine's runner saved"
         )
-    meta = content.get("meta")
-    synthetic = isinstance(meta, Mapping) and SYNTHETIC_MARK in meta
     return Checkpoint(
         path=path,
         sha256=digest,
-        weights="synthetic" if synthetic else "real",
+        weights=_kind_of(content.get("meta")),
         state_dict=_without_module_prefix(state_dict),
     )
+
+
+def _kind_of(meta: object) -> WeightsKind:
+    if isinstance(meta, Mapping):
+        if SYNTHETIC_MARK in meta:
+            return "synthetic"
+        if DEMO_MARK in meta:
+            return "demo"
+    return "real"
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:

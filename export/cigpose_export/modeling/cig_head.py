@@ -222,9 +222,16 @@ class CIGHead(RTMCCHead):  # type: ignore[misc]
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Feature maps, the last one (B,Cin,h/32,w/32) -> `simcc_x` (B,K,W), `simcc_y` (B,K,H)."""
+        _, final = self.both_predictions(feats)
+        return final
+
+    def both_predictions(
+        self, feats: Sequence[Tensor]
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """As `forward`, before the initial logits, by which the intervention chooses."""
         tokens = self.mlp_pre_gau(self.final_layer(feats[-1]).flatten(2))
         features = self.gau(tokens)
-        logits = self.initial_pred_x(features), self.initial_pred_y(features)
-        features, _ = self.cim(features, logits)
+        initial = self.initial_pred_x(features), self.initial_pred_y(features)
+        features, _ = self.cim(features, initial)
         features = self.gcn(features)
-        return self.cls_gx(features), self.cls_gy(features)
+        return initial, (self.cls_gx(features), self.cls_gy(features))

@@ -1,0 +1,1 @@
+"""How accurate a model is on an annotated data set: annotations, estimates, evaluation."""

@@ -1,0 +1,1 @@
+"""Drawn people: seeded pictures with COCO annotations, made in the place of photographs."""
