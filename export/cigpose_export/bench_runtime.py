@@ -49,6 +49,8 @@ from cigpose_verify.child import peak_memory
 PEOPLE = (1, 4, 8, 16)
 ROUNDS = 7
 PEAK_SIZE = 2048
+REST_S = 0.1
+"""Between two sides: the threads of the peers' sessions go on spinning after a run."""
 
 CLIP_FRAMES = 60
 CLIP_WH = 640, 480
@@ -93,6 +95,7 @@ def measure_speed(path: Path, traced: Path | None) -> Speed:
         times: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(ROUNDS):
             for name, side in sides.items():
+                time.sleep(REST_S)
                 times[name].append(_seconds(functools.partial(side, boxes)))
         for name, some in times.items():
             speeds[name][count] = round(count / statistics.median(some), 2)

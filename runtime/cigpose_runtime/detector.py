@@ -74,7 +74,8 @@ class YoloxDetector:
     exports return boxes and some what the network says of each cell of its grid; which it is, is
     seen on a grey picture when the file is opened: boxes lie where their cells do.
     class_id: of people, 0 in COCO. score_threshold: on objectness times class score.
-    nms_threshold: the largest overlap (IoU) of two boxes.
+    nms_threshold: the largest overlap (IoU) of two boxes. providers, threads and spinning are as in
+    PoseModel.
     Raises FileError, OnnxFileError and ProviderError, each naming the file.
     """
 
@@ -87,6 +88,7 @@ class YoloxDetector:
         class_id: int = 0,
         providers: Sequence[str] = (CPU,),
         threads: int | None = None,
+        spinning: bool = True,
     ) -> None:
         onnx_file = read_onnx_file(path)
         with error_context(path):
@@ -106,7 +108,7 @@ class YoloxDetector:
         self.class_id = class_id
         self._batch = batch if isinstance(batch, int) else 1
         self._input = onnx_file.inputs[0].name
-        self._session = open_session(path, providers=providers, threads=threads)
+        self._session = open_session(path, providers=providers, threads=threads, spinning=spinning)
         self._is_decoded = self._sees_decoded()
 
     def __call__(self, frame: Frame) -> Detections:

@@ -1,6 +1,8 @@
-"""Draws skeletons, with smooth edges: every line and dot by its distance, in numpy alone."""
+"""Draws skeletons with smooth edges: all lines and dots of a person at once, in numpy alone."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from cigpose_runtime.poses import Poses
 
 Frame = NDArray[np.uint8]
 Colour = tuple[int, int, int]
+Reals = NDArray[np.floating]
 
 THRESHOLD = 0.3
 """Least score of a keypoint that is drawn, MMPose's kpt_thr. Scores are raw SimCC peaks."""
@@ -24,6 +27,8 @@ _FINE_PARTS = ("face", "thumb", "finger", "hand_root")
 _FINE = 0.45
 """How thick lines of face and hands are, as a share of the body's."""
 
+_EDGE_OPACITY = np.float32(0.5)
+_PIXELS_AT_ONCE = 1 << 20
 _WIDTH_SHARE = 0.011
 _MIN_WIDTH, _MAX_WIDTH = 1.5, 14.0
 """Line width in pixels: a share of the box's mean side, within these."""
@@ -42,24 +47,27 @@ def draw_poses(frame: Frame, poses: Poses, *, threshold: float = THRESHOLD) -> F
             "convert the picture to 8-bit BGR"
         )
     canvas = frame.copy()
-    sides = [_side(name) for name in poses.names]
-    fine = [any(part in name for part in _FINE_PARTS) for name in poses.names]
+    colours = np.array([_side(name) for name in poses.names], np.float32)
+    thickness = np.array(
+        [_FINE if any(part in name for part in _FINE_PARTS) else 1 for name in poses.names]
+    )
+    a, b = np.array(poses.skeleton, np.intp).reshape(-1, 2).T
+    both = np.where((colours[a] == colours[b]).all(axis=1)[:, None], colours[a], CENTRE)
+    thin = np.maximum(thickness[a], thickness[b])
     for person in range(len(poses)):
         box = poses.boxes_xyxy[person]
         share = _WIDTH_SHARE * float(np.sqrt(np.prod(np.maximum(box[2:] - box[:2], 1))))
         width = min(max(share, _MIN_WIDTH), _MAX_WIDTH)
-        places = poses.keypoints[person]
+        places = poses.keypoints[person].astype(np.float64)
         seen = (poses.scores[person] >= threshold) & np.isfinite(places).all(axis=1)
-        lines = [(a, b) for a, b in poses.skeleton if seen[a] and seen[b]]
-        for a, b in lines:
-            thin = width * (_FINE if fine[a] and fine[b] else 1)
-            colour = sides[a] if sides[a] == sides[b] else CENTRE
-            _capsule(canvas, places[a], places[b], thin / 2 + 1, OUTLINE, 0.45)
-            _capsule(canvas, places[a], places[b], thin / 2, colour, 0.95)
-        for k in np.flatnonzero(seen):
-            radius = width * (_FINE if fine[k] else 1) * 0.85
-            _capsule(canvas, places[k], places[k], radius + 1, OUTLINE, 0.6)
-            _capsule(canvas, places[k], places[k], radius, sides[k], 1.0)
+        lines = seen[a] & seen[b]
+        _paint(
+            canvas,
+            starts=np.concatenate([places[a][lines], places[seen]]),
+            ends=np.concatenate([places[b][lines], places[seen]]),
+            radii=width * np.concatenate([0.5 * thin[lines], 0.85 * thickness[seen]]),
+            colours=np.concatenate([both[lines], colours[seen]]),
+        )
     return canvas
 
 
@@ -69,30 +77,85 @@ def _side(name: str) -> Colour:
     return RIGHT if name.startswith("right") else CENTRE
 
 
-def _capsule(
-    canvas: Frame,
-    start: NDArray[np.float32],
-    end: NDArray[np.float32],
-    radius: float,
-    colour: Colour,
-    opacity: float,
-) -> None:
-    """Blends all pixels within `radius` of a segment; those half inside it, half."""
-    height, width = canvas.shape[:2]
-    low = np.floor(np.minimum(start, end) - radius - 1)
-    high = np.ceil(np.maximum(start, end) + radius + 2)
-    left, top = (int(v) for v in np.clip(low, 0, (width, height)))
-    right, bottom = (int(v) for v in np.clip(high, 0, (width, height)))
-    if left >= right or top >= bottom:
+def _paint(canvas: Frame, *, starts: Reals, ends: Reals, radii: Reals, colours: Reals) -> None:
+    """Blends strokes with round ends over a pixel of dark edge, which lies below all of them.
+
+    Where strokes meet, the one that covers more of a pixel is seen, of equal ones the last.
+    """
+    reach = radii + 2
+    low = np.maximum(np.minimum(starts, ends) - reach[:, None], 0)
+    high = np.minimum(np.maximum(starts, ends) + reach[:, None], canvas.shape[1::-1])
+    some = (low < high).all(axis=1)
+    if not some.any():
         return
-    x = np.arange(left, right, dtype=np.float32) - start[0]
-    y = np.arange(top, bottom, dtype=np.float32)[:, None] - start[1]
-    dx, dy = (float(v) for v in end - start)
-    length = dx * dx + dy * dy
-    along = np.clip((x * dx + y * dy) / length, 0, 1) if length else np.float32(0)
-    distance = np.hypot(x - along * dx, y - along * dy)
-    cover = np.clip(radius + 0.5 - distance, 0, 1) * np.float32(opacity)
+    left, top = (int(v) for v in low[some].min(axis=0))
+    right, bottom = (int(v) + 1 for v in high[some].max(axis=0))
     part = canvas[top:bottom, left:right]
-    blended = part + cover[..., None] * (np.array(colour, np.float32) - part)
-    np.rint(blended, out=blended)
-    part[:] = blended.astype(np.uint8)
+    starts, ends = starts - (left, top), ends - (left, top)
+    height, width = part.shape[:2]
+    edge, inner = np.zeros((2, height * width), np.float32)
+    seen = np.zeros(height * width, np.intp)
+    for strokes in _groups(starts, ends, reach):
+        pixel, index, distance = _near(starts[strokes], ends[strokes], reach[strokes], part)
+        cover = radii[strokes].astype(np.float32)[index] + np.float32(0.5) - distance
+        np.maximum.at(edge, pixel, np.clip(cover + 1, 0, 1))
+        cover = np.clip(cover, 0, 1)
+        np.maximum.at(inner, pixel, cover)
+        most = cover >= inner[pixel]
+        seen[pixel[most]] = index[most] + strokes.start
+    touched = np.flatnonzero(edge)
+    rows, columns = np.divmod(touched, width)
+    pixels = part[rows, columns].astype(np.float32)
+    pixels += _EDGE_OPACITY * edge[touched, None] * (np.array(OUTLINE, np.float32) - pixels)
+    pixels += inner[touched, None] * (colours[seen[touched]].astype(np.float32) - pixels)
+    part[rows, columns] = np.rint(pixels).astype(np.uint8)
+
+
+def _groups(starts: Reals, ends: Reals, reach: Reals) -> list[slice]:
+    """Strokes in order, so few at once that their pixels fit in memory whatever their length."""
+    sizes = (np.abs(ends - starts).max(axis=1) + 2 * reach) * 3 * reach
+    bounds = np.flatnonzero(np.diff(sizes.cumsum() // _PIXELS_AT_ONCE)) + 1
+    return [slice(a, b) for a, b in pairwise([0, *bounds.tolist(), len(starts)])]
+
+
+def _near(
+    starts: Reals, ends: Reals, reach: Reals, part: Frame
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """The pixels of `part` near each stroke: which one, near which stroke, and how far from it.
+
+    Each stroke is gone along its longer side, u; v is the other one.
+    """
+    height, width = part.shape[:2]
+    steep = np.abs(ends - starts) @ (-1, 1) > 0
+    starts, ends = (np.where(steep[:, None], p[:, ::-1], p) for p in (starts, ends))
+    back = (ends[:, 0] < starts[:, 0])[:, None]
+    starts, ends = np.where(back, ends, starts), np.where(back, starts, ends)
+    (u0, v0), (du, dv) = starts.T, (ends - starts).T
+    slope = dv / np.maximum(du, 1e-9)
+    first = np.maximum(np.floor(u0 - reach), 0).astype(np.intp)
+    last = np.minimum(np.ceil(u0 + du + reach), np.where(steep, height, width) - 1).astype(np.intp)
+    half = (reach * np.sqrt(1 + slope**2)).astype(np.intp) + 1
+    # One row for each step along a stroke, then one for each pixel across it.
+    stroke, step = _counted(np.maximum(last - first + 1, 0))
+    u = first[stroke] + step
+    middle = v0[stroke] + np.clip(u - u0[stroke], 0, du[stroke]) * slope[stroke]
+    row, across = _counted((2 * half + 1)[stroke])
+    stroke, u = stroke[row], u[row]
+    v = np.floor(middle).astype(np.intp)[row] + across - half[stroke]
+    inside = (v >= 0) & (v < np.where(steep, width, height)[stroke])
+    stroke, u, v = stroke[inside], u[inside], v[inside]
+    du, dv, ahead, aside = (
+        values.astype(np.float32)
+        for values in (du[stroke], dv[stroke], u - u0[stroke], v - v0[stroke])
+    )
+    along = np.clip((ahead * du + aside * dv) / np.maximum(du * du + dv * dv, 1e-9), 0, 1)
+    distance = np.hypot(ahead - along * du, aside - along * dv)
+    pixel = np.where(steep[stroke], u * width + v, v * width + u)
+    return pixel, stroke, distance
+
+
+def _counted(counts: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """For counts (2, 3): of which it is one, 0 0 1 1 1, and which of these, 0 1 0 1 2."""
+    which = np.repeat(np.arange(len(counts)), counts)
+    starts = np.cumsum(counts) - counts
+    return which, np.arange(len(which)) - starts[which]

@@ -30,9 +30,10 @@ class PoseModel:
     All that running it takes is read from the file at `path`, those of the published client
     (`cigpose_meta` with little in it) too. override: a contract in place of the file's metadata.
     providers: onnxruntime's execution providers, none of which is silently left out. threads: for
-    one operator, onnxruntime's choice if None. max_batch: crops that run at once, which bounds
-    memory. flip: run the mirror image of each crop too and average, as MMPose's flip test does;
-    twice the time, and what published AP is measured with.
+    one operator, onnxruntime's choice if None. spinning: False where other threads want the cores
+    while the model runs; between runs its threads sleep in any case. max_batch: crops that run at
+    once, which bounds memory. flip: run the mirror image of each crop too and average, as MMPose's
+    flip test does; twice the time, and what published AP is measured with.
     Raises FileError, OnnxFileError, MetadataError and ProviderError, each naming the file.
     """
 
@@ -46,6 +47,7 @@ class PoseModel:
         override: Contract | None = None,
         providers: Sequence[str] = (CPU,),
         threads: int | None = None,
+        spinning: bool = True,
         max_batch: int = MAX_BATCH,
         flip: bool = False,
     ) -> None:
@@ -58,7 +60,7 @@ class PoseModel:
             self.contract = contract_of(onnx_file, override=override)
         self.keypoint_set = self.contract.keypoints
         self.flip = flip
-        self._session = open_session(path, providers=providers, threads=threads)
+        self._session = open_session(path, providers=providers, threads=threads, spinning=spinning)
         batch = (onnx_file.inputs[0].shape or (None,))[0]
         self._fixed_batch = batch if isinstance(batch, int) else None
         self._max_batch = self._fixed_batch or max_batch

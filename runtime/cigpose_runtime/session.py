@@ -25,12 +25,15 @@ def open_session(
     providers: Sequence[str] = (CPU,),
     threads: int | None = None,
     level: str = "all",
+    spinning: bool = True,
 ) -> Any:
     """An onnxruntime.InferenceSession on a file, or on a model in memory.
 
     providers: execution providers by onnxruntime's names, the preferred one first; what the first
     does not support runs on the following ones, and on the CPU. threads: for one operator,
-    onnxruntime's choice if None; idle ones sleep. level: one of LEVELS.
+    onnxruntime's choice if None. level: one of LEVELS. spinning: threads wait for each other's next
+    step without sleeping, which is faster unless other work wants the cores; between runs they
+    sleep in any case.
     Raises ProviderError when a provider is not there or does not take part, OnnxFileError when
     onnxruntime refuses the model.
     """
@@ -41,7 +44,10 @@ def open_session(
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
     if threads is not None:
         options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if spinning:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    else:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what is wrong is raised, too
     source = model if isinstance(model, bytes) else fspath(model)
     try:

@@ -16,6 +16,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cigpose_runtime import CigposeError
@@ -57,6 +58,11 @@ def _end_with_stdin() -> None:
 
 def peak_memory() -> int:
     """The largest resident size in bytes of this process or any that it ran."""
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     unit = 1 if sys.platform == "darwin" else 1024
-    return max(usage.ru_maxrss for usage in usages) * unit
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    try:  # Linux counts in `ru_maxrss` what a process was started from, too
+        status = Path("/proc/self/status").read_text("ascii")
+        own = int(status.partition("VmHWM:")[2].split()[0])
+    except (OSError, IndexError, ValueError):
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(own, children) * unit

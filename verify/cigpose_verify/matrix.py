@@ -52,7 +52,13 @@ class Setting:
 
     def open(self, data: bytes) -> ort.InferenceSession:
         """A session on the model in `data`; raises as `open_session`."""
-        return open_session(data, providers=[self.provider], threads=self.threads, level=self.level)
+        return open_session(
+            data,
+            providers=[self.provider],
+            threads=self.threads,
+            level=self.level,
+            spinning=False,  # models are verified side by side
+        )
 
 
 @dataclass(frozen=True)

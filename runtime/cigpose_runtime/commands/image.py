@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
     pictures = list(_pictures(args.pictures))
     targets = _targets(pictures, args.save)
-    model, detector_for = options.open_model(args), options.open_detector(args)
+    model = options.open_model(args, alone=True)
+    detector_for = options.open_detector(args, alone=True)
     errors: list[CigposeError] = []
     interrupted = False
     with (

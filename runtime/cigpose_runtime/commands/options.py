@@ -81,22 +81,25 @@ def count(text: str) -> int:
     return number
 
 
-def open_model(args: argparse.Namespace) -> PoseModel:
-    """The model that the options ask for."""
+def open_model(args: argparse.Namespace, *, alone: bool) -> PoseModel:
+    """The model that the options ask for. alone: no other thread works while it runs."""
     override = None if args.metadata is None else _override(args.metadata, args.model)
     return PoseModel(
         args.model,
         override=override,
         providers=DEVICES[args.device],
         threads=args.threads,
+        spinning=alone,
         flip=args.flip,
     )
 
 
-def open_detector(args: argparse.Namespace) -> DetectorFor:
-    """The detector that the options ask for, for a picture or video by its path."""
+def open_detector(args: argparse.Namespace, *, alone: bool) -> DetectorFor:
+    """The detector that the options ask for, by the path of a picture or video."""
     if args.detector is not None:
-        yolox = YoloxDetector(args.detector, providers=DEVICES[args.device], threads=args.threads)
+        yolox = YoloxDetector(
+            args.detector, providers=DEVICES[args.device], threads=args.threads, spinning=alone
+        )
         return lambda _path: yolox
     if args.boxes is not None:
         return read_boxes(args.boxes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from cigpose_runtime.commands import options, results
@@ -29,37 +30,44 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> list[CigposeError]:
-    """Goes through the video; decoding, estimating and encoding overlap."""
+    """Goes through the video; decoding, estimating, and drawing with encoding overlap."""
     options.require_extra()
     from cigpose_runtime.commands.progress import progress
     from cigpose_runtime.draw import draw_poses
     from cigpose_runtime.overlap import Behind, prefetched
     from cigpose_runtime.pipeline import PosePipeline
+    from cigpose_runtime.poses import Poses
     from cigpose_runtime.tracking import Tracker
     from cigpose_runtime.video import Frame, VideoReader, VideoWriter
 
     if args.save is not None and args.save.absolute() == args.video.absolute():
         raise FileError(f"{args.save}: expected another file than the video itself; rename it")
-    model, detector_for = options.open_model(args), options.open_detector(args)
+    model = options.open_model(args, alone=False)
+    detector_for = options.open_detector(args, alone=False)
     detector = detector_for(args.video)
     pipeline = PosePipeline(detector, model, Tracker(), detect_every=args.detect_every)
     interrupted = False
     with VideoReader(args.video) as reader, ExitStack() as stack:
         written = stack.enter_context(results.Results(args, saves=args.save is not None))
         advance = stack.enter_context(progress("video", reader.announced or None, "frames"))
-        encoder: Behind[Frame] | None = None
+        annotated: Behind[tuple[Frame, Poses]] | None = None
         if args.save is not None:
             writer = stack.enter_context(
                 VideoWriter(args.save, rate=reader.rate, audio_from=args.video)
             )
-            encoder = stack.enter_context(Behind(writer.write))
+
+            def annotate(item: tuple[Frame, Poses]) -> None:
+                frame, poses = item
+                drawn = draw_poses(frame.pixels, poses, threshold=args.threshold)
+                writer.write(replace(frame, pixels=drawn))
+
+            annotated = stack.enter_context(Behind(annotate))
         try:
             for frame in prefetched(reader):
                 with error_context(f"{args.video}, frame {frame.index}"):
                     poses = pipeline(frame.pixels)
-                if encoder is not None:
-                    drawn = draw_poses(frame.pixels, poses, threshold=args.threshold)
-                    encoder.put(Frame(drawn, frame.index, frame.pts, frame.time_base))
+                if annotated is not None:
+                    annotated.put((frame, poses))
                 written.add(poses, str(args.video), index=frame.index, seconds=frame.seconds)
                 advance(len(poses))
         except KeyboardInterrupt:

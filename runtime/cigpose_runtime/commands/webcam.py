@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     from cigpose_runtime.tracking import Tracker
     from cigpose_runtime.video import Camera, VideoReader
 
-    model, detector_for = options.open_model(args), options.open_detector(args)
+    model = options.open_model(args, alone=False)
+    detector_for = options.open_detector(args, alone=False)
     detector = detector_for(Path(args.source))
     pipeline = PosePipeline(detector, model, Tracker(), detect_every=args.detect_every)
     with ExitStack() as stack:
