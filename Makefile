@@ -46,6 +46,9 @@ inspect: setup  ## describe exported files [FILES="..."]
 doctor: setup  ## look for install conflicts and name the fix of each
 	$(BIN)/cigpose-tools doctor
 
+demo: setup  ## export, verify and run a tiny model on drawn people, offline: 3 minutes
+	$(BIN)/cigpose-tools demo
+
 bench: setup  ## measure export cost, beside a straight trace of the reference head
 	$(BIN)/cigpose-tools bench
 
@@ -63,4 +66,4 @@ lint: setup  ## ruff and mypy --strict
 clean:  ## remove what export, build and test leave; keeps .venv and fetched checkpoints
 	rm -rf dist build checkpoints/synthetic .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup evaluator export-all verify-all checkpoints inspect doctor bench test test-long lint clean
+.PHONY: help setup evaluator export-all verify-all checkpoints inspect doctor demo bench test test-long lint clean

@@ -36,6 +36,7 @@ WITHOUT_PART_IN_THE_BYTES = frozenset(
         "bench_runtime.py",
         "cli.py",
         "console.py",
+        "demo.py",
         "doctor.py",
         "straight_trace.py",
         "trace.py",

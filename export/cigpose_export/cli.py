@@ -301,6 +301,22 @@ def accuracy(
 
 
 @tools.command()
+@click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/demo]")
+def demo(out: Path | None) -> None:
+    """Show the whole toolchain on a tiny model and drawn people, offline."""
+    from cigpose_export.console import progress
+    from cigpose_export.demo import run_demo
+
+    project = Project.of_this_clone()
+    with progress(1) as on_stage:
+        shown = run_demo(
+            project, out or project.artefact_folder("demo"), on_stage=on_stage, say=click.echo
+        )
+    for title, path in vars(shown).items():
+        click.echo(f"{title:>8}: {path}")
+
+
+@tools.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--pictures", type=click.IntRange(min=1), default=500, show_default=True)
 @click.option("--keypoints", type=click.Choice(["14", "17", "133"]), default="17")

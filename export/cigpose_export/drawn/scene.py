@@ -66,15 +66,25 @@ def draw_scene(
     names = KEYPOINT_SETS[num_keypoints].names
     rng = np.random.default_rng(seed)
     width, height = size_wh or SIZES_WH[rng.integers(len(SIZES_WH))]
-    canvas = _background(rng, width, height)
-    labels = np.zeros((height, width), np.uint8)
+    canvas = draw_background(rng, width, height)
     figures = _place(rng, width, height)
+    return compose(rng, canvas, figures, _occluders(rng, figures), names)
+
+
+def compose(
+    rng: np.random.Generator,
+    canvas: Picture,
+    figures: Sequence[Figure],
+    occluders: Sequence[Shape],
+    names: Sequence[str],
+) -> Scene:
+    """Paints people, far to near, on a background, and what stands before them."""
+    labels = np.zeros(canvas.shape[:2], np.uint8)
     painted = []
     for label, figure in enumerate(figures, start=1):
         paint(canvas, labels, figure.shapes, label)
         painted.append(int((labels == label).sum()))
-    for shape in _occluders(rng, figures):
-        paint(canvas, labels, [shape], _OCCLUDER)
+    paint(canvas, labels, occluders, _OCCLUDER)
     people = [
         _annotate(figure, names, labels, label, whole)
         for label, (figure, whole) in enumerate(zip(figures, painted, strict=True), start=1)
@@ -151,7 +161,7 @@ def _annotate(
     return Drawn(keypoints, visibility.astype(np.int64), box, area)
 
 
-def _background(rng: np.random.Generator, width: int, height: int) -> Picture:
+def draw_background(rng: np.random.Generator, width: int, height: int) -> Picture:
     """Clouds of colour with things in them."""
     cells = rng.integers(2, 7, 2)
     clouds = rng.integers(20, 236, (cells[1], cells[0], 3), np.uint8)
