@@ -166,7 +166,7 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
 def print_verified(verified: Sequence[Verified]) -> None:
     """The table at the end of a verification."""
     table = Table("model", "verdict", box=None, header_style="bold")
-    headings = ("error / limit", "error to float64", "intervention", "keypoints", "seconds")
+    headings = ("error / limit", "error to float64", "intervention", "misread", "seconds")
     for heading in headings:
         table.add_column(heading, justify="right")
     for one in verified:
@@ -180,7 +180,7 @@ def print_verified(verified: Sequence[Verified]) -> None:
                 "-" if None in excess else f"{max(filter(None, excess), default=0):.2f}",
                 "-" if ratio is None else f"{ratio:.2f} x PyTorch's",
                 f"{chosen.agreeing} of {chosen.choices}" if chosen else "-",
-                f"{report.keypoints.argmax_agreement:.3%}",
+                f"{report.keypoints.misread} of {report.keypoints.compared}",
                 f"{report.seconds:.0f}",
             ]
         style = STATE_STYLE[one.state]

@@ -132,8 +132,9 @@ def _near(
     starts, ends = np.where(back, ends, starts), np.where(back, starts, ends)
     (u0, v0), (du, dv) = starts.T, (ends - starts).T
     slope = dv / np.maximum(du, 1e-9)
+    along_u, along_v = np.array([[width, height], [height, width]])[steep.astype(np.intp)].T
     first = np.maximum(np.floor(u0 - reach), 0).astype(np.intp)
-    last = np.minimum(np.ceil(u0 + du + reach), np.where(steep, height, width) - 1).astype(np.intp)
+    last = np.minimum(np.ceil(u0 + du + reach), along_u - 1).astype(np.intp)
     half = (reach * np.sqrt(1 + slope**2)).astype(np.intp) + 1
     # One row for each step along a stroke, then one for each pixel across it.
     stroke, step = _counted(np.maximum(last - first + 1, 0))
@@ -142,7 +143,7 @@ def _near(
     row, across = _counted((2 * half + 1)[stroke])
     stroke, u = stroke[row], u[row]
     v = np.floor(middle).astype(np.intp)[row] + across - half[stroke]
-    inside = (v >= 0) & (v < np.where(steep, width, height)[stroke])
+    inside = (v >= 0) & (v < along_v[stroke])
     stroke, u, v = stroke[inside], u[inside], v[inside]
     du, dv, ahead, aside = (
         values.astype(np.float32)

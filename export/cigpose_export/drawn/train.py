@@ -42,7 +42,7 @@ from cigpose_runtime.files import appears_whole
 
 ITERATIONS = 6000
 BATCH = 64
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
 WARM_UP = 200
 AVERAGE = 0.998
@@ -114,6 +114,7 @@ class DrawnBatches(Dataset[Batch]):
 def train(project: Project, *, seed: int, iterations: int, log: Path) -> AveragedModel:
     """Trains from nothing; returns the averaged model."""
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # the other core draws
     config = load_config(project.config_path(DEMO.name))
     model = build_reference(config).requires_grad_(True).train()
     model.init_weights()

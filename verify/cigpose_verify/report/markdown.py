@@ -26,9 +26,9 @@ def _lines(reports: Sequence[Report]) -> Iterator[str]:
     yield ""
     yield (
         "| model | verdict | error / limit | error to float64 / PyTorch's (≤ 4) | intervention | "
-        "same bins | near ties on crops | sha256 |"
+        "misread outside near ties | same bins, near ties too | near ties on crops | sha256 |"
     )
-    yield "|---|---|--:|--:|--:|--:|--:|---|"
+    yield "|---|---|--:|--:|--:|--:|--:|--:|---|"
     for report in reports:
         yield f"| {' | '.join(map(_cell, _cells(report)))} |"
     yield ""
@@ -47,6 +47,7 @@ def _cells(report: Report) -> Iterator[str]:
     yield percent(largest_share(report)) if report.cells else "-"
     yield number(precision.ratio) if precision else "-"
     yield f"{chosen.agreeing} of {chosen.choices}" if chosen else "-"
+    yield f"{points.misread} of {points.compared}" if points else "-"
     yield percent(points.argmax_agreement) if points else "-"
     share = points.near_tie_share if points else None
     yield "-" if share is None else f"{share:.2%}"

@@ -124,8 +124,9 @@ def _summary(reports: Sequence[Report]) -> Iterator[str]:
         "error to float64, PyTorch's = 1 (≤ 4)",
         "intervention agrees",
         "near ties, forced",
-        "same bins",
-        "near-tie share",
+        "misread outside near ties",
+        "same bins, near ties too",
+        "near-tie share on crops",
         "px off: p50 / p99 / max",
         "seconds",
     )
@@ -155,6 +156,7 @@ def _summary_cells(report: Report) -> Iterator[str]:
     cells.append(number(precision.ratio) if precision else "-")
     cells.append(f"{chosen.agreeing} of {chosen.choices}" if chosen else "-")
     cells.append(f"{chosen.near_ties}, {chosen.forced}" if chosen else "-")
+    cells.append(str(points.misread) if points else "-")
     cells.append(percent(points.argmax_agreement) if points else "-")
     share = points.near_tie_share if points else None
     cells.append(f"{share:.2%}" if share is not None else "-")
