@@ -49,6 +49,9 @@ doctor: setup  ## look for install conflicts and name the fix of each
 demo: setup  ## export, verify and run a tiny model on drawn people, offline: 3 minutes
 	$(BIN)/cigpose-tools demo
 
+release: setup  ## build the folder to publish [WEIGHTS=...] [ALLOW_SYNTHETIC=1] [OUT=dir]
+	$(BIN)/cigpose-tools release build --weights $(WEIGHTS) $(if $(ALLOW_SYNTHETIC),--allow-synthetic) $(if $(OUT),--out "$(OUT)")
+
 bench: setup  ## measure export cost, beside a straight trace of the reference head
 	$(BIN)/cigpose-tools bench
 
@@ -66,4 +69,4 @@ lint: setup  ## ruff and mypy --strict
 clean:  ## remove what export, build and test leave; keeps .venv and fetched checkpoints
 	rm -rf dist build checkpoints/synthetic .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup evaluator export-all verify-all checkpoints inspect doctor demo bench test test-long lint clean
+.PHONY: help setup evaluator export-all verify-all checkpoints inspect doctor demo release bench test test-long lint clean

@@ -31,6 +31,7 @@ WITHOUT_PART_IN_THE_BYTES = frozenset(
     {
         "accuracy",
         "drawn",
+        "release",
         "batch.py",
         "bench.py",
         "bench_runtime.py",

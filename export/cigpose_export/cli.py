@@ -333,6 +333,43 @@ def draw(folder: Path, pictures: int, keypoints: str, seed: int) -> None:
     click.echo(str(path))
 
 
+@tools.group()
+def release() -> None:
+    """Build releases from verified models, and check them."""
+
+
+@release.command("build")
+@weights_option
+@click.option("--models", type=click.Path(path_type=Path), help="Folder  [default: dist/WEIGHTS]")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/release]")
+@click.option("--allow-synthetic", is_flag=True, help="Rehearse with synthetic weights.")
+def build(
+    weights: WeightsKind, models: Path | None, out: Path | None, allow_synthetic: bool
+) -> None:
+    """Make the folder to publish, from models that verify has passed."""
+    from cigpose_export.release.build import build_release
+
+    project = Project.of_this_clone()
+    target = out or project.root / "dist" / "release"
+    manifest = build_release(
+        project,
+        models or project.artefact_folder(weights),
+        target,
+        allow_synthetic=allow_synthetic,
+    )
+    kind = "rehearsal" if manifest.rehearsal else "release"
+    click.echo(f"{kind} of {len(manifest.models)} models, {len(manifest.files)} files: {target}")
+
+
+@release.command("check")
+@click.argument("path", type=click.Path(path_type=Path))
+def check(path: Path) -> int:
+    """Check a released folder or ZIP archive, as `cigpose-runtime check` does."""
+    from cigpose_runtime import cli as runtime
+
+    return runtime.main(["check", str(path)])
+
+
 @tools.command()
 @json_option
 def doctor(as_json: bool) -> int:

@@ -56,5 +56,11 @@ class VerifyError(CigposeError):
     exit_status = 1
 
 
+class ReleaseError(CigposeError):
+    """What is offered for release is not fit for it."""
+
+    exit_status = 1
+
+
 class UsageError(CigposeError):
     """A command was called with arguments that do not go together."""

@@ -19,6 +19,7 @@ COMMANDS = {
     "webcam": "cigpose_runtime.commands.webcam",
     "inspect": "cigpose_runtime.inspect",
     "selftest": "cigpose_runtime.selftest",
+    "check": "cigpose_runtime.commands.check",
     "bench": "cigpose_runtime.bench",
 }
 """The module of each subcommand, whose `add_parser` says what it takes."""

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cigpose_runtime.errors import CheckError, CigposeError, FileError, quoted
+from cigpose_runtime.errors import CheckError, CigposeError, quoted
 from cigpose_runtime.files import file_sha256, open_file
 from cigpose_runtime.selftest import selftest
 
@@ -87,7 +87,8 @@ class Manifest:
             raise _bad_manifest("fields of the wrong type")
         fields["files"] = tuple(_read_file(one) for one in fields["files"])
         manifest = cls(**fields)
-        _require_safe([file.path for file in manifest.files])
+        with error_context(MANIFEST):
+            _require_safe([file.path for file in manifest.files])
         listed = {file.path for file in manifest.files}
         if strangers := sorted(set(manifest.models.values()) - listed):
             raise _bad_manifest(f"a model {quoted(strangers[0])} that is none of its files")
@@ -225,7 +226,9 @@ def _require_safe(paths: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for path in paths:
         if (other := seen.setdefault(path.lower(), path)) != path or paths.count(path) > 1:
-            raise CheckError(f"{path}: expected each name once, found {other} too; do not unpack it")
+            raise CheckError(
+                f"{path}: expected each name once, found {other} too; do not unpack it"
+            )
 
 
 def _read_file(one: Any) -> ReleasedFile:

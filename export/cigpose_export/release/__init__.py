@@ -1,0 +1,1 @@
+"""From a folder of verified models to artefacts that a stranger can trust."""

@@ -1,0 +1,231 @@
+"""Builds a release: models that verify has passed, and all that one needs to trust and run them.
+
+Same inputs and SOURCE_DATE_EPOCH give the same bytes, whatever the folder, umask, time zone or
+user. The folder has its name only when everything is in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cigpose_export import __version__
+from cigpose_export.errors import ReleaseError, last_line
+from cigpose_export.release.pages import index_page, model_card
+from cigpose_export.release.sbom import write_sbom
+from cigpose_export.tools import tool_versions
+from cigpose_export.variants import Project, Variant
+from cigpose_export.verification import write_pages
+from cigpose_runtime import Contract, read_contract
+from cigpose_runtime.files import file_sha256
+from cigpose_runtime.release import MANIFEST, SUMS, UNLISTED, Manifest, ReleasedFile, sums_of
+from cigpose_verify.report.document import Report
+
+ARCHIVE = "cigpose_models.zip"
+"""The name under which users of the published client fetch all models."""
+
+REHEARSAL = "rehearsal-"
+"""What the file names of models of synthetic weights begin with."""
+
+_LEGAL = ("LICENSE", "NOTICE", "CITATION.cff")
+_ZIP_EPOCH = 315532800  # 1980, the earliest time that ZIP archives know
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A model that may be released: its file, what the file says, and the verdict on it."""
+
+    variant: Variant
+    path: Path
+    contract: Contract
+    report: Report
+
+    @property
+    def released_name(self) -> str:
+        return (
+            self.variant.name if self.contract.weights == "real" else REHEARSAL + self.variant.name
+        )
+
+
+def build_release(project: Project, models: Path, out: Path, *, allow_synthetic: bool) -> Manifest:
+    """Writes the release `out` from the folder `models`, replacing what is there.
+
+    Raises ReleaseError for a model that verify has not passed, or whose weights are synthetic
+    unless that is allowed: then the release is a rehearsal, and says so everywhere.
+    """
+    verified = verified_models(project, models, allow_synthetic=allow_synthetic)
+    staging = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    epoch = source_date_epoch(project)
+    for one in verified:
+        _place_model(one, models, staging)
+    write_pages(staging)
+    for name in _LEGAL:
+        shutil.copyfile(project.root / name, staging / name)
+    _build_runtime(project, staging / "runtime", epoch)
+    _write_archive(staging, [f"{one.released_name}.onnx" for one in verified], epoch)
+    write_sbom(project, staging / "sbom.cdx.json", epoch)
+    rehearsal = any(one.contract.weights != "real" for one in verified)
+    (staging / "README.md").write_text(index_page(verified, rehearsal), "utf-8")
+    manifest = Manifest(
+        rehearsal=rehearsal,
+        version=__version__,
+        files=tuple(_released_files(staging)),
+        models={one.released_name: f"{one.released_name}.onnx" for one in verified},
+        sources={
+            one.released_name: one.contract.source_checkpoint.sha256
+            for one in verified
+            if one.contract.source_checkpoint
+        },
+        tools=tool_versions(),
+        lock_sha256=file_sha256(project.root / "requirements" / "lock.txt"),
+        commit=_git(project, "rev-parse", "HEAD"),
+    )
+    (staging / MANIFEST).write_text(manifest.to_json(), "utf-8")
+    (staging / SUMS).write_text(sums_of(staging, manifest), "utf-8")
+    _put_in_place(staging, out)
+    return manifest
+
+
+def verified_models(project: Project, folder: Path, *, allow_synthetic: bool) -> list[Verified]:
+    """The models of the folder, each with the verdict on its very bytes."""
+    found = [
+        variant for name, variant in project.variants.items() if (folder / f"{name}.onnx").is_file()
+    ]
+    if not found:
+        raise ReleaseError(
+            f"{folder}: expected exported models, found none; run make export-all verify-all"
+        )
+    models = [_verified(variant, folder / f"{variant.name}.onnx") for variant in found]
+    kinds = {one.contract.weights for one in models}
+    if kinds != {"real"} and not allow_synthetic:
+        synthetic = next(one for one in models if one.contract.weights != "real")
+        raise ReleaseError(
+            f"{synthetic.path.name}: expected real weights, found {synthetic.contract.weights} "
+            "ones; export real ones, or rehearse with --allow-synthetic"
+        )
+    if len(kinds) > 1:
+        raise ReleaseError(f"{folder}: expected weights of one kind, found both; separate them")
+    return models
+
+
+def _verified(variant: Variant, path: Path) -> Verified:
+    report_path = path.parent / "parity" / f"{variant.name}.json"
+    advice = "run make verify-all"
+    if not report_path.is_file():
+        raise ReleaseError(f"{path.name}: expected a parity report, found none; {advice}")
+    report = Report.read(report_path)
+    if report.sha256 != file_sha256(path):
+        raise ReleaseError(
+            f"{path.name}: expected the bytes that were verified, sha256 {report.sha256[:12]}, "
+            f"found others; {advice}"
+        )
+    if not report.passed:
+        raise ReleaseError(f"{path.name}: expected a model that passed, found it failed; mend it")
+    if not (path.parent / "golden" / variant.name).is_dir():
+        raise ReleaseError(f"{path.name}: expected golden vectors, found none; {advice}")
+    return Verified(variant, path, read_contract(path), report)
+
+
+def source_date_epoch(project: Project) -> int:
+    """SOURCE_DATE_EPOCH in seconds, by default the time of the commit."""
+    text = os.environ.get("SOURCE_DATE_EPOCH") or _git(project, "log", "-1", "--format=%ct")
+    try:
+        return max(int(text), _ZIP_EPOCH)
+    except ValueError:
+        raise ReleaseError(
+            f"SOURCE_DATE_EPOCH: expected whole seconds, found {text!r}; correct or unset it"
+        ) from None
+
+
+def _git(project: Project, *arguments: str) -> str:
+    ended = subprocess.run(
+        ["git", "-C", str(project.root), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode != 0:
+        raise ReleaseError(
+            f"expected a git clone at {project.root}, found none ({last_line(ended.stderr)}); "
+            "release from a clone"
+        )
+    return ended.stdout.strip()
+
+
+def _place_model(one: Verified, models: Path, staging: Path) -> None:
+    name = one.variant.name
+    shutil.copyfile(one.path, staging / f"{one.released_name}.onnx")
+    for source in sorted((models / "golden" / name).rglob("*")):
+        if source.is_file():
+            inside = source.relative_to(models / "golden" / name)
+            target = staging / "golden" / one.released_name / inside
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    (staging / "parity").mkdir(exist_ok=True)
+    shutil.copyfile(
+        models / "parity" / f"{name}.json", staging / "parity" / f"{one.released_name}.json"
+    )
+    (staging / "cards").mkdir(exist_ok=True)
+    card = staging / "cards" / f"{one.released_name}.md"
+    card.write_text(model_card(one), "utf-8")
+
+
+def _build_runtime(project: Project, target: Path, epoch: int) -> None:
+    """The wheel and sdist; hatchling sorts, and takes times from SOURCE_DATE_EPOCH."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-d", str(target.absolute())],
+        cwd=project.root / "runtime",
+        env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode != 0:
+        raise ReleaseError(
+            f"the runtime's wheel could not be built ({last_line(ended.stderr)}); run make setup"
+        )
+
+
+def _write_archive(staging: Path, models: Sequence[str], epoch: int) -> None:
+    """Models are dense: they are stored, not deflated, and so the bytes depend on no zlib."""
+    date = time.gmtime(epoch)[:6]
+    with zipfile.ZipFile(staging / ARCHIVE, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted([*models, *_LEGAL]):
+            entry = zipfile.ZipInfo(name, date)
+            entry.external_attr = 0o644 << 16
+            entry.create_system = 3
+            with (
+                archive.open(entry, "w", force_zip64=True) as target,
+                (staging / name).open("rb") as source,
+            ):
+                shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _released_files(staging: Path) -> Iterator[ReleasedFile]:
+    for path in sorted(staging.rglob("*"), key=lambda p: p.relative_to(staging).as_posix()):
+        if path.is_file():
+            name = path.relative_to(staging).as_posix()
+            assert name not in UNLISTED
+            path.chmod(0o644)
+            yield ReleasedFile(name, path.stat().st_size, file_sha256(path))
+
+
+def _put_in_place(staging: Path, out: Path) -> None:
+    """At any moment there is the old release, the new one, or none: never a mixture."""
+    if out.exists():
+        old = out.with_name(f".{out.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+        staging.rename(out)
+        shutil.rmtree(old)
+    else:
+        staging.rename(out)

@@ -1,0 +1,142 @@
+"""The pages of a release: a card for each model, and the index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cigpose_verify.report.document import Report
+
+if TYPE_CHECKING:
+    from cigpose_export.release.build import Verified
+
+_METRICS = {
+    "ap": "AP",
+    "ar": "AR",
+    "body_ap": "body AP",
+    "foot_ap": "foot AP",
+    "face_ap": "face AP",
+    "hand_ap": "hand AP",
+    "whole_ap": "whole-body AP",
+    "ap_easy": "AP easy",
+    "ap_medium": "AP medium",
+    "ap_hard": "AP hard",
+}
+_DATASETS = {
+    "coco": "COCO val2017",
+    "coco-wholebody": "COCO-WholeBody v1.0 val",
+    "coco-ubody": "COCO-WholeBody v1.0 val, trained with UBody, too",
+    "crowdpose": "CrowdPose test",
+}
+_REHEARSAL = (
+    "> **A rehearsal.** The weights are seeded noise in the form of the published ones. These "
+    "files estimate nothing; publish them nowhere."
+)
+
+
+def model_card(one: Verified) -> str:
+    """What a model is, how accurate, how far it was proved, and how it is run."""
+    contract, variant = one.contract, one.variant
+    file, source = f"{one.released_name}.onnx", contract.source_checkpoint
+    assert source is not None
+    lines = [f"# {one.released_name}", ""]
+    if contract.weights != "real":
+        lines += [_REHEARSAL, ""]
+    lines += [
+        f"CIGPose, size {variant.size}: {contract.num_keypoints} keypoints from crops of "
+        f"{contract.input_w} x {contract.input_h} pixels, as an ONNX file that carries all that "
+        "running it takes.",
+        "",
+        "## Run it",
+        "",
+        "```console",
+        '$ pip install "cigpose-runtime[cli]"',
+        f"$ cigpose-runtime selftest {file}",
+        f"$ cigpose-runtime image {file} photo.jpg --whole-frame --save annotated/",
+        "```",
+        "",
+        "## Accuracy",
+        "",
+        *_accuracy(one),
+        "",
+        "## Parity with PyTorch",
+        "",
+        *_parity(one.report),
+        "",
+        "## Where it comes from",
+        "",
+        f"- checkpoint: `{source.file}`, sha256 `{source.sha256}`",
+        f"- file: sha256 `{one.report.sha256}`, {one.report.size:,} bytes",
+        f"- licence: {contract.license}",
+        f"- {contract.attribution}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _accuracy(one: Verified) -> list[str]:
+    if one.contract.weights != "real":
+        return ["None: the weights are synthetic."]
+    boxes = "annotated boxes" if one.variant.dataset == "coco" else "detected boxes"
+    figures = [
+        f"{_METRICS[key]} {value}"
+        for key, value in one.variant.published.items()
+        if key in _METRICS
+    ]
+    return [
+        f"As published for the checkpoint, on {_DATASETS[one.variant.dataset]}, with {boxes} and "
+        f"flip test: {', '.join(figures)}. `cigpose-tools accuracy` measures it on this file."
+    ]
+
+
+def _parity(report: Report) -> list[str]:
+    chosen, points, precision = report.intervention, report.keypoints, report.precision
+    assert chosen is not None
+    assert points is not None
+    assert precision is not None
+    excess = max(cell.excess or 0 for cell in report.cells)
+    return [
+        f"- largest error: {excess:.0%} of what is allowed (1e-4 · max(1, p99.9)), over "
+        f"{len(report.cells)} settings of onnxruntime",
+        f"- error against float64: {precision.ratio or 0:.2f} times that of PyTorch's float32",
+        f"- intervention: {chosen.agreeing} of {chosen.choices} choices agree, "
+        f"{chosen.near_ties} near ties",
+        f"- keypoints misread outside near ties: {points.misread} of {points.compared}",
+    ]
+
+
+def index_page(models: Sequence[Verified], rehearsal: bool) -> str:
+    """The README of the release."""
+    title = "CIGPose in ONNX" + (", a rehearsal" if rehearsal else "")
+    first = models[0].released_name
+    lines = [f"# {title}", ""]
+    if rehearsal:
+        lines += [_REHEARSAL, ""]
+    lines += [
+        "| model | keypoints | input (w x h) | size | card |",
+        "|---|--:|--:|--:|---|",
+    ]
+    for one in models:
+        contract, name = one.contract, one.released_name
+        lines.append(
+            f"| [`{name}.onnx`]({name}.onnx) | {contract.num_keypoints} | {contract.input_w} x "
+            f"{contract.input_h} | {one.report.size / 1e6:.0f} MB | [card](cards/{name}.md) |"
+        )
+    lines += [
+        "",
+        "## Check it, then run it",
+        "",
+        "```console",
+        "$ sha256sum --check SHA256SUMS",
+        "$ pip install runtime/cigpose_runtime-*.whl  # numpy and onnxruntime, nothing else",
+        "$ cigpose-runtime check .                    # manifest, sums, and each model's selftest",
+        f"$ cigpose-runtime inspect {first}.onnx",
+        "```",
+        "",
+        "[`parity/index.html`](parity/index.html) is the proof that each file computes what its "
+        "PyTorch model computes; `golden/` has what `selftest` replays. `manifest.json` names "
+        "every file with size and hash, the checkpoints, and the versions that made them; "
+        "`sbom.cdx.json` is their bill of materials. `cigpose_models.zip` holds all models.",
+        "",
+        f"Licence: {models[0].contract.license}. {models[0].contract.attribution}.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,36 @@
+"""`cigpose-runtime check`: is a release whole, unaltered, and does each model work here?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cigpose_runtime.errors import CigposeError
+from cigpose_runtime.release import SIGNATURE, check_release
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand to those of `cigpose-runtime`."""
+    parser = commands.add_parser(
+        "check",
+        help="check a release: nothing missing, altered or added, and each model works",
+        description="Checks a released folder or ZIP archive against its manifest, and replays the "
+        "golden vectors of each model.",
+    )
+    parser.add_argument("release", type=Path, metavar="DIR|ZIP")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> list[CigposeError]:
+    """Checks and says what was found."""
+    manifest, errors = check_release(args.release)
+    if not errors:
+        kind = "rehearsal" if manifest.rehearsal else "release"
+        sys.stdout.write(
+            f"{args.release}: {kind} of version {manifest.version}, {len(manifest.files)} files "
+            f"unaltered, {len(manifest.models)} models pass their selftest\n"
+        )
+        if args.release.is_dir() and (args.release / SIGNATURE).exists():
+            sys.stdout.write("it is signed: `model_signing verify` says by whom\n")
+    return errors

@@ -1,0 +1,362 @@
+"""Releases: what is let in, that the same inputs give the same bytes, what the check finds."""
+
+import json
+import os
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cigpose_export.errors import ReleaseError
+from cigpose_export.pipeline import export_variant
+from cigpose_export.release.build import ARCHIVE, build_release
+from cigpose_export.verification import Verification
+from cigpose_runtime import cli
+from cigpose_runtime.errors import CheckError, FileError
+from cigpose_runtime.release import MANIFEST, SIGNATURE, SUMS, check_release, sums_of
+from tiny_project import CLONE, make_tiny_project
+
+EPOCH = "1700000000"
+FLIPS = 20
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone with one tiny variant, exported and verified."""
+    root = tmp_path_factory.mktemp("release") / "clone"
+    root.mkdir()
+    project = make_tiny_project(root)
+    for name in ("LICENSE", "NOTICE", "CITATION.cff"):
+        shutil.copy(CLONE / name, root)
+    for name in ("requirements", "runtime"):
+        ignored = shutil.ignore_patterns("__pycache__", "dist", "*.egg-info")
+        shutil.copytree(CLONE / name, root / name, ignore=ignored)
+    git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
+    (variant,) = project.variants.values()
+    path = project.artefact_path(variant.name, "synthetic")
+    export_variant(
+        project,
+        variant,
+        weights="synthetic",
+        checkpoint_path=None,
+        target=path,
+        on_stage=lambda _: None,
+    )
+    (verified,) = Verification(project, jobs=1).run([path])
+    assert verified.error is None
+    return project
+
+
+@pytest.fixture
+def models(project, tmp_path):
+    """A copy of the folder with the verified model, free to be spoilt."""
+    shutil.copytree(project.artefact_folder("synthetic"), tmp_path / "models")
+    return tmp_path / "models"
+
+
+@pytest.fixture(scope="module")
+def built(project, tmp_path_factory):
+    out = tmp_path_factory.mktemp("built") / "release"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+        build_release(project, project.artefact_folder("synthetic"), out, allow_synthetic=True)
+    return out
+
+
+@pytest.fixture
+def release(built, tmp_path):
+    """A copy of the release, free to be spoilt."""
+    return Path(shutil.copytree(built, tmp_path / "release"))
+
+
+def problems(path):
+    """What the check says, and its exit status as a command."""
+    try:
+        _, errors = check_release(path)
+    except CheckError as error:
+        errors = [error]
+    assert cli.main(["check", str(path)]) == (1 if errors else 0)
+    return [str(error) for error in errors]
+
+
+def test_a_rehearsal_says_so_everywhere_and_passes_its_check(built):
+    assert problems(built) == []
+    names = {p.relative_to(built).as_posix() for p in built.rglob("*") if p.is_file()}
+    (model,) = (name for name in names if name.endswith(".onnx"))
+    assert model.startswith("rehearsal-")
+    stem = model.removesuffix(".onnx")
+    assert {
+        "README.md",
+        "LICENSE",
+        "NOTICE",
+        MANIFEST,
+        SUMS,
+        ARCHIVE,
+        "sbom.cdx.json",
+        "parity/index.html",
+        f"parity/{stem}.json",
+        f"cards/{stem}.md",
+        f"golden/{stem}/golden.json",
+    } <= names
+    assert any(name.startswith("runtime/") and name.endswith(".whl") for name in names)
+    assert any(name.startswith("runtime/") and name.endswith(".tar.gz") for name in names)
+    assert json.loads((built / MANIFEST).read_text())["rehearsal"] is True
+    for page in ("README.md", f"cards/{stem}.md"):
+        assert "A rehearsal." in (built / page).read_text()
+    with zipfile.ZipFile(built / ARCHIVE) as archive:
+        assert archive.testzip() is None
+        assert archive.read(model) == (built / model).read_bytes()
+
+
+def test_the_sums_are_those_that_sha256sum_checks(built):
+    ended = subprocess.run(
+        ["sha256sum", "--check", "--quiet", "--strict", SUMS], cwd=built, check=False
+    )
+    assert ended.returncode == 0
+
+
+def test_the_bill_of_materials_names_the_pins(built):
+    document = json.loads((built / "sbom.cdx.json").read_text())
+    assert document["specVersion"] == "1.6"
+    found = {(c["name"], c["version"]) for c in document["components"]}
+    assert {("torch", "2.13.0"), ("mmpose", "1.3.2"), ("onnxsim", "0.8.1")} <= found
+
+
+def test_another_folder_umask_and_time_zone_give_the_same_bytes(
+    project, built, tmp_path, monkeypatch
+):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(project.artefact_folder("synthetic"), elsewhere)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    before = os.umask(0o077)
+    try:
+        build_release(project, elsewhere, tmp_path / "again", allow_synthetic=True)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "again" / SUMS).read_text() == (built / SUMS).read_text()
+
+
+def test_a_release_replaces_the_one_before(project, release, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+    (release / "left over").write_text("x")
+    build_release(project, project.artefact_folder("synthetic"), release, allow_synthetic=True)
+    assert problems(release) == []
+    assert [p.name for p in release.parent.iterdir()] == [release.name]
+
+
+def test_synthetic_weights_are_refused(project, models, tmp_path):
+    with pytest.raises(ReleaseError, match="expected real weights, found synthetic ones"):
+        build_release(project, models, tmp_path / "out", allow_synthetic=False)
+    assert not (tmp_path / "out").exists()
+
+
+def spoil_report(models, **changes):
+    (path,) = (models / "parity").glob("*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def append(path):
+    with path.open("ab") as file:
+        file.write(b"\0")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m: shutil.rmtree(m / "parity"), "expected a parity report, found none"),
+        (lambda m: spoil_report(m, verdict="failed"), "expected a model that passed"),
+        (lambda m: spoil_report(m, sha256="0" * 64), "expected the bytes that were verified"),
+        (lambda m: append(next(m.glob("*.onnx"))), "expected the bytes that were verified"),
+        (lambda m: shutil.rmtree(m / "golden"), "expected golden vectors, found none"),
+        (lambda m: next(m.glob("*.onnx")).unlink(), "expected exported models, found none"),
+    ],
+)
+def test_what_verify_has_not_passed_is_refused(project, models, tmp_path, spoil, message):
+    spoil(models)
+    with pytest.raises(ReleaseError, match=message):
+        build_release(project, models, tmp_path / "out", allow_synthetic=True)
+    assert not (tmp_path / "out").exists()
+
+
+def flip(path, bit):
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def flip_and_name(release, rng):
+    files = sorted(p for p in release.rglob("*") if p.is_file() and p.stat().st_size)
+    path = files[rng.integers(len(files))]
+    flip(path, int(rng.integers(8 * path.stat().st_size)))
+    return path.relative_to(release).as_posix()
+
+
+def is_named(name, found):
+    # The sums are wrong, too, when the manifest is; a manifest that cannot be read stops the check.
+    return any(problem.startswith(f"{name}:") for problem in found) or (
+        name == MANIFEST and any(problem.startswith(SUMS) for problem in found)
+    )
+
+
+@pytest.mark.parametrize("seed", range(FLIPS))
+def test_a_flipped_bit_is_found(release, seed):
+    name = flip_and_name(release, np.random.default_rng(seed))
+    assert is_named(name, problems(release))
+
+
+@pytest.mark.long
+def test_500_flipped_bits_are_found(release):
+    rng = np.random.default_rng(500)
+    files = {p: p.read_bytes() for p in release.rglob("*") if p.is_file() and p.stat().st_size}
+    for _ in range(500):
+        path = list(files)[rng.integers(len(files))]
+        flip(path, int(rng.integers(8 * len(files[path]))))
+        assert is_named(path.relative_to(release).as_posix(), problems(release))
+        path.write_bytes(files[path])
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SUMS, ARCHIVE, "README.md", "parity/index.html"])
+def test_a_missing_file_is_found(release, name):
+    (release / name).unlink()
+    if name == MANIFEST:
+        with pytest.raises(FileError, match="expected the manifest of a release"):
+            check_release(release)
+    else:
+        assert is_named(name, problems(release))
+
+
+@pytest.mark.parametrize("name", ["extra.txt", "golden/extra.txt", ".hidden"])
+def test_an_extra_file_is_found(release, name):
+    (release / name).write_text("x")
+    assert is_named(name, problems(release))
+
+
+def edit_manifest(release, edit):
+    """With the sums made anew, as somebody would who edits it."""
+    document = json.loads((release / MANIFEST).read_text())
+    edit(document)
+    (release / MANIFEST).write_text(json.dumps(document))
+
+
+def test_an_edited_manifest_is_found_by_the_sums(release):
+    edit_manifest(release, lambda document: document.update(version="9.9.9"))
+    assert is_named(SUMS, problems(release))
+
+
+def test_a_renamed_model_is_found(release):
+    (model,) = release.glob("*.onnx")
+    model.rename(release / "cigpose-x_coco_384x288.onnx")
+    found = problems(release)
+    assert is_named("cigpose-x_coco_384x288.onnx", found)
+    assert is_named(model.name, found)
+
+
+def test_a_model_renamed_in_manifest_and_sums_is_found_by_its_vectors(release):
+    (model,) = release.glob("*.onnx")
+    name = "cigpose-x_coco_384x288"
+    model.rename(release / f"{name}.onnx")
+
+    def edit(document):
+        for file in document["files"]:
+            if file["path"] == model.name:
+                file["path"] = f"{name}.onnx"
+        document["models"] = {name: f"{name}.onnx"}
+
+    edit_manifest(release, edit)
+    _write_sums(release)
+    (problem,) = problems(release)
+    assert "golden" in problem
+
+
+def _write_sums(release):
+    from cigpose_runtime.release import Manifest
+
+    manifest = Manifest.from_json((release / MANIFEST).read_text())
+    (release / SUMS).write_text(sums_of(release, manifest))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda d: d.update(schema_version=2), "schema version 2"),
+        (lambda d: d.pop("commit"), "missing or unknown fields 'commit'"),
+        (lambda d: d.update(more=1), "missing or unknown fields 'more'"),
+        (lambda d: d.update(files={}), "fields of the wrong type"),
+        (lambda d: d["files"].append({"path": "x"}), "without path, size and sha256"),
+        (lambda d: d["files"].append({**d["files"][0], "path": "../x"}), "a relative path"),
+        (lambda d: d["files"].append({**d["files"][0], "path": "/etc/x"}), "a relative path"),
+        (lambda d: d["files"].append({**d["files"][0], "path": "a\\b"}), "a relative path"),
+        (lambda d: d["files"].append(d["files"][0]), "each name once"),
+        (lambda d: d["files"].append({**d["files"][0], "path": "License"}), "each name once"),
+        (lambda d: d.update(models={"a": "a.onnx"}), "none of its files"),
+    ],
+)
+def test_a_bad_manifest_is_one_line(release, edit, message):
+    edit_manifest(release, edit)
+    (problem,) = problems(release)
+    assert message in problem
+    assert "\n" not in problem
+
+
+def test_a_link_is_no_file_of_a_release(release):
+    (release / "README.md").unlink()
+    (release / "README.md").symlink_to("/etc/hostname")
+    (problem,) = problems(release)
+    assert problem.startswith("README.md: expected a plain file")
+
+
+def zipped(release, *, change=lambda _archive: None):
+    path = release.parent / "release.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(release.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(release).as_posix())
+        change(archive)
+    return path
+
+
+def test_an_archive_of_a_release_is_checked_as_its_folder(release):
+    assert problems(zipped(release)) == []
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda z: z.writestr("../evil.txt", "x"), "expected a relative path"),
+        (lambda z: z.writestr("/evil.txt", "x"), "expected a relative path"),
+        (lambda z: z.writestr("readme.md", "x"), "expected each name once"),
+        (lambda z: z.writestr("README.md", "x"), "expected each name once"),
+        (lambda z: z.writestr("extra.txt", "x"), "the manifest lacks it"),
+        (lambda z: z.writestr("bomb.bin", bytes(1 << 22)), "expected at most the manifest's"),
+    ],
+)
+def test_a_dangerous_archive_is_one_line(release, change, message):
+    path = zipped(release, change=change)
+    (problem,) = problems(path)
+    assert message in problem
+    assert not (release.parent / "evil.txt").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 100, -100])
+def test_a_cut_archive_is_one_line(release, keep):
+    path = zipped(release)
+    path.write_bytes(path.read_bytes()[:keep])
+    (problem,) = problems(path)
+    assert "found no archive" in problem
+
+
+def test_no_path_is_bad_input(tmp_path):
+    assert cli.main(["check", str(tmp_path / "nothing")]) == 2
+
+
+def test_a_signature_may_lie_beside_the_manifest(release):
+    (release / SIGNATURE).write_text("{}")
+    assert problems(release) == []
