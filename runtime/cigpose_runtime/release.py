@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cigpose_runtime.errors import CheckError, CigposeError, quoted
+from cigpose_runtime.errors import CheckError, CigposeError, error_context, quoted
 from cigpose_runtime.files import file_sha256, open_file
 from cigpose_runtime.selftest import selftest
 
