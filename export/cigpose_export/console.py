@@ -204,7 +204,8 @@ def print_accuracy(found: Accuracy) -> None:
         f"{found.model} on {found.protocol}, {found.people} people in {found.pictures} pictures; "
         f"boxes: {found.boxes}; {flip}"
     )
-    table = Table("", title=title, box=None, header_style="bold", title_justify="left")
+    Console(soft_wrap=True).print(title, highlight=False)
+    table = Table("", box=None, header_style="bold")
     for side in found.figures:
         table.add_column(side, justify="right")
     if found.published:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ class PyTorchEstimator:
         poses = []
         for start in range(0, len(samples), BATCH):
             batch = pseudo_collate(samples[start : start + BATCH])
-            with torch.no_grad():
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of MMEngine's use of torch
                 for answer in self.estimator.test_step(batch):
                     found = answer.pred_instances
                     pose = np.concatenate([found.keypoints, found.keypoint_scores[..., None]], -1)

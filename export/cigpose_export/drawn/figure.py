@@ -82,8 +82,8 @@ def _joints(rng: np.random.Generator) -> tuple[dict[str, Points], Points]:
     shoulder, hip = length(0.115), length(0.075)
     sitting = rng.random() < 0.15
     for side, sign in SIDES.items():
-        arm = _direction(rng, (0.35 * sign, 1.0, 0.15), spread=0.7)
-        forearm = _direction(rng, (arm[0], arm[1], arm[2] + 0.4), spread=0.6)
+        arm = _direction(rng, (0.35 * sign, 1.0, 0.15), spread=0.4)
+        forearm = _direction(rng, (arm[0], arm[1], arm[2] + 0.4), spread=0.35)
         thigh = _direction(rng, (0.25 * sign, 0.3, 1) if sitting else (0.15 * sign, 1, 0.1), 0.25)
         shin = _direction(rng, (0.05 * sign, 1, -0.1), 0.2)
         points[f"{side}_shoulder"] = upper @ np.array([sign * shoulder, -length(0.295), 0])
@@ -186,7 +186,7 @@ def _hand(
 def _body(
     rng: np.random.Generator, points: dict[str, Points], head: Points, height: float, skin: Color
 ) -> list[Shape]:
-    build = rng.uniform(0.85, 1.25) * height
+    build = rng.uniform(1.0, 1.45) * height
     bare_arms, bare_legs = rng.random(2) < (0.4, 0.2)
     corners = [points[f"{side}_{joint}"] for side in SIDES for joint in ("shoulder", "hip")]
     ahead = np.cross(corners[0] - corners[2], corners[1] - corners[0])

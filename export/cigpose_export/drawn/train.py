@@ -66,7 +66,7 @@ class DrawnBatches(Dataset[Batch]):
         self.steps = [
             GetBBoxCenterScale(padding=config.box_padding),
             RandomBBoxTransform(
-                shift_factor=0.1, scale_factor=(0.8, 1.25), rotate_factor=30, rotate_prob=0.5
+                shift_factor=0.04, scale_factor=(0.92, 1.1), rotate_factor=10, rotate_prob=0.2
             ),
             TopdownAffine(input_size=config.codec.input_size),
         ]
@@ -118,6 +118,7 @@ def train(project: Project, *, seed: int, iterations: int, log: Path) -> Average
     config = load_config(project.config_path(DEMO.name))
     model = build_reference(config).requires_grad_(True).train()
     model.init_weights()
+    model.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
     average = get_ema_multi_avg_fn(AVERAGE)  # type: ignore[no-untyped-call]
     averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
     decayed: list[Tensor] = []
@@ -158,7 +159,8 @@ def train(project: Project, *, seed: int, iterations: int, log: Path) -> Average
 
 
 def _loss(model: Any, batch: Batch) -> Tensor:
-    initial, final = model.head.both_predictions(model.backbone(batch["input"]))
+    pictures = batch["input"].contiguous(memory_format=torch.channels_last)
+    initial, final = model.head.both_predictions(model.backbone(pictures))
     labels = batch["x"], batch["y"]
     measure = model.head.loss_module
     loss: Tensor = measure(final, labels, batch["weight"])
@@ -166,11 +168,10 @@ def _loss(model: Any, batch: Batch) -> Tensor:
 
 
 def _learning_rate(iteration: int, iterations: int) -> float:
-    """A short ramp up, a level first half, a cosine down to a fiftieth."""
+    """A short ramp up, then a cosine down to a hundredth."""
     if iteration < WARM_UP:
         return LEARNING_RATE * (iteration + 1) / WARM_UP
-    progress = max(0.0, 2 * iteration / iterations - 1)
-    return LEARNING_RATE * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
+    return LEARNING_RATE * (0.01 + 0.99 * (1 + math.cos(math.pi * iteration / iterations)) / 2)
 
 
 def main() -> None:
@@ -184,7 +185,10 @@ def main() -> None:
     model = train(
         Project.of_this_clone(), seed=args.seed, iterations=args.iterations, log=log
     ).module
-    weights = OrderedDict((key, value.clone()) for key, value in model.state_dict().items())
+    weights = OrderedDict(
+        (key, value.clone(memory_format=torch.contiguous_format))
+        for key, value in model.state_dict().items()
+    )
     meta = {
         DEMO_MARK: True,
         "seed": args.seed,
