@@ -1,5 +1,6 @@
 """Projects for tests: one of a tiny variant, one like the clone; and exports in them."""
 
+import contextlib
 import os
 import select
 import shutil
@@ -99,8 +100,10 @@ def finish_export(project, out, **environment):
 
 def descendants_now(pid):
     """The pids of a process's first child, that one's first child, and so on."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    children = [int(child) for task in tasks for child in task.read_text().split()]
+    children = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            children += [int(child) for child in task.read_text().split()]
     return [children[0], *descendants_now(children[0])] if children else []
 
 

@@ -1,5 +1,5 @@
 import ast
-import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -138,18 +138,17 @@ def test_after_the_import_the_missing_packages_are_missing():
     ended = run(
         "import importlib, cigpose_export.openmmlab as o\n"
         "import mmcv\n"
-        "assert not [m for m in sys.modules if m.split('.')[0] in ('mmdet', 'xtcocotools')]\n"
+        "assert not [m for m in sys.modules if m.split('.')[0] == 'mmdet']\n"
         "for name in o.OPTIONAL_PACKAGES:\n"
         "    try:\n"
         "        importlib.import_module(name)\n"
         "    except ModuleNotFoundError as error:\n"
         "        print(name, 'misses', error.name)\n"
     )
-    assert ended.stdout.splitlines() == [
-        "mmcv.ops misses mmcv._ext",
-        "mmdet misses mmdet",
-        "xtcocotools misses xtcocotools",
-    ], ended.stderr
+    expected = ["mmcv.ops misses mmcv._ext", "mmdet misses mmdet"]
+    if importlib.util.find_spec("xtcocotools") is None:  # there where a C compiler was at setup
+        expected.append("xtcocotools misses xtcocotools")
+    assert ended.stdout.splitlines() == expected, ended.stderr
 
 
 def test_mmpose_is_given_the_mmdet_that_is_installed(tmp_path):
@@ -261,6 +260,7 @@ PACKAGES = {
 
 ALLOWED = {
     "export/cigpose_export/openmmlab.py": OPENMMLAB,
+    "export/cigpose_export/accuracy/evaluate.py": {"xtcocotools"},  # measures AP with it
     "export/cigpose_export/doctor.py": {"xtcocotools"},  # looks whether it can be imported
 }
 
