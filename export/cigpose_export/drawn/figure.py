@@ -105,8 +105,8 @@ def _joints(rng: np.random.Generator) -> tuple[dict[str, Points], Points]:
 
 def _view(rng: np.random.Generator) -> Points:
     """The viewer's turn: all around, most often to the front; a tilt of the picture, some large."""
-    around = rng.uniform(-np.pi, np.pi) if rng.random() < 0.35 else rng.normal(0, 0.6)
-    tilt = rng.normal(0, 0.8) if rng.random() < 0.05 else rng.normal(0, 0.12)
+    around = rng.uniform(-np.pi, np.pi) if rng.random() < 0.25 else rng.normal(0, 0.6)
+    tilt = rng.normal(0, 0.6) if rng.random() < 0.04 else rng.normal(0, 0.12)
     turned: Points = _turn("z", tilt) @ _turn("x", rng.normal(0, 0.12)) @ _turn("y", around)
     return turned
 

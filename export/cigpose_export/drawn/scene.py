@@ -107,11 +107,11 @@ def _place(rng: np.random.Generator, width: int, height: int) -> list[Figure]:
     """One to four people, far (small) to near, who overlap in part at most."""
     figures: list[Figure] = []
     taken: list[Points] = []
-    sizes = sorted(rng.uniform(0.35, 1.15, rng.choice(4, p=(0.35, 0.3, 0.2, 0.15)) + 1))
+    sizes = sorted(rng.uniform(0.4, 1.05, rng.choice(4, p=(0.35, 0.3, 0.2, 0.15)) + 1))
     for size in sizes:
         for _ in range(6):
             tall = float(size * height)
-            center = rng.uniform(0.02, 0.98) * width, rng.uniform(0.3, 0.75) * height
+            center = rng.uniform(0.08, 0.92) * width, rng.uniform(0.38, 0.68) * height
             half = np.array([0.16 * tall, 0.5 * tall])
             corners = np.concatenate([np.array(center) - half, np.array(center) + half])
             if all(_overlap(corners, other) < 0.25 for other in taken):
@@ -132,11 +132,11 @@ def _occluders(rng: np.random.Generator, figures: Sequence[Figure]) -> list[Shap
     """Things that stand before some of the people."""
     shapes = []
     for figure in figures:
-        if rng.random() < 0.3:
+        if rng.random() < 0.25:
             hips, neck = figure.points["left_hip"][:2], figure.points["neck"][:2]
             torso = float(np.linalg.norm(hips - neck))
             center = hips + rng.normal(0, 0.9, 2) * torso
-            corners = center + rng.uniform(-0.5, 0.5, (7, 2)) * torso
+            corners = center + rng.uniform(-0.4, 0.4, (7, 2)) * torso
             blue, green, red = (int(c) for c in rng.integers(0, 256, 3))
             shapes.append(Shape(convex(corners), (blue, green, red), 0.0))
     return shapes
@@ -165,9 +165,10 @@ def draw_background(rng: np.random.Generator, width: int, height: int) -> Pictur
     """Clouds of colour with things in them."""
     cells = rng.integers(2, 7, 2)
     clouds = rng.integers(20, 236, (cells[1], cells[0], 3), np.uint8)
-    canvas: Any = cv2.resize(clouds, (width, height), interpolation=cv2.INTER_CUBIC)
+    pale = 0.5 * clouds + 0.5 * clouds.mean(-1, keepdims=True)
+    canvas: Any = cv2.resize(pale.astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     scale = np.array([width, height])
-    for _ in range(rng.integers(3, 12)):
+    for _ in range(rng.integers(2, 8)):
         color = [int(c) for c in rng.integers(0, 256, 3)]
         a, b = (rng.random((2, 2)) * scale).astype(int)
         kind = rng.integers(4)

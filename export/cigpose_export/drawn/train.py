@@ -13,6 +13,7 @@ import json
 import math
 import sys
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ from cigpose_export.openmmlab import (
 from cigpose_export.variants import DEMO, Project
 from cigpose_runtime.files import appears_whole
 
-ITERATIONS = 6000
+ITERATIONS = 8800
 BATCH = 64
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
@@ -49,6 +50,7 @@ AVERAGE = 0.998
 INITIAL_LOSS_WEIGHT = 0.5
 LEAST_KEYPOINTS = 3
 LOG_EVERY = 50
+SAVE_EVERY = 1000
 
 Batch = dict[str, Tensor]
 
@@ -111,8 +113,8 @@ class DrawnBatches(Dataset[Batch]):
                 )
 
 
-def train(project: Project, *, seed: int, iterations: int, log: Path) -> AveragedModel:
-    """Trains from nothing; returns the averaged model."""
+def train(project: Project, checkpoint: Path, *, seed: int, iterations: int) -> None:
+    """Trains from nothing; saves the averaged model, and every now and then what it is so far."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # the other core draws
     config = load_config(project.config_path(DEMO.name))
@@ -130,7 +132,11 @@ def train(project: Project, *, seed: int, iterations: int, log: Path) -> Average
     )
     batches = DrawnBatches(config, seed, iterations)
     started, losses = time.monotonic(), []
-    with log.open("w", encoding="utf-8") as lines:
+    with (
+        checkpoint.with_suffix(".log.jsonl").open("w", encoding="utf-8") as lines,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", FutureWarning)  # of MMEngine's use of torch
         for iteration, batch in enumerate(
             DataLoader(batches, None, num_workers=1, prefetch_factor=4)
         ):
@@ -155,7 +161,8 @@ def train(project: Project, *, seed: int, iterations: int, log: Path) -> Average
                 lines.flush()
                 sys.stdout.write(f"{line}\n")
                 sys.stdout.flush()
-    return averaged
+            if (iteration + 1) % SAVE_EVERY == 0 or iteration + 1 == iterations:
+                _save(averaged, checkpoint, seed, iteration + 1)
 
 
 def _loss(model: Any, batch: Batch) -> Tensor:
@@ -174,6 +181,21 @@ def _learning_rate(iteration: int, iterations: int) -> float:
     return LEARNING_RATE * (0.01 + 0.99 * (1 + math.cos(math.pi * iteration / iterations)) / 2)
 
 
+def _save(averaged: AveragedModel, checkpoint: Path, seed: int, iteration: int) -> None:
+    weights = OrderedDict(
+        (key, value.clone(memory_format=torch.contiguous_format))
+        for key, value in averaged.module.state_dict().items()
+    )
+    meta = {
+        DEMO_MARK: True,
+        "seed": seed,
+        "iter": iteration,
+        "mmengine_version": mmengine_version,
+    }
+    with appears_whole(checkpoint) as file:
+        torch.save({"meta": meta, "state_dict": weights}, file)
+
+
 def main() -> None:
     """Trains and saves."""
     parser = argparse.ArgumentParser(description="Trains the demonstration model.")
@@ -181,22 +203,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
     args = parser.parse_args()
-    log = args.checkpoint.with_suffix(".log.jsonl")
-    model = train(
-        Project.of_this_clone(), seed=args.seed, iterations=args.iterations, log=log
-    ).module
-    weights = OrderedDict(
-        (key, value.clone(memory_format=torch.contiguous_format))
-        for key, value in model.state_dict().items()
-    )
-    meta = {
-        DEMO_MARK: True,
-        "seed": args.seed,
-        "iter": args.iterations,
-        "mmengine_version": mmengine_version,
-    }
-    with appears_whole(args.checkpoint) as file:
-        torch.save({"meta": meta, "state_dict": weights}, file)
+    train(Project.of_this_clone(), args.checkpoint, seed=args.seed, iterations=args.iterations)
 
 
 if __name__ == "__main__":
