@@ -350,7 +350,7 @@ def build(
     from cigpose_export.release.build import build_release
 
     project = Project.of_this_clone()
-    target = out or project.root / "dist" / "release"
+    target = out or project.release_folder
     manifest = build_release(
         project,
         models or project.artefact_folder(weights),
@@ -363,11 +363,75 @@ def build(
 
 @release.command("check")
 @click.argument("path", type=click.Path(path_type=Path))
-def check(path: Path) -> int:
+@click.option("--public-key", type=click.Path(), help="Verify the signature by this key (PEM).")
+def check(path: Path, public_key: str | None) -> int:
     """Check a released folder or ZIP archive, as `cigpose-runtime check` does."""
     from cigpose_runtime import cli as runtime
 
-    return runtime.main(["check", str(path)])
+    by = ["--public-key", public_key] if public_key else []
+    return runtime.main(["check", str(path), *by])
+
+
+@release.command("sign")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--private-key", type=click.Path(path_type=Path), required=True, help="PEM file.")
+@click.option(
+    "--password", envvar="CIGPOSE_KEY_PASSWORD", help="Of the key; better in $CIGPOSE_KEY_PASSWORD."
+)
+def sign(folder: Path | None, private_key: Path, password: str | None) -> None:
+    """Check a release and sign its manifest and all its files, with OpenSSF's model-signing."""
+    from cigpose_export.release.sign import sign_release
+
+    folder = folder or Project.of_this_clone().release_folder
+    sign_release(folder, private_key, password=password)
+    click.echo(f"signed: {folder / 'model.sig'}")
+
+
+@release.command("publish")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--to",
+    required=True,
+    metavar="TARGET",
+    help="github:OWNER/REPO@TAG, hf:ORG/REPO[@TAG], or a URL.",
+)
+@click.option("--update", is_flag=True, help="Replace what is published there.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--allow-synthetic", is_flag=True, help="Rehearse with synthetic weights.")
+def publish(
+    folder: Path | None, to: str, update: bool, dry_run: bool, allow_synthetic: bool
+) -> None:
+    """Bring a release over, read all of it back, and only then make it visible.
+
+    An interrupted run goes on where it stopped when it is started again. Credentials: GITHUB_TOKEN;
+    HF_TOKEN; those of the file system that a URL names.
+    """
+    from cigpose_export.console import byte_size, portions_progress
+    from cigpose_export.release.publish import Publication, open_target, release_files
+
+    folder = folder or Project.of_this_clone().release_folder
+    target = open_target(to, folder)
+    target.check_access()
+    files = release_files(folder, target.name_of, allow_synthetic=allow_synthetic)
+    publication = Publication(
+        files,
+        target,
+        update=update,
+        progress=portions_progress,
+        say=lambda message: click.echo(message, err=True),
+    )
+    if dry_run:
+        there, bring, extra = publication.plan()
+        for path in bring:
+            click.echo(f"{'replace' if path in there.files else 'send'} {path}")
+        for path in extra:
+            click.echo(f"remove {path}")
+        size = byte_size(sum(files[path].stat().st_size for path in bring))
+        state = "published" if there.published else "not published yet"
+        click.echo(f"{len(bring)} of {len(files)} files to send, {size}; {state} there")
+        return
+    publication.run()
+    click.echo(f"published: {len(files)} files, {publication.brought} sent now, all read back")
 
 
 @tools.command()

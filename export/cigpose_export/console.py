@@ -113,6 +113,20 @@ def download_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
+@contextlib.contextmanager
+def portions_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """As `download_progress`, told of each portion of a known number of bytes."""
+    done = 0
+    with download_progress(title) as on_bytes:
+
+        def on_portion(count: int) -> None:
+            nonlocal done
+            done += count
+            on_bytes(done, total)
+
+        yield on_portion
+
+
 def print_variants(rows: Sequence[Mapping[str, Any]]) -> None:
     """The table of `cigpose-tools list`."""
     table = Table("variant", box=None, header_style="bold")

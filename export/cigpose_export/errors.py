@@ -62,5 +62,15 @@ class ReleaseError(CigposeError):
     exit_status = 1
 
 
+class PublishError(CigposeError):
+    """A release cannot be published there, or not now."""
+
+    exit_status = 1
+
+
+class CredentialsError(CigposeError):
+    """Credentials that are missing, wrong, or do not suffice."""
+
+
 class UsageError(CigposeError):
     """A command was called with arguments that do not go together."""

@@ -75,6 +75,11 @@ class Project:
         """Where exported files go unless the caller names another folder."""
         return self.root / "dist" / weights
 
+    @property
+    def release_folder(self) -> Path:
+        """Where a release is built unless the caller names another folder."""
+        return self.root / "dist" / "release"
+
     def artefact_path(self, name: str, weights: WeightsKind) -> Path:
         """A variant's exported file in the default folder."""
         return self.artefact_folder(weights) / f"{name}.onnx"

@@ -17,7 +17,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cigpose_runtime.errors import CheckError, CigposeError, error_context, quoted
+from cigpose_runtime.errors import (
+    CheckError,
+    CigposeError,
+    FileError,
+    InstallError,
+    error_context,
+    quoted,
+)
 from cigpose_runtime.files import file_sha256, open_file
 from cigpose_runtime.selftest import selftest
 
@@ -95,13 +102,16 @@ class Manifest:
         return manifest
 
 
-def check_release(path: Path) -> tuple[Manifest, list[CigposeError]]:
+def check_release(
+    path: Path, public_key: Path | None = None
+) -> tuple[Manifest, list[CigposeError]]:
     """Checks a released folder or ZIP archive: its manifest, and all that does not hold.
 
-    Everything listed is there and unaltered, nothing else is, the sums say the same, and each model
-    loads and passes its selftest. Whether a signature is valid is another check's business.
+    Everything listed is there and unaltered, nothing else is, the sums say the same, each model
+    loads and passes its selftest, and, given a public key (PEM), the signature is by its owner.
     Raises FileError where there is no folder or file, CheckError for what cannot be gone through: a
-    damaged archive or manifest, or names that are not safe to unpack.
+    damaged archive or manifest, or names that are not safe to unpack; InstallError where a
+    signature is to be verified without model-signing.
     """
     with _unpacked(path) as folder:
         with open_file(folder / MANIFEST, "the manifest of a release") as file:
@@ -111,7 +121,48 @@ def check_release(path: Path) -> tuple[Manifest, list[CigposeError]]:
         for name, model in sorted(manifest.models.items()):
             if model not in broken:
                 errors.extend(_model_errors(folder, name, model))
+        if public_key is not None:
+            errors.extend(_signature_errors(folder, public_key))
     return manifest, errors
+
+
+def asset_name(path: str) -> str:
+    """The name of a file of a release where there are no folders, as on GitHub."""
+    return path.replace("/", "--")
+
+
+def _signature_errors(folder: Path, public_key: Path) -> Iterator[CheckError]:
+    try:
+        from model_signing import verifying
+    except ImportError as error:
+        raise InstallError(
+            "expected model-signing, by which signatures are verified, found none; "
+            "pip install model-signing"
+        ) from error
+    with open_file(public_key, "a public key in PEM"):
+        pass
+    if not (folder / SIGNATURE).exists():
+        yield CheckError(f"{SIGNATURE}: expected a signature, found none; fetch it again")
+        return
+    try:
+        config = verifying.Config()  # type: ignore[no-untyped-call]
+        config.use_elliptic_key_verifier(public_key=public_key)
+    except Exception as error:
+        raise FileError(
+            f"{public_key}: expected a public key in PEM, found otherwise ({_reason(error)}); "
+            "give the publisher's"
+        ) from error
+    try:
+        config.verify(folder, folder / SIGNATURE)
+    except Exception as error:  # noqa: BLE001 - nor here; whatever it is, nothing is verified
+        yield CheckError(
+            f"{SIGNATURE}: expected a signature of these files by the owner of {public_key}, found "
+            f"none such ({_reason(error)}); use none of them"
+        )
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _differences(folder: Path, manifest: Manifest) -> Iterator[CheckError]:

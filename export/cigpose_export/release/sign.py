@@ -1,0 +1,39 @@
+"""Signs a release with a private key, by OpenSSF's model-signing: the manifest and all files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cigpose_export.errors import ReleaseError
+from cigpose_runtime.release import SIGNATURE, check_release
+
+
+def sign_release(folder: Path, private_key: Path, *, password: str | None) -> None:
+    """Checks the release `folder` and writes its signature, model.sig, replacing what is there.
+
+    private_key: PEM file of an elliptic-curve key (P-256, P-384 or P-521). Raises CigposeError for
+    a release that does not pass its check, ReleaseError for a key that cannot be used.
+    """
+    from model_signing import hashing, signing
+
+    if not private_key.is_file():
+        raise ReleaseError(f"{private_key}: expected a private key in PEM, found no file")
+    (folder / SIGNATURE).unlink(missing_ok=True)
+    _, errors = check_release(folder)
+    if errors:
+        raise errors[0]
+    signature = folder / SIGNATURE
+    partial = folder.with_name(f".{folder.name}.{SIGNATURE}")
+    try:
+        hashed = hashing.Config()  # type: ignore[no-untyped-call]
+        config = signing.Config()  # type: ignore[no-untyped-call]
+        config.use_elliptic_key_signer(private_key=private_key, password=password)
+        config.set_hashing_config(hashed.set_ignored_paths(paths=[signature]))
+        config.sign(folder, partial)
+    except (ValueError, TypeError) as error:
+        raise ReleaseError(
+            f"{private_key}: expected an elliptic-curve private key in PEM and its password, found "
+            f"otherwise ({error}); see docs/releasing.md for how one is made"
+        ) from error
+    partial.chmod(0o644)
+    partial.replace(signature)

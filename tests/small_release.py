@@ -1,0 +1,42 @@
+"""Releases without models, for what does not look into models."""
+
+import hashlib
+
+import numpy as np
+
+from cigpose_runtime.release import MANIFEST, SUMS, Manifest, ReleasedFile, sums_of
+
+NAMES = ("LICENSE", "README.md", "golden/one/input_0.pb", "parity/index.html", "weights.bin")
+
+
+def make_release(folder, *, seed=0, rehearsal=False, version="1.2.3", names=NAMES):
+    """Writes a release that passes its check; returns its files' content by path."""
+    rng = np.random.default_rng(seed)
+    files = []
+    for name in names:
+        content = rng.bytes(int(rng.integers(1, 5000)))
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        files.append(ReleasedFile(name, len(content), hashlib.sha256(content).hexdigest()))
+    (folder / "README.md").write_text(f"# A release of seed {seed}\n")
+    content = (folder / "README.md").read_bytes()
+    files = [
+        ReleasedFile(f.path, len(content), hashlib.sha256(content).hexdigest())
+        if f.path == "README.md"
+        else f
+        for f in files
+    ]
+    manifest = Manifest(
+        rehearsal=rehearsal,
+        version=version,
+        files=tuple(files),
+        models={},
+        sources={},
+        tools={},
+        lock_sha256="",
+        commit="",
+    )
+    (folder / MANIFEST).write_text(manifest.to_json())
+    (folder / SUMS).write_text(sums_of(folder, manifest))
+    paths = [*names, MANIFEST, SUMS]
+    return {path: (folder / path).read_bytes() for path in paths}
