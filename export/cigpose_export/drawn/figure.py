@@ -9,7 +9,7 @@ kind behind; what is farther away is darker.
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -28,11 +28,15 @@ _CIRCLE = np.stack([(np.cos(a), np.sin(a)) for a in np.linspace(0, 2 * np.pi, 17
 
 @dataclass(frozen=True)
 class Shape:
-    """A convex polygon (n,2) in frame pixels, its colour, and how near it is (larger is nearer)."""
+    """A convex polygon (n,2) in frame pixels, its colour, and how near it is (larger is nearer).
+
+    joints: the names of those at its ends.
+    """
 
     outline: Points
     color: Color
     depth: float
+    joints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Figure:
     """A person in a frame.
 
     points: by keypoint name of any of the three sets, x and y in frame pixels and z towards the
-        viewer. hidden: the names of those that the person's own head covers. shapes: far to near.
+        viewer. hidden: the names of those that the person's own head or body covers. shapes: far to
+        near.
     """
 
     points: dict[str, Points]
@@ -65,10 +70,23 @@ def make_figure(rng: np.random.Generator, center: tuple[float, float], height: f
     skin = _color(rng, (0.05, 0.1), (0.25, 0.6), (0.35, 0.95))
     shapes = _body(rng, points, head, height, skin) + _head(rng, head, axes, points, hidden, skin)
     lit = [
-        Shape(s.outline, _shade(s.color, np.clip(1 + 2 * s.depth / height, 0.65, 1.25)), s.depth)
+        replace(s, color=_shade(s.color, np.clip(1 + 2 * s.depth / height, 0.65, 1.25)))
         for s in sorted(shapes, key=lambda shape: shape.depth)
     ]
-    return Figure(points, hidden, tuple(lit))
+    return Figure(points, hidden | _covered(points, lit), tuple(lit))
+
+
+def _covered(points: dict[str, Points], shapes: list[Shape]) -> frozenset[str]:
+    """The joints of limbs that a nearer shape of the same person covers. shapes: far to near."""
+    last = {joint: index for index, shape in enumerate(shapes) for joint in shape.joints}
+    covered = set()
+    for joint, index in last.items():
+        x, y = points[joint][:2].tolist()
+        for shape in shapes[index + 1 :]:
+            if cv2.pointPolygonTest(shape.outline.astype(np.float32), (x, y), False) > 0:
+                covered.add(joint)
+                break
+    return frozenset(covered)
 
 
 def _joints(rng: np.random.Generator) -> tuple[dict[str, Points], Points]:
@@ -82,8 +100,8 @@ def _joints(rng: np.random.Generator) -> tuple[dict[str, Points], Points]:
     shoulder, hip = length(0.115), length(0.075)
     sitting = rng.random() < 0.15
     for side, sign in SIDES.items():
-        arm = _direction(rng, (0.35 * sign, 1.0, 0.15), spread=0.4)
-        forearm = _direction(rng, (arm[0], arm[1], arm[2] + 0.4), spread=0.35)
+        arm = _direction(rng, (0.35 * sign, 1.0, 0.15), spread=0.33)
+        forearm = _direction(rng, (arm[0], arm[1], arm[2] + 0.4), spread=0.28)
         thigh = _direction(rng, (0.25 * sign, 0.3, 1) if sitting else (0.15 * sign, 1, 0.1), 0.25)
         shin = _direction(rng, (0.05 * sign, 1, -0.1), 0.2)
         points[f"{side}_shoulder"] = upper @ np.array([sign * shoulder, -length(0.295), 0])
@@ -207,30 +225,35 @@ def _body(
                 shapes.append(Shape(button, _shade(cloth, 0.4), depth + 1e-3))
     sleeve, leg, shoe = (_color(rng, (0, 1), (0.1, 0.9), (0.3, 1)) for _ in range(3))
     for side in SIDES:
-        arm = [points[f"{side}_{joint}"] for joint in ("shoulder", "elbow", "wrist")]
-        legs = [points[f"{side}_{joint}"] for joint in ("hip", "knee", "ankle")]
+        elbow, wrist, knee, ankle = (f"{side}_{n}" for n in ("elbow", "wrist", "knee", "ankle"))
+        arm = [points[f"{side}_shoulder"], points[elbow], points[wrist]]
+        legs = [points[f"{side}_hip"], points[knee], points[ankle]]
         forearm = skin if bare_arms else _shade(sleeve, 0.85)
         shin = skin if bare_legs else _shade(leg, 0.85)
         nudge = 0.03 * height  # limbs hang before the torso unless they reach behind it
         widths = np.array([0.036, 0.03, 0.022]) * build, np.array([0.055, 0.04, 0.028]) * build
         shapes += [
-            _limb(arm[0], arm[1], (widths[0][0], widths[0][1]), sleeve, nudge),
-            _limb(arm[1], arm[2], (widths[0][1], widths[0][2]), forearm, nudge + 1e-3),
-            _limb(legs[0], legs[1], (widths[1][0], widths[1][1]), leg, 0.0),
-            _limb(legs[1], legs[2], (widths[1][1], widths[1][2]), shin, 1e-3),
+            _limb(arm[0], arm[1], (widths[0][0], widths[0][1]), sleeve, nudge, (elbow,)),
+            _limb(
+                arm[1], arm[2], (widths[0][1], widths[0][2]), forearm, nudge + 1e-3, (elbow, wrist)
+            ),
+            _limb(legs[0], legs[1], (widths[1][0], widths[1][1]), leg, 0.0, (knee,)),
+            _limb(legs[1], legs[2], (widths[1][1], widths[1][2]), shin, 1e-3, (knee, ankle)),
         ]
         toes = [points[f"{side}_{part}"] for part in ("heel", "big_toe", "small_toe")]
         sole = _hull([(toe[:2], 0.018 * build) for toe in [legs[2], *toes]])
-        shapes.append(Shape(sole, shoe, float(np.mean([toe[2] for toe in toes])) + 2e-3))
+        shapes.append(Shape(sole, shoe, float(np.mean([toe[2] for toe in toes])) + 2e-3, (ankle,)))
         palm = [points[f"{side}_{name}1"] for name in _FINGERS]
         hand_depth = float(arm[2][2]) + nudge + 2e-3
         shapes.append(
-            Shape(_hull([(p[:2], 0.008 * build) for p in [arm[2], *palm]]), skin, hand_depth)
+            Shape(
+                _hull([(p[:2], 0.008 * build) for p in [arm[2], *palm]]), skin, hand_depth, (wrist,)
+            )
         )
         for name in _FINGERS:
             chain = points[f"{side}_{name}1"], points[f"{side}_{name}4"]
             finger = _hull([(p[:2], 0.008 * build) for p in chain])
-            shapes.append(Shape(finger, skin, hand_depth))
+            shapes.append(Shape(finger, skin, hand_depth, (wrist,)))
     return shapes
 
 
@@ -286,10 +309,15 @@ def _head(
 
 
 def _limb(
-    start: Points, end: Points, radii: tuple[float, float], color: Color, nudge: float
+    start: Points,
+    end: Points,
+    radii: tuple[float, float],
+    color: Color,
+    nudge: float,
+    joints: tuple[str, ...] = (),
 ) -> Shape:
     outline = _hull([(start[:2], radii[0]), (end[:2], radii[1])])
-    return Shape(outline, color, float(start[2] + end[2]) / 2 + nudge)
+    return Shape(outline, color, float(start[2] + end[2]) / 2 + nudge, joints)
 
 
 def _hull(disks: list[tuple[Points, float]]) -> Points:

@@ -41,7 +41,7 @@ from cigpose_export.openmmlab import (
 from cigpose_export.variants import DEMO, Project
 from cigpose_runtime.files import appears_whole
 
-ITERATIONS = 8800
+ITERATIONS = 8500
 BATCH = 64
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
