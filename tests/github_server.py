@@ -36,6 +36,7 @@ class Github:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one packet: no waiting for acknowledgements
 
     def log_message(self, *args):
         pass

@@ -22,7 +22,7 @@ class S3:
 
     def __init__(self):
         self.requests, self.failure, self.denied = 0, None, False
-        self._app = DomainDispatcherApplication(create_backend_app, service="s3")
+        self._app = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.Lock()
 
     def __call__(self, environ, start_response):

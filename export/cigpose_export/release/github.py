@@ -183,6 +183,9 @@ class GithubTarget:
         url = f"/repos/{self.repository}/releases/{self._release['id']}"
         self._call("PATCH", url, json={"draft": False, "body": self.notes})
 
+    def tidy(self) -> None:
+        """As `Target`: nothing is left."""
+
     def _pages(self, path: str) -> Iterator[dict[str, Any]]:
         page = 1
         while True:

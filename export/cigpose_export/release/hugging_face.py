@@ -130,6 +130,9 @@ class HuggingFaceTarget:
         with _errors("tagging"):
             self.api.create_tag(self.repository, tag=self.tag, exist_ok=True)
 
+    def tidy(self) -> None:
+        """As `Target`: nothing is left."""
+
     @property
     def _revision(self) -> str:
         return self.tag if self._published else "main"

@@ -91,6 +91,9 @@ class Target(Protocol):
     def publish(self, kept_back: Mapping[str, Path]) -> None:
         """Makes the release visible to others."""
 
+    def tidy(self) -> None:
+        """Removes what publishing has left beside the release."""
+
 
 @dataclass
 class Publication:
@@ -166,6 +169,7 @@ class Publication:
             self.target.publish({path: self.files[path] for path in self.target.kept_back})
             there, bring, extra = self.plan()
         self._compare(set(self.files))
+        self.target.tidy()
         return there.published and not bring and not extra
 
     def _differs(self, path: str, remote: Remote | None) -> bool:

@@ -108,8 +108,11 @@ class StoreTarget:
         with _errors("publishing the manifest"):
             self.fs.put_file(str(kept_back[MANIFEST]), f"{self.root}/{_PARTIAL}")
             self.fs.mv(f"{self.root}/{_PARTIAL}", f"{self.root}/{MANIFEST}")
-            if self.fs.exists(f"{self.root}/{REPLACED}"):
-                self.fs.rm_file(f"{self.root}/{REPLACED}")
+
+    def tidy(self) -> None:
+        """As `Target`."""
+        for name in (_PARTIAL, REPLACED):
+            self.remove(name)
 
 
 class _Portions(fsspec.Callback):  # type: ignore[misc]
