@@ -19,6 +19,7 @@ COMMANDS = {
     "webcam": "cigpose_runtime.commands.webcam",
     "inspect": "cigpose_runtime.inspect",
     "selftest": "cigpose_runtime.selftest",
+    "get": "cigpose_runtime.commands.get",
     "check": "cigpose_runtime.commands.check",
     "bench": "cigpose_runtime.bench",
 }

@@ -43,6 +43,12 @@ class InstallError(CigposeError):
     """A package that a command needs is not installed."""
 
 
+class DownloadError(CigposeError):
+    """A file that cannot be fetched now."""
+
+    exit_status = 1
+
+
 class CheckError(CigposeError):
     """A model that does not answer as it should."""
 

@@ -1,18 +1,23 @@
 """Releases: what is let in, that the same inputs give the same bytes, what the check finds."""
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from cigpose_export.errors import ReleaseError
 from cigpose_export.pipeline import export_variant
 from cigpose_export.release.build import ARCHIVE, build_release
+from cigpose_export.release.sign import sign_release
 from cigpose_export.verification import Verification
 from cigpose_runtime import cli
 from cigpose_runtime.errors import CheckError, FileError
@@ -357,6 +362,139 @@ def test_no_path_is_bad_input(tmp_path):
     assert cli.main(["check", str(tmp_path / "nothing")]) == 2
 
 
-def test_a_signature_may_lie_beside_the_manifest(release):
-    (release / SIGNATURE).write_text("{}")
-    assert problems(release) == []
+# Signatures
+
+
+def write_keys(folder, password=None):
+    """A pair of P-256 keys in PEM; returns the paths, the private one first."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    encryption = (
+        serialization.BestAvailableEncryption(password.encode())
+        if password
+        else serialization.NoEncryption()
+    )
+    private, public = folder / "key.pem", folder / "key.pub"
+    folder.mkdir(exist_ok=True)
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    private.write_bytes(key.private_bytes(pem, form, encryption))
+    public.write_bytes(
+        key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return private, public
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    return write_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="module")
+def signed_once(built, keys, tmp_path_factory):
+    folder = Path(shutil.copytree(built, tmp_path_factory.mktemp("signed") / "release"))
+    sign_release(folder, keys[0], password=None)
+    return folder
+
+
+@pytest.fixture
+def signed(signed_once, tmp_path):
+    return Path(shutil.copytree(signed_once, tmp_path / "signed"))
+
+
+def signature_problems(release, public_key):
+    manifest, errors = check_release(release, public_key)
+    assert manifest.models
+    return [str(error) for error in errors]
+
+
+def test_a_signed_release_is_verified_with_the_public_key(signed, keys, capsys):
+    assert signature_problems(signed, keys[1]) == []
+    assert signature_problems(zipped(signed), keys[1]) == []
+    command = [sys.executable, "-m", "cigpose_export.cli", "release", "check", str(signed)]
+    ended = subprocess.run(
+        [*command, "--public-key", str(keys[1])], capture_output=True, text=True, check=True
+    )
+    assert "signed by the owner of the key" in ended.stdout
+    assert cli.main(["check", str(signed)]) == 0
+    assert "its signature was not looked at" in capsys.readouterr().out
+
+
+def test_the_wrong_key_is_named(signed, tmp_path):
+    _, other = write_keys(tmp_path / "other")
+    (problem,) = signature_problems(signed, other)
+    assert problem.startswith(f"{SIGNATURE}: expected a signature of these files by the owner of")
+    assert cli.main(["check", str(signed), "--public-key", str(other)]) == 1
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SUMS, "README.md", "cigpose_models.zip"])
+def test_the_signature_covers_every_file(signed, keys, name):
+    flip(signed / name, 4)
+    found = signature_problems_of_any(signed, keys[1])
+    assert is_named(name, found) or is_named(SIGNATURE, found)
+
+
+def signature_problems_of_any(release, public_key):
+    try:
+        return signature_problems(release, public_key)
+    except CheckError as error:
+        return [str(error)]
+
+
+def test_manifest_and_sums_made_anew_are_found_by_the_signature(signed, keys):
+    """What somebody could do who has no key."""
+    (signed / "README.md").write_text("other")
+    content = (signed / "README.md").read_bytes()
+
+    def edit(document):
+        (entry,) = (one for one in document["files"] if one["path"] == "README.md")
+        entry.update(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    edit_manifest(signed, edit)
+    _write_sums(signed)
+    assert problems(signed) == []
+    (problem,) = signature_problems(signed, keys[1])
+    assert problem.startswith(SIGNATURE)
+    assert "README.md" in problem
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_flipped_bit_of_the_signature_is_found(signed, keys, seed):
+    rng = np.random.default_rng(seed)
+    flip(signed / SIGNATURE, int(rng.integers(8 * (signed / SIGNATURE).stat().st_size)))
+    (problem,) = signature_problems(signed, keys[1])
+    assert problem.startswith(SIGNATURE)
+
+
+def test_a_signature_that_is_asked_for_has_to_be_there(release, keys):
+    (problem,) = signature_problems(release, keys[1])
+    assert problem.startswith(f"{SIGNATURE}: expected a signature, found none")
+
+
+def test_a_password_opens_the_key(release, tmp_path):
+    private, public = write_keys(tmp_path / "locked", password="open sesame")
+    with pytest.raises(ReleaseError, match="expected an elliptic-curve private key") as caught:
+        sign_release(release, private, password="wrong")
+    assert "wrong" not in str(caught.value)
+    assert not (release / SIGNATURE).exists()
+    sign_release(release, private, password="open sesame")
+    assert signature_problems(release, public) == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\n"])
+def test_a_key_that_is_none_is_one_line(release, tmp_path, content):
+    path = tmp_path / "key.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ReleaseError, match="expected a") as caught:
+        sign_release(release, path, password=None)
+    assert "\n" not in str(caught.value)
+    if content is not None:
+        (release / SIGNATURE).write_text("{}")
+        with pytest.raises(FileError, match="expected a public key in PEM"):
+            check_release(release, path)
+
+
+def test_a_spoilt_release_is_not_signed(release, keys):
+    flip(release / "README.md", 0)
+    with pytest.raises(CheckError, match=r"README\.md"):
+        sign_release(release, keys[0], password=None)
+    assert not (release / SIGNATURE).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cigpose_export.errors import ReleaseError
 from cigpose_runtime.release import SIGNATURE, check_release
@@ -33,7 +34,7 @@ def sign_release(folder: Path, private_key: Path, *, password: str | None) -> No
     except (ValueError, TypeError) as error:
         raise ReleaseError(
             f"{private_key}: expected an elliptic-curve private key in PEM and its password, found "
-            f"otherwise ({error}); see docs/releasing.md for how one is made"
+            f"otherwise ({str(error).partition(chr(10))[0]}); see docs/releasing.md for how one is made"
         ) from error
     partial.chmod(0o644)
     partial.replace(signature)

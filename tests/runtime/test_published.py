@@ -1,0 +1,210 @@
+"""Fetching published models: resume, cache, and what is refused."""
+
+import http.server
+import re
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from cigpose_runtime import cli, published
+from cigpose_runtime.errors import CheckError, DownloadError, InputError
+from cigpose_runtime.published import Source, fetch_model
+from cigpose_runtime.release import MANIFEST, Manifest, asset_name
+from small_release import make_release
+
+MODEL = "cigpose-m_coco_256x192"
+NAMES = (f"{MODEL}.onnx", f"golden/{MODEL}/golden.json", "golden/other/golden.json", "README.md")
+
+
+@pytest.fixture
+def release(tmp_path):
+    """A release with one file that its manifest calls a model."""
+    folder = tmp_path / "release"
+    make_release(folder, names=NAMES)
+    manifest = Manifest.from_json((folder / MANIFEST).read_text())
+    with_model = Manifest(**{**vars(manifest), "models": {MODEL: f"{MODEL}.onnx"}})
+    (folder / MANIFEST).write_text(with_model.to_json())
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch, tmp_path):
+    monkeypatch.setattr(published.time, "sleep", lambda _seconds: None)
+    monkeypatch.setenv("CIGPOSE_CACHE", str(tmp_path / "cache"))
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Serves a folder with ranges; cuts each answer after so many bytes, if told to."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        server = self.server
+        server.requests.append((self.path, self.headers.get("Range")))
+        content = server.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        start = 0
+        if server.ranges and (found := re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")):
+            start = int(found[1])
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        self.wfile.write(content[start : start + server.cut_after])
+
+
+@contextmanager
+def serve(files, *, ranges=True, cut_after=1 << 30):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        server.files, server.requests = files, []
+        server.ranges, server.cut_after = ranges, cut_after
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def files_of(release, prefix="/", name=lambda path: path):
+    return {
+        prefix + name(p.relative_to(release).as_posix()): p.read_bytes()
+        for p in release.rglob("*")
+        if p.is_file()
+    }
+
+
+def fetched(out):
+    return {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+
+
+def test_a_model_comes_with_its_golden_vectors(release, tmp_path):
+    with serve(files_of(release)) as server:
+        path = fetch_model(MODEL, Source.of(server.url), tmp_path / "out")
+    assert path.read_bytes() == (release / f"{MODEL}.onnx").read_bytes()
+    assert fetched(tmp_path / "out") == set(NAMES[:2])
+
+
+def test_a_folder_is_a_source(release, tmp_path):
+    for source in (str(release), release.as_uri()):
+        out = tmp_path / f"out{len(source)}"
+        assert fetch_model(MODEL, Source.of(source), out).is_file()
+
+
+def test_github_has_no_folders(release, tmp_path, monkeypatch):
+    files = files_of(release, "/somebody/models/releases/download/v1/", asset_name)
+    with serve(files) as server:
+        monkeypatch.setenv("GITHUB_SERVER_URL", server.url)
+        fetch_model(MODEL, Source.of("github:somebody/models@v1"), tmp_path / "out")
+    assert fetched(tmp_path / "out") == set(NAMES[:2])
+
+
+def test_hugging_face_has_revisions(release, tmp_path, monkeypatch):
+    with serve(files_of(release, "/somebody/models/resolve/v1/")) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        fetch_model(MODEL, Source.of("hf:somebody/models@v1"), tmp_path / "out")
+    assert fetched(tmp_path / "out") == set(NAMES[:2])
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_download_that_breaks_off_goes_on(release, tmp_path, ranges):
+    size = (release / f"{MODEL}.onnx").stat().st_size
+    with serve(files_of(release), cut_after=size // 3) as server:
+        source = Source.of(server.url)
+        server.cut_after = 1 << 30
+        published._manifest(source, tmp_path / "cache", lambda _message: None)
+        server.cut_after, server.ranges = size // 3, ranges
+        if ranges:
+            assert fetch_model_without_manifest(source, tmp_path, server).is_file()
+            starts = [range_ for path, range_ in server.requests if path == f"/{MODEL}.onnx"]
+            assert starts[:3] == [None, f"bytes={size // 3}-", f"bytes={size // 3 * 2}-"]
+        else:
+            with pytest.raises(DownloadError, match=r"broke off after \d+ of \d+ bytes"):
+                fetch_model_without_manifest(source, tmp_path, server)
+            server.cut_after = 1 << 30
+            assert fetch_model(MODEL, source, tmp_path / "out").is_file()
+
+
+def fetch_model_without_manifest(source, tmp_path, server):
+    """The manifest comes from the cache, for only the model is to break off."""
+    del server.files[f"/{MANIFEST}"]
+    try:
+        return fetch_model(MODEL, source, tmp_path / "out")
+    finally:
+        server.files[f"/{MANIFEST}"] = (tmp_path / "release" / MANIFEST).read_bytes()
+
+
+def test_what_was_fetched_once_needs_no_network(release, tmp_path):
+    said = []
+    with serve(files_of(release)) as server:
+        source = Source.of(server.url)
+        fetch_model(MODEL, source, tmp_path / "out")
+        assert len(server.requests) == 3
+        fetch_model(MODEL, source, tmp_path / "again")
+        assert len(server.requests) == 4  # the manifest
+    path = fetch_model(MODEL, source, tmp_path / "offline", say=said.append)
+    assert path.read_bytes() == (release / f"{MODEL}.onnx").read_bytes()
+    assert said[0].endswith("going by the manifest in the cache")
+
+
+def test_other_bytes_are_refused_and_forgotten(release, tmp_path):
+    files = files_of(release)
+    good = files[f"/{MODEL}.onnx"]
+    files[f"/{MODEL}.onnx"] = bytes([good[0] ^ 1]) + good[1:]
+    with serve(files) as server:
+        with pytest.raises(CheckError, match=r"expected sha256 \w+ by the manifest, found"):
+            fetch_model(MODEL, Source.of(server.url), tmp_path / "out")
+        assert not (tmp_path / "out" / f"{MODEL}.onnx").exists()
+        files[f"/{MODEL}.onnx"] = good
+        fetch_model(MODEL, Source.of(server.url), tmp_path / "out")
+
+
+def test_a_spoilt_cache_is_noticed(release, tmp_path):
+    fetch_model(MODEL, Source.of(str(release)), tmp_path / "out")
+    for blob in (tmp_path / "cache" / "blobs").iterdir():
+        blob.write_bytes(b"other")
+    path = fetch_model(MODEL, Source.of(str(release)), tmp_path / "again")
+    assert path.read_bytes() == (release / f"{MODEL}.onnx").read_bytes()
+
+
+def test_a_name_that_the_release_lacks(release, tmp_path):
+    with pytest.raises(InputError, match=f"it has {MODEL}"):
+        fetch_model("cigpose-m_coco_256x19", Source.of(str(release)), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nowhere", "github:somebody/models", "ftp://x/y", "hf:models"]
+)
+def test_a_source_that_is_none(text):
+    with pytest.raises(InputError, match="expected a release as github:OWNER/REPO@TAG"):
+        Source.of(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://127.0.0.1:9", "expected a server that answers, found none"),
+        ("file:///nowhere/at/all", "No such file"),
+    ],
+)
+def test_no_answer_is_one_line(url, message, tmp_path):
+    with pytest.raises(DownloadError, match=message) as caught:
+        fetch_model(MODEL, Source.of(url), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command(release, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("CIGPOSE_FROM", raising=False)
+    out = tmp_path / "out"
+    assert cli.main(["get", MODEL, "--out", str(out)]) == 2
+    assert "--from or $CIGPOSE_FROM" in capsys.readouterr().err
+    command = ["get", MODEL, "nothing", "--from", str(release), "--out", str(out)]
+    assert cli.main(command) == 2
+    found = capsys.readouterr()
+    assert found.out.splitlines() == [str(out / f"{MODEL}.onnx")]
+    assert "'nothing': expected a model of the release" in found.err
