@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cigpose_export.errors import ReleaseError
+from cigpose_export.errors import ReleaseError, last_line
 from cigpose_runtime.release import SIGNATURE, check_release
 
 
@@ -28,13 +28,15 @@ def sign_release(folder: Path, private_key: Path, *, password: str | None) -> No
     try:
         hashed = hashing.Config()  # type: ignore[no-untyped-call]
         config = signing.Config()  # type: ignore[no-untyped-call]
-        config.use_elliptic_key_signer(private_key=private_key, password=password)
+        # model-signing 1.1.1 says that it takes text, and hands it to what takes bytes.
+        secret: Any = password.encode() if password else None
+        config.use_elliptic_key_signer(private_key=private_key, password=secret)
         config.set_hashing_config(hashed.set_ignored_paths(paths=[signature]))
         config.sign(folder, partial)
     except (ValueError, TypeError) as error:
         raise ReleaseError(
             f"{private_key}: expected an elliptic-curve private key in PEM and its password, found "
-            f"otherwise ({str(error).partition(chr(10))[0]}); see docs/releasing.md for how one is made"
+            f"otherwise ({last_line(str(error))}); docs/releasing.md says how one is made"
         ) from error
     partial.chmod(0o644)
     partial.replace(signature)
