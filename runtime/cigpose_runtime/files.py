@@ -65,7 +65,7 @@ def appears_whole(target: Path) -> Iterator[BinaryIO]:
             stack.callback(Path(name).unlink, missing_ok=True)
             yield file
             _flush(file)
-            os.chmod(name, 0o666 & ~_umask())
+            os.chmod(name, 0o666 & ~umask())
             os.replace(name, target)
         else:
             file = stack.enter_context(os.fdopen(unnamed, "w+b"))
@@ -89,7 +89,8 @@ def _flush(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that new files of this process do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

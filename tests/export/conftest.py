@@ -1,11 +1,45 @@
 """Fixtures of the exporter's tests."""
 
+import shutil
+import subprocess
+
 import pytest
 
-from tiny_project import make_tiny_project
+from cigpose_export.pipeline import export_variant
+from cigpose_export.verification import Verification
+from tiny_project import CLONE, make_tiny_project
 
 
 @pytest.fixture
 def tiny_project(tmp_path):
     """A project of one tiny variant, cigpose-m_coco_256x192, without checkpoints."""
     return make_tiny_project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def release_project(tmp_path_factory):
+    """A clone with one tiny variant, exported and verified."""
+    root = tmp_path_factory.mktemp("release") / "clone"
+    root.mkdir()
+    project = make_tiny_project(root)
+    for name in ("LICENSE", "NOTICE", "CITATION.cff"):
+        shutil.copy(CLONE / name, root)
+    for name in ("requirements", "runtime"):
+        ignored = shutil.ignore_patterns("__pycache__", "dist", "*.egg-info")
+        shutil.copytree(CLONE / name, root / name, ignore=ignored)
+    git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
+    (variant,) = project.variants.values()
+    path = project.artefact_path(variant.name, "synthetic")
+    export_variant(
+        project,
+        variant,
+        weights="synthetic",
+        checkpoint_path=None,
+        target=path,
+        on_stage=lambda _: None,
+    )
+    (verified,) = Verification(project, jobs=1).run([path])
+    assert verified.error is None
+    return project

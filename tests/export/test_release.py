@@ -15,61 +15,31 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cigpose_export.errors import ReleaseError
-from cigpose_export.pipeline import export_variant
 from cigpose_export.release.build import ARCHIVE, build_release
 from cigpose_export.release.sign import sign_release
-from cigpose_export.verification import Verification
 from cigpose_runtime import cli
 from cigpose_runtime.errors import CheckError, FileError
 from cigpose_runtime.release import MANIFEST, SIGNATURE, SUMS, check_release, sums_of
-from tiny_project import CLONE, make_tiny_project
 
 EPOCH = "1700000000"
 FLIPS = 20
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A clone with one tiny variant, exported and verified."""
-    root = tmp_path_factory.mktemp("release") / "clone"
-    root.mkdir()
-    project = make_tiny_project(root)
-    for name in ("LICENSE", "NOTICE", "CITATION.cff"):
-        shutil.copy(CLONE / name, root)
-    for name in ("requirements", "runtime"):
-        ignored = shutil.ignore_patterns("__pycache__", "dist", "*.egg-info")
-        shutil.copytree(CLONE / name, root / name, ignore=ignored)
-    git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
-    subprocess.run([*git, "init", "--quiet"], check=True)
-    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
-    (variant,) = project.variants.values()
-    path = project.artefact_path(variant.name, "synthetic")
-    export_variant(
-        project,
-        variant,
-        weights="synthetic",
-        checkpoint_path=None,
-        target=path,
-        on_stage=lambda _: None,
-    )
-    (verified,) = Verification(project, jobs=1).run([path])
-    assert verified.error is None
-    return project
-
-
 @pytest.fixture
-def models(project, tmp_path):
+def models(release_project, tmp_path):
     """A copy of the folder with the verified model, free to be spoilt."""
-    shutil.copytree(project.artefact_folder("synthetic"), tmp_path / "models")
+    shutil.copytree(release_project.artefact_folder("synthetic"), tmp_path / "models")
     return tmp_path / "models"
 
 
 @pytest.fixture(scope="module")
-def built(project, tmp_path_factory):
+def built(release_project, tmp_path_factory):
     out = tmp_path_factory.mktemp("built") / "release"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOURCE_DATE_EPOCH", EPOCH)
-        build_release(project, project.artefact_folder("synthetic"), out, allow_synthetic=True)
+        build_release(
+            release_project, release_project.artefact_folder("synthetic"), out, allow_synthetic=True
+        )
     return out
 
 
@@ -133,32 +103,34 @@ def test_the_bill_of_materials_names_the_pins(built):
 
 
 def test_another_folder_umask_and_time_zone_give_the_same_bytes(
-    project, built, tmp_path, monkeypatch
+    release_project, built, tmp_path, monkeypatch
 ):
     elsewhere = tmp_path / "elsewhere"
-    shutil.copytree(project.artefact_folder("synthetic"), elsewhere)
+    shutil.copytree(release_project.artefact_folder("synthetic"), elsewhere)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     monkeypatch.setenv("PYTHONHASHSEED", "7")
     before = os.umask(0o077)
     try:
-        build_release(project, elsewhere, tmp_path / "again", allow_synthetic=True)
+        build_release(release_project, elsewhere, tmp_path / "again", allow_synthetic=True)
     finally:
         os.umask(before)
     assert (tmp_path / "again" / SUMS).read_text() == (built / SUMS).read_text()
 
 
-def test_a_release_replaces_the_one_before(project, release, monkeypatch):
+def test_a_release_replaces_the_one_before(release_project, release, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     (release / "left over").write_text("x")
-    build_release(project, project.artefact_folder("synthetic"), release, allow_synthetic=True)
+    build_release(
+        release_project, release_project.artefact_folder("synthetic"), release, allow_synthetic=True
+    )
     assert problems(release) == []
     assert [p.name for p in release.parent.iterdir()] == [release.name]
 
 
-def test_synthetic_weights_are_refused(project, models, tmp_path):
+def test_synthetic_weights_are_refused(release_project, models, tmp_path):
     with pytest.raises(ReleaseError, match="expected real weights, found synthetic ones"):
-        build_release(project, models, tmp_path / "out", allow_synthetic=False)
+        build_release(release_project, models, tmp_path / "out", allow_synthetic=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -183,10 +155,10 @@ def append(path):
         (lambda m: next(m.glob("*.onnx")).unlink(), "expected exported models, found none"),
     ],
 )
-def test_what_verify_has_not_passed_is_refused(project, models, tmp_path, spoil, message):
+def test_what_verify_has_not_passed_is_refused(release_project, models, tmp_path, spoil, message):
     spoil(models)
     with pytest.raises(ReleaseError, match=message):
-        build_release(project, models, tmp_path / "out", allow_synthetic=True)
+        build_release(release_project, models, tmp_path / "out", allow_synthetic=True)
     assert not (tmp_path / "out").exists()
 
 

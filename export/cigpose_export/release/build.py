@@ -6,13 +6,16 @@ user. The folder has its name only when everything is in it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from cigpose_export.tools import tool_versions
 from cigpose_export.variants import Project, Variant
 from cigpose_export.verification import write_pages
 from cigpose_runtime import Contract, read_contract
-from cigpose_runtime.files import file_sha256
+from cigpose_runtime.files import file_sha256, umask
 from cigpose_runtime.release import MANIFEST, SUMS, UNLISTED, Manifest, ReleasedFile, sums_of
 from cigpose_verify.report.document import Report
 
@@ -61,9 +64,14 @@ def build_release(project: Project, models: Path, out: Path, *, allow_synthetic:
     unless that is allowed: then the release is a rehearsal, and says so everywhere.
     """
     verified = verified_models(project, models, allow_synthetic=allow_synthetic)
-    staging = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    with _staging_for(out) as staging:
+        manifest = _fill(project, verified, models, staging)
+        _put_in_place(staging, out)
+    return manifest
+
+
+def _fill(project: Project, verified: list[Verified], models: Path, staging: Path) -> Manifest:
+    """Writes all files of a release, the sums last."""
     epoch = source_date_epoch(project)
     for one in verified:
         _place_model(one, models, staging)
@@ -91,7 +99,6 @@ def build_release(project: Project, models: Path, out: Path, *, allow_synthetic:
     )
     (staging / MANIFEST).write_text(manifest.to_json(), "utf-8")
     (staging / SUMS).write_text(sums_of(staging, manifest), "utf-8")
-    _put_in_place(staging, out)
     return manifest
 
 
@@ -219,11 +226,30 @@ def _released_files(staging: Path) -> Iterator[ReleasedFile]:
             yield ReleasedFile(name, path.stat().st_size, file_sha256(path))
 
 
+@contextmanager
+def _staging_for(out: Path) -> Iterator[Path]:
+    """A folder beside `out` to fill, of a new name: what a killed build's own child may still be
+    writing goes elsewhere. What earlier builds left is removed; builds wait for one another."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(out.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in out.parent.glob(f".{out.name}.*"):
+            shutil.rmtree(left, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp("", f".{out.name}.partial-", out.parent))
+        staging.chmod(0o777 & ~umask())
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
 def _put_in_place(staging: Path, out: Path) -> None:
     """At any moment there is the old release, the new one, or none: never a mixture."""
     if out.exists():
         old = out.with_name(f".{out.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
         out.rename(old)
         staging.rename(out)
         shutil.rmtree(old)
