@@ -52,6 +52,9 @@ demo: setup  ## export, verify and run a tiny model on drawn people, offline: 3 
 release: setup  ## build the folder to publish [WEIGHTS=...] [ALLOW_SYNTHETIC=1] [OUT=dir]
 	$(BIN)/cigpose-tools release build --weights $(WEIGHTS) $(if $(ALLOW_SYNTHETIC),--allow-synthetic) $(if $(OUT),--out "$(OUT)")
 
+publish: setup  ## publish what release built TO=github:OWNER/REPO@TAG|hf:ORG/REPO|URL [OUT=dir] [UPDATE=1]
+	$(BIN)/cigpose-tools release publish $(if $(OUT),"$(OUT)") --to "$(or $(TO),$(error make publish TO=github:OWNER/REPO@TAG, hf:ORG/REPO or a URL))" $(if $(UPDATE),--update) $(if $(ALLOW_SYNTHETIC),--allow-synthetic)
+
 bench: setup  ## measure export cost, beside a straight trace of the reference head
 	$(BIN)/cigpose-tools bench
 
@@ -61,6 +64,14 @@ test: setup  ## run the tests (under 15 minutes on 2 cores)
 test-long: setup  ## run the long campaigns too: all 14 at full size, kill points, fuzzing
 	$(BIN)/python -m pytest -n auto --dist loadfile -m 'long or not long'
 
+test-runtime:  ## the runtime's own tests, on its wheel and sdist alone [PYTHON=python3.10]
+	@for kind in whl tar.gz; do \
+	  rm -rf build/test-runtime && $(PYTHON) -m venv build/test-runtime && \
+	  build/test-runtime/bin/python -m pip --disable-pip-version-check --quiet install --prefer-binary -r requirements/runtime-tests.txt && \
+	  (cd runtime && ../build/test-runtime/bin/python -m hatchling build -d ../build/test-runtime/dist >/dev/null 2>&1) && \
+	  build/test-runtime/bin/python -m pip --disable-pip-version-check --quiet install --prefer-binary "$$(ls $(CURDIR)/build/test-runtime/dist/*.$$kind)[cli]" && \
+	  build/test-runtime/bin/python -m pytest -q tests/runtime || exit 1; done
+
 lint: setup  ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,4 +80,4 @@ lint: setup  ## ruff and mypy --strict
 clean:  ## remove what export, build and test leave; keeps .venv and fetched checkpoints
 	rm -rf dist build checkpoints/synthetic .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup evaluator export-all verify-all checkpoints inspect doctor demo release bench test test-long lint clean
+.PHONY: help setup evaluator export-all verify-all checkpoints inspect doctor demo release publish bench test test-long test-runtime lint clean

@@ -470,3 +470,33 @@ def test_a_spoilt_release_is_not_signed(release, keys):
     with pytest.raises(CheckError, match=r"README\.md"):
         sign_release(release, keys[0], password=None)
     assert not (release / SIGNATURE).exists()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_printed_commands_run_a_model_where_there_is_only_pip(built, tmp_path):
+    folder = Path(shutil.copytree(built, tmp_path / "release"))
+    shutil.copy(CLONE / "verify" / "cigpose_verify" / "photographs" / "astronaut.png", tmp_path)
+    text = (folder / "README.md").read_text()
+    commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
+    assert [command.split()[0] for command in commands] == [
+        "sha256sum",
+        "pip",
+        "cigpose-runtime",
+        "cigpose-runtime",
+    ]
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment["PATH"] = f"{tmp_path / 'venv' / 'bin'}{os.pathsep}{environment['PATH']}"
+    for command in commands:
+        ended = subprocess.run(
+            command.replace("photo.jpg", "../astronaut.png").replace("annotated/", "../annotated/"),
+            shell=True,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, command + ended.stderr
+    assert (tmp_path / "annotated" / "astronaut.png").is_file()

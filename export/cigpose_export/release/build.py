@@ -82,7 +82,9 @@ def _fill(project: Project, verified: list[Verified], models: Path, staging: Pat
     _write_archive(staging, [f"{one.released_name}.onnx" for one in verified], epoch)
     write_sbom(project, staging / "sbom.cdx.json", epoch)
     rehearsal = any(one.contract.weights != "real" for one in verified)
-    (staging / "README.md").write_text(index_page(verified, rehearsal), "utf-8")
+    (wheel,) = staging.glob("runtime/*.whl")
+    index = index_page(verified, f"runtime/{wheel.name}", rehearsal)
+    (staging / "README.md").write_text(index, "utf-8")
     manifest = Manifest(
         rehearsal=rehearsal,
         version=__version__,

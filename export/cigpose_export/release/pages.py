@@ -104,11 +104,25 @@ def _parity(report: Report) -> list[str]:
     ]
 
 
-def index_page(models: Sequence[Verified], rehearsal: bool) -> str:
-    """The README of the release."""
+FRONT_MATTER = """\
+---
+license: apache-2.0
+library_name: onnxruntime
+pipeline_tag: keypoint-detection
+tags:
+- onnx
+- pose-estimation
+- whole-body
+---
+"""
+"""What Hugging Face reads at the top of a README."""
+
+
+def index_page(models: Sequence[Verified], wheel: str, rehearsal: bool) -> str:
+    """The README of the release. wheel: the runtime's, in it."""
     title = "CIGPose in ONNX" + (", a rehearsal" if rehearsal else "")
     first = models[0].released_name
-    lines = [f"# {title}", ""]
+    lines = [f"{FRONT_MATTER}# {title}", ""]
     if rehearsal:
         lines += [_REHEARSAL, ""]
     lines += [
@@ -127,15 +141,17 @@ def index_page(models: Sequence[Verified], rehearsal: bool) -> str:
         "",
         "```console",
         "$ sha256sum --check SHA256SUMS",
-        "$ pip install runtime/cigpose_runtime-*.whl  # numpy and onnxruntime, nothing else",
-        "$ cigpose-runtime check .                    # manifest, sums, and each model's selftest",
-        f"$ cigpose-runtime inspect {first}.onnx",
+        f'$ pip install "{wheel}[cli]"',
+        "$ cigpose-runtime check .",
+        f"$ cigpose-runtime image {first}.onnx photo.jpg --whole-frame --save annotated/",
         "```",
         "",
         "[`parity/index.html`](parity/index.html) is the proof that each file computes what its "
         "PyTorch model computes; `golden/` has what `selftest` replays. `manifest.json` names "
         "every file with size and hash, the checkpoints, and the versions that made them; "
-        "`sbom.cdx.json` is their bill of materials. `cigpose_models.zip` holds all models.",
+        "`sbom.cdx.json` is their bill of materials. `cigpose_models.zip` holds all models. Where this "
+        f"folder is published, `cigpose-runtime get {first} --from …` fetches one model of it. If "
+        "there is a `model.sig`, `cigpose-runtime check . --public-key FILE` verifies it.",
         "",
         f"Licence: {models[0].contract.license}. {models[0].contract.attribution}.",
     ]

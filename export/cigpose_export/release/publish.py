@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cigpose_export.errors import PublishError
+from cigpose_export.release.pages import FRONT_MATTER
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.files import file_sha256, open_file
 from cigpose_runtime.release import MANIFEST, UNLISTED, Manifest, check_release
@@ -250,7 +251,7 @@ def open_target(to: str, release: Path) -> Target:
     if scheme == "github":
         from cigpose_export.release.github import GithubTarget
 
-        notes = (release / "README.md").read_text("utf-8")
+        notes = (release / "README.md").read_text("utf-8").removeprefix(FRONT_MATTER)
         return GithubTarget.of(rest, notes, prerelease=manifest.rehearsal)
     if scheme == "hf":
         from cigpose_export.release.hugging_face import HuggingFaceTarget
