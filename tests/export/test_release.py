@@ -20,6 +20,7 @@ from cigpose_export.release.sign import sign_release
 from cigpose_runtime import cli
 from cigpose_runtime.errors import CheckError, FileError
 from cigpose_runtime.release import MANIFEST, SIGNATURE, SUMS, check_release, sums_of
+from tiny_project import CLONE
 
 EPOCH = "1700000000"
 FLIPS = 20
@@ -476,7 +477,7 @@ def test_a_spoilt_release_is_not_signed(release, keys):
 @pytest.mark.timeout(900)
 def test_the_printed_commands_run_a_model_where_there_is_only_pip(built, tmp_path):
     folder = Path(shutil.copytree(built, tmp_path / "release"))
-    shutil.copy(CLONE / "verify" / "cigpose_verify" / "photographs" / "astronaut.png", tmp_path)
+    shutil.copy(CLONE / "verify" / "cigpose_verify" / "photographs" / "astronaut.jpg", tmp_path)
     text = (folder / "README.md").read_text()
     commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
     assert [command.split()[0] for command in commands] == [
@@ -490,7 +491,7 @@ def test_the_printed_commands_run_a_model_where_there_is_only_pip(built, tmp_pat
     environment["PATH"] = f"{tmp_path / 'venv' / 'bin'}{os.pathsep}{environment['PATH']}"
     for command in commands:
         ended = subprocess.run(
-            command.replace("photo.jpg", "../astronaut.png").replace("annotated/", "../annotated/"),
+            command.replace("photo.jpg", "../astronaut.jpg").replace("annotated/", "../annotated/"),
             shell=True,
             cwd=folder,
             env=environment,
@@ -499,4 +500,4 @@ def test_the_printed_commands_run_a_model_where_there_is_only_pip(built, tmp_pat
             check=False,
         )
         assert ended.returncode == 0, command + ended.stderr
-    assert (tmp_path / "annotated" / "astronaut.png").is_file()
+    assert (tmp_path / "annotated" / "astronaut.jpg").is_file()

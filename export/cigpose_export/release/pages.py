@@ -149,9 +149,10 @@ def index_page(models: Sequence[Verified], wheel: str, rehearsal: bool) -> str:
         "[`parity/index.html`](parity/index.html) is the proof that each file computes what its "
         "PyTorch model computes; `golden/` has what `selftest` replays. `manifest.json` names "
         "every file with size and hash, the checkpoints, and the versions that made them; "
-        "`sbom.cdx.json` is their bill of materials. `cigpose_models.zip` holds all models. Where this "
-        f"folder is published, `cigpose-runtime get {first} --from …` fetches one model of it. If "
-        "there is a `model.sig`, `cigpose-runtime check . --public-key FILE` verifies it.",
+        "`sbom.cdx.json` is their bill of materials. `cigpose_models.zip` holds all models. "
+        f"Where this folder is published, `cigpose-runtime get {first} --from …` fetches one "
+        "model of it. If there is a `model.sig`, `cigpose-runtime check . --public-key FILE` "
+        "verifies it.",
         "",
         f"Licence: {models[0].contract.license}. {models[0].contract.attribution}.",
     ]
