@@ -4,10 +4,14 @@ The servers are on loopback: a GitHub of the tests' own, and moto's S3.
 """
 
 import contextlib
+import os
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
 
+import hf_server
 from cigpose_export import cli
 from cigpose_export.errors import CredentialsError, PublishError
 from cigpose_export.release import github as github_module
@@ -15,6 +19,7 @@ from cigpose_export.release.publish import Publication, open_target, release_fil
 from cigpose_export.release.store import REPLACED
 from cigpose_runtime.release import MANIFEST, asset_name, check_release
 from github_server import REPOSITORY, TOKEN, serve_github
+from hf_server import serve_hub
 from s3_server import serve_s3
 from small_release import NAMES, make_release
 
@@ -237,6 +242,75 @@ def test_a_dry_run_says_what_would_be_done(github, release):
     assert "send golden--one--input_0.pb" in lines
     assert lines[-1].startswith("7 of 7 files to send, ")
     assert not [request for request in github.requests if not request.startswith("GET")]
+
+
+# Hugging Face; its library reads its settings once, hence a process for each run
+
+
+@pytest.fixture
+def hub():
+    with serve_hub() as server:
+        yield server
+
+
+def publish_on_hub(hub, release, *options, **settings):
+    """Exit status and what was said."""
+    command = ["release", "publish", str(release), "--to", f"hf:{hf_server.REPOSITORY}"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "cigpose_export.cli", *command, *options],
+        env={
+            **os.environ,
+            "HF_ENDPOINT": hub.url,
+            "HF_TOKEN": hf_server.TOKEN,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HOME": str(release.parent / "hf"),
+            **settings,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ended.returncode, ended.stderr
+
+
+def on_hub(files):
+    return {path: content for path, content in files.items() if path != ".gitattributes"}
+
+
+def test_a_release_becomes_a_tagged_commit_on_hugging_face(hub, release, tmp_path):
+    status, said = publish_on_hub(hub, release)
+    assert status == 0, said
+    assert on_hub(hub.tags["v1.2.3"]) == contents(release)
+    assert hub.commits == 1
+    sent = len(hub.large)
+    assert publish_on_hub(hub, release)[0] == 0
+    assert (hub.commits, len(hub.large)) == (1, sent)
+
+    make_release(tmp_path / "other", seed=1, names=NAMES[:3])
+    status, said = publish_on_hub(hub, tmp_path / "other")
+    assert status == 1
+    assert "found a release that differs in" in said
+    assert on_hub(hub.main) == contents(release)
+    assert publish_on_hub(hub, tmp_path / "other", "--update")[0] == 0
+    assert on_hub(hub.tags["v1.2.3"]) == contents(tmp_path / "other")
+
+
+@pytest.mark.parametrize("part", ["/refs", "/tree/", "/preupload/", "/batch", "/commit/", "/tag/"])
+def test_a_failure_of_hugging_face_is_overcome(hub, release, part):
+    hub.fail_on = part
+    status, said = publish_on_hub(hub, release)
+    assert status == 0, said
+    assert hub.fail_on is None
+    assert on_hub(hub.tags["v1.2.3"]) == contents(release)
+
+
+def test_a_token_that_hugging_face_does_not_know(hub, release):
+    status, said = publish_on_hub(hub, release, HF_TOKEN="hf_s3cret")
+    assert status == 2
+    assert "expected a token that may write" in said
+    assert "s3cret" not in said
+    assert hub.main is None
 
 
 # Any target

@@ -16,7 +16,11 @@ from http import HTTPStatus
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoFile
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from cigpose_export.errors import CredentialsError, PublishError
 from cigpose_export.release.publish import Remote, There, TransientError, paths_of
