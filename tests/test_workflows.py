@@ -1,4 +1,4 @@
-"""The workflows of GitHub Actions: what they use is pinned, and they may do no more than they need."""
+"""The workflows of GitHub Actions: actions are pinned, and what runs is there."""
 
 import re
 from pathlib import Path
