@@ -10,7 +10,10 @@ settings.load_profile("project")
 def pytest_terminal_summary(terminalreporter):
     """Shows which stage caught each seeded fault, and by how much."""
     passed = terminalreporter.stats.get("passed", [])
-    faults = [value for report in passed for key, value in report.user_properties if key == "fault"]
+    properties = [pair for report in passed for pair in report.user_properties]
+    for figure in sorted(value for key, value in properties if key == "figure"):
+        terminalreporter.write_line(figure)
+    faults = [value for key, value in properties if key == "fault"]
     if faults:
         terminalreporter.section("seeded faults: fault | stage that caught it | figure")
         for line in sorted(faults):
