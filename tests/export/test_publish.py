@@ -203,7 +203,7 @@ def test_a_file_that_is_changed_on_its_way_is_sent_anew(github, release, monkeyp
 
     monkeypatch.setattr(github_module.GithubTarget, "put", spoiling)
     _, said = publish(release, TO_GITHUB)
-    assert said[0].startswith("weights.bin: expected what was sent, read back something else")
+    assert said[0].startswith("weights.bin: expected what was to be sent, read back something else")
     assert_published_once(github, release)
 
 
@@ -376,6 +376,21 @@ def test_a_folder_with_other_things_in_it_is_refused(release, tmp_path):
     (tmp_path / "there" / "diary.txt").write_text("x")
     with pytest.raises(PublishError, match=r"diary\.txt: expected no files but those of releases"):
         publish(release, (tmp_path / "there").as_uri())
+
+
+def test_an_update_notices_files_that_only_their_content_tells_apart(release, tmp_path):
+    to = (tmp_path / "there").as_uri()
+    publish(release, to)
+    for path in (tmp_path / "there").rglob("*"):
+        if path.is_file() and path.name != MANIFEST:
+            path.write_bytes(bytes(path.stat().st_size))
+    before = contents(tmp_path / "there")
+    with pytest.raises(PublishError, match="found a release that differs in LICENSE"):
+        publish(release, to)
+    assert contents(tmp_path / "there") == before
+    sent, said = publish(release, to, update=True)
+    assert contents(tmp_path / "there") == contents(release)
+    assert (sent, len(said)) == (len(NAMES) + 1, 1)
 
 
 def test_an_update_of_a_folder_goes_on_after_it_was_interrupted(release, tmp_path, monkeypatch):

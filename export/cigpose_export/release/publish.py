@@ -129,10 +129,7 @@ class Publication:
                 "another place, or remove it"
             )
         if there.published and not self.update and (bring or extra):
-            raise PublishError(
-                f"expected nothing published there yet, found a release that differs in "
-                f"{(bring or extra)[0]}; choose another tag or place, or replace it with --update"
-            )
+            raise _published_already((bring or extra)[0])
         return there, bring, extra
 
     def run(self) -> None:
@@ -193,7 +190,7 @@ class Publication:
 
     def _compare(self, paths: set[str]) -> None:
         """Reads back what was not yet and compares it; what differs is removed, to be sent anew."""
-        there = self.target.look()
+        there, differing = self.target.look(), []
         for path in sorted(paths):
             remote = there.files.get(path)
             if remote is None:
@@ -205,10 +202,26 @@ class Publication:
                 for chunk in self.target.read(path):
                     digest.update(chunk)
                     on_bytes(len(chunk))
-            if digest.hexdigest() != self._sha256_of(path):
+            if digest.hexdigest() == self._sha256_of(path):
+                self._read_back.add(remote.key)
+            else:
+                differing.append(path)
+        if differing:
+            if there.published and not self.update and not self.brought:
+                raise _published_already(differing[0])
+            for path in differing:
                 self.target.remove(path)
-                raise TransientError(f"{path}: expected what was sent, read back something else")
-            self._read_back.add(remote.key)
+            raise TransientError(
+                f"{differing[0]}: expected what was to be sent, read back something else, as in "
+                f"{len(differing)} files"
+            )
+
+
+def _published_already(path: str) -> PublishError:
+    return PublishError(
+        f"expected nothing published there yet, found a release that differs in {path}; choose "
+        "another tag or place, or replace it with --update"
+    )
 
 
 def release_files(
