@@ -36,7 +36,7 @@ def test_people_vary_and_some_are_covered_or_cut_off(scenes):
     assert {len(scene.people) for scene in scenes} >= {1, 2, 3}
     visibility = np.concatenate([person.visibility for person in people])
     shares = np.bincount(visibility, minlength=3) / len(visibility)
-    assert (shares > 0.03).all()  # not annotated, covered, seen
+    assert (shares > 0.02).all()  # not annotated, covered, seen
     heights = [person.box_xyxy[3] - person.box_xyxy[1] for person in people]
     assert max(heights) > 2 * min(heights)
 
