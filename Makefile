@@ -46,7 +46,7 @@ inspect: setup  ## describe exported files [FILES="..."]
 doctor: setup  ## look for install conflicts and name the fix of each
 	$(BIN)/cigpose-tools doctor
 
-demo: setup  ## export, verify and run a tiny model on drawn people, offline: 3 minutes
+demo: setup  ## export, verify and run a tiny model on drawn people, offline: half a minute
 	$(BIN)/cigpose-tools demo
 
 release: setup  ## build the folder to publish [WEIGHTS=...] [ALLOW_SYNTHETIC=1] [OUT=dir]

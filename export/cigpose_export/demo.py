@@ -21,7 +21,7 @@ from cigpose_runtime import cli
 from cigpose_runtime.images import write_image
 from cigpose_runtime.video import Frame, VideoWriter
 
-SCENE_SEED = 20
+SCENE_SEED = 145
 CLIP_SEED = 4
 SIZE_WH = 960, 640
 CLIP_FRAMES = 100
