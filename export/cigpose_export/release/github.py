@@ -19,7 +19,7 @@ import requests
 from requests.auth import AuthBase
 
 from cigpose_export.errors import CredentialsError, PublishError
-from cigpose_export.release.publish import Remote, There, TransientError
+from cigpose_export.release.target import Remote, There, TransientError
 from cigpose_runtime.release import asset_name
 
 API_URL = "https://api.github.com"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from cigpose_export.release.verified import Verified
 from cigpose_verify.report.document import Report
-
-if TYPE_CHECKING:
-    from cigpose_export.release.build import Verified
 
 _METRICS = {
     "ap": "AP",

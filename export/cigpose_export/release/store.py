@@ -16,7 +16,7 @@ from typing import Any
 import fsspec
 
 from cigpose_export.errors import CredentialsError, PublishError
-from cigpose_export.release.publish import Remote, There, TransientError, paths_of
+from cigpose_export.release.target import Remote, There, TransientError, paths_of
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.release import MANIFEST
 
