@@ -183,7 +183,9 @@ def release_files(
 
 def open_target(to: str, release: Path) -> Target:
     """The place that `to` names, for a released folder. Raises PublishError, CredentialsError."""
-    with open_file(release / MANIFEST, "the manifest of a release; run make release") as file:
+    with open_file(
+        release / MANIFEST, "the manifest of a release, as make release leaves it"
+    ) as file:
         manifest = Manifest.from_json(file.read().decode("utf-8", "replace"))
     scheme, _, rest = to.partition(":")
     if scheme == "github":
