@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import onnxruntime as ort
+from rich.console import Console
 from rich.table import Table
 
 from cigpose_export import verification as verify
@@ -20,6 +22,7 @@ from cigpose_export.batch import Batch
 from cigpose_export.bench_runtime import measure_speed, print_speeds
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.console import byte_size, print_table
+from cigpose_export.drawn.scene import draw_scene
 from cigpose_export.errors import ExportError, UsageError, last_line
 from cigpose_export.variants import Project, Variant
 
@@ -27,6 +30,9 @@ TRACED = ("cigpose-m_coco-wholebody_256x192", "cigpose-l_coco-wholebody_256x192"
 """The variants that are also traced: one m, one l, with the largest graph."""
 
 LOADS = 5
+DRAWN = 300
+LEAST_DRAWN_PER_S = 50
+"""Drawn pictures per second and core that are enough to train by."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,11 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
         _print_ratios(ours, traced)
     print_speeds(speeds)
     _print_verification(verified)
+    drawn = _measure_drawing()
+    Console().print(
+        f"Drawn people: {drawn:.0f} pictures/s on one core, "
+        f"{drawn / LEAST_DRAWN_PER_S:.1f} times what training takes at least"
+    )
     if json_path:
         document = {
             "schema_version": 1,
@@ -95,6 +106,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             "straight_trace": {name: asdict(measured) for name, measured in traced.items()},
             "runtime": {name: asdict(speed) for name, speed in speeds.items()},
             "verify": asdict(verified),
+            "drawn_pictures_per_second": drawn,
         }
         json_path.write_text(json.dumps(document, indent=1), "utf-8")
 
@@ -158,6 +170,15 @@ def _measure_verification(project: Project, names: list[str], folder: Path) -> V
             if report.precision
         },
     )
+
+
+def _measure_drawing() -> float:
+    """Pictures per second on one core."""
+    cv2.setNumThreads(1)
+    started = time.perf_counter()
+    for seed in range(DRAWN):
+        draw_scene(seed)
+    return DRAWN / (time.perf_counter() - started)
 
 
 def _load_ms(path: Path) -> float:
