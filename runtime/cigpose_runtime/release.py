@@ -153,7 +153,7 @@ def _signature_errors(folder: Path, public_key: Path) -> Iterator[CheckError]:
             "give the publisher's"
         ) from error
     try:
-        config.verify(folder, folder / SIGNATURE)
+        config.verify(folder.absolute(), folder.absolute() / SIGNATURE)
     except Exception as error:  # noqa: BLE001 - nor here; whatever it is, nothing is verified
         yield CheckError(
             f"{SIGNATURE}: expected a signature of these files by the owner of {public_key}, found "

@@ -391,6 +391,14 @@ def test_a_signed_release_is_verified_with_the_public_key(signed, keys, capsys):
     assert "its signature was not looked at" in capsys.readouterr().out
 
 
+def test_a_release_may_be_named_from_where_one_stands(release, keys, monkeypatch):
+    monkeypatch.chdir(release.parent)
+    sign_release(Path(release.name), keys[0], password=None)
+    assert signature_problems(Path(release.name), keys[1]) == []
+    monkeypatch.chdir(release)
+    assert signature_problems(Path(), keys[1]) == []
+
+
 def test_the_wrong_key_is_named(signed, tmp_path):
     _, other = write_keys(tmp_path / "other")
     (problem,) = signature_problems(signed, other)

@@ -23,6 +23,7 @@ def sign_release(folder: Path, private_key: Path, *, password: str | None) -> No
     _, errors = check_release(folder)
     if errors:
         raise errors[0]
+    folder = folder.absolute()  # model-signing ignores no path that is relative to elsewhere
     signature = folder / SIGNATURE
     partial = folder.with_name(f".{folder.name}.{SIGNATURE}")
     try:
