@@ -137,7 +137,7 @@ def _signature_errors(folder: Path, public_key: Path) -> Iterator[CheckError]:
     except ImportError as error:
         raise InstallError(
             "expected model-signing, by which signatures are verified, found none; "
-            "pip install model-signing"
+            "pip install model-signing pyopenssl"
         ) from error
     with open_file(public_key, "a public key in PEM"):
         pass
