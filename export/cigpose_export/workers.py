@@ -47,7 +47,8 @@ class Workers:
     ) -> list[Result]:
         """Calls a function, which runs jobs here, on all items; some at once.
 
-        Ctrl-C ends the processes: jobs under way and to come raise `WorkError`.
+        Ctrl-C ends the processes: jobs under way and to come raise `WorkError`. Raises
+        KeyboardInterrupt where it comes so early that some jobs were not yet handed out.
         """
         with ThreadPoolExecutor(jobs) as pool:
             futures: list[Future[Result]] = []
@@ -56,6 +57,8 @@ class Workers:
                 wait(futures)
             except KeyboardInterrupt:
                 self._stop()
+                if len(futures) < len(items):
+                    raise
         return [future.result() for future in futures]
 
     def run(

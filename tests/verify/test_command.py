@@ -205,8 +205,8 @@ def test_an_interrupted_verification_leaves_no_verdict_and_the_next_one_complete
     ) as process:
         children = wait_for_descendants(process.pid, 1)
         process.send_signal(how)
-        process.communicate(timeout=60)
-    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), complaint
     assert_ended(children)
     assert not (model.parent / "parity" / f"{model.stem}.json").exists()
     (verified,) = Verification(project).run([model])
