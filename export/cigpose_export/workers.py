@@ -47,8 +47,7 @@ class Workers:
     ) -> list[Result]:
         """Calls a function, which runs jobs here, on all items; some at once.
 
-        Ctrl-C ends the processes: jobs under way and to come raise `WorkError`. Raises
-        KeyboardInterrupt where it comes so early that some jobs were not yet handed out.
+        Ctrl-C ends the processes: jobs under way and to come raise `WorkError`.
         """
         with ThreadPoolExecutor(jobs) as pool:
             futures: list[Future[Result]] = []
@@ -57,8 +56,8 @@ class Workers:
                 wait(futures)
             except KeyboardInterrupt:
                 self._stop()
-                if len(futures) < len(items):
-                    raise
+                # So early that some jobs were not handed out, or their futures lost: they end now.
+                futures.extend(pool.submit(function, item) for item in items[len(futures) :])
         return [future.result() for future in futures]
 
     def run(

@@ -2,20 +2,30 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
+from cigpose_export.errors import WorkError
 from cigpose_export.workers import Workers
 
 
 def test_ctrl_c_while_jobs_are_handed_out_is_not_lost(monkeypatch):
-    submit, done = ThreadPoolExecutor.submit, []
+    submit, submitted = ThreadPoolExecutor.submit, []
 
     def interrupted(pool, *args):
-        submit(pool, *args)
-        raise KeyboardInterrupt
+        future = submit(pool, *args)
+        submitted.append(future)
+        if len(submitted) == 2:
+            raise KeyboardInterrupt
+        return future
+
+    workers = Workers()
+
+    def job(item):
+        try:
+            workers.require_going_on(item)
+        except WorkError:
+            return "interrupted"
+        return "done"
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
-    workers = Workers()
-    with pytest.raises(KeyboardInterrupt):
-        workers.map(done.append, [1], jobs=1)
-    assert workers.stopped
+    results = workers.map(job, ["a", "b", "c"], jobs=1)
+    assert len(results) == 3
+    assert results[1:] == ["interrupted", "interrupted"]
