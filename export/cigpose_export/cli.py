@@ -407,19 +407,17 @@ def publish(
     HF_TOKEN; those of the file system that a URL names.
     """
     from cigpose_export.console import byte_size, portions_progress
-    from cigpose_export.release.publish import Publication, open_target, release_files
+    from cigpose_export.release.publish import Publication
 
-    folder = folder or Project.of_this_clone().release_folder
-    target = open_target(to, folder)
-    target.check_access()
-    files = release_files(folder, target.name_of, allow_synthetic=allow_synthetic)
-    publication = Publication(
-        files,
-        target,
+    publication = Publication.of(
+        folder or Project.of_this_clone().release_folder,
+        to,
         update=update,
+        allow_synthetic=allow_synthetic,
         progress=portions_progress,
         say=lambda message: click.echo(message, err=True),
     )
+    files = publication.files
     if dry_run:
         there, bring, extra = publication.plan()
         for path in bring:

@@ -15,7 +15,7 @@ import hf_server
 from cigpose_export import cli
 from cigpose_export.errors import CredentialsError, PublishError
 from cigpose_export.release import github as github_module
-from cigpose_export.release.publish import Publication, open_target, release_files
+from cigpose_export.release.publish import Publication, open_target
 from cigpose_export.release.store import REPLACED
 from cigpose_runtime.release import MANIFEST, asset_name, check_release
 from github_server import REPOSITORY, TOKEN, serve_github
@@ -49,13 +49,11 @@ def github(monkeypatch):
 def publish(release, to, *, update=False, allow_synthetic=False):
     """Publishes without waiting; returns how many files were sent, and what was said."""
     said = []
-    target = open_target(to, release)
-    target.check_access()
-    files = release_files(release, target.name_of, allow_synthetic=allow_synthetic)
-    publication = Publication(
-        files,
-        target,
+    publication = Publication.of(
+        release,
+        to,
         update=update,
+        allow_synthetic=allow_synthetic,
         progress=no_progress,
         say=said.append,
         sleep=lambda _seconds: None,

@@ -49,6 +49,34 @@ class Publication:
     _sha256: dict[str, str] = field(default_factory=dict)
     _read_back: set[str] = field(default_factory=set)
 
+    @classmethod
+    def of(
+        cls,
+        release: Path,
+        to: str,
+        *,
+        update: bool,
+        allow_synthetic: bool,
+        progress: Progress,
+        say: Callable[[str], None],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Publication:
+        """Of a released folder that passes its check, at a place that this user may write to.
+
+        The place is asked first. Raises CigposeError where the check finds something, or for a
+        rehearsal unless that is allowed; CredentialsError, PublishError.
+        """
+        target = open_target(to, release)
+        target.check_access()
+        manifest = _checked_manifest(release, allow_synthetic=allow_synthetic)
+        sha256 = {target.name_of(file.path): file.sha256 for file in manifest.files}
+        beside = sorted(name for name in UNLISTED - {MANIFEST} if (release / name).is_file())
+        paths = [*(file.path for file in manifest.files), *beside, MANIFEST]
+        files = {target.name_of(path): release / path for path in paths}
+        if len(files) < len(paths):
+            raise PublishError(f"{release}: expected names that stay apart there, found two alike")
+        return cls(files, target, update, progress, say, sleep, _sha256=sha256)
+
     def plan(self) -> tuple[There, list[str], list[str]]:
         """What is there, the paths to bring over, and those to remove.
 
@@ -97,10 +125,10 @@ class Publication:
                 if path not in self.target.kept_back:
                     self._bring(path, replace=path in there.files)
             self.target.commit()
-            self._compare(set(self.files) - self.target.kept_back)
+            self._compare(set(self.files) - self.target.kept_back, self.target.look())
             self.target.publish({path: self.files[path] for path in self.target.kept_back})
             there, bring, extra = self.plan()
-        self._compare(set(self.files))
+        self._compare(set(self.files), there)
         self.target.tidy()
         return there.published and not bring and not extra
 
@@ -122,9 +150,9 @@ class Publication:
             self.target.put(path, file, on_bytes)
         self.brought += 1
 
-    def _compare(self, paths: set[str]) -> None:
+    def _compare(self, paths: set[str], there: There) -> None:
         """Reads back what was not yet and compares it; what differs is removed, to be sent anew."""
-        there, differing = self.target.look(), []
+        differing = []
         for path in sorted(paths):
             remote = there.files.get(path)
             if remote is None:
@@ -158,13 +186,7 @@ def _published_already(path: str) -> PublishError:
     )
 
 
-def release_files(
-    release: Path, name_of: Callable[[str], str], *, allow_synthetic: bool
-) -> dict[str, Path]:
-    """The files of a release that passes its check, by their names over there, the manifest last.
-
-    Raises CigposeError where the check finds something, or for a rehearsal unless that is allowed.
-    """
+def _checked_manifest(release: Path, *, allow_synthetic: bool) -> Manifest:
     manifest, errors = check_release(release)
     if errors:
         raise errors[0]
@@ -173,12 +195,7 @@ def release_files(
             f"{release}: expected real weights, found a rehearsal with synthetic ones; release "
             "real ones, or rehearse publishing, too, with --allow-synthetic"
         )
-    beside = sorted(name for name in UNLISTED - {MANIFEST} if (release / name).is_file())
-    paths = [*(file.path for file in manifest.files), *beside, MANIFEST]
-    files = {name_of(path): release / path for path in paths}
-    if len(files) < len(paths):
-        raise PublishError(f"{release}: expected names that stay apart there, found two alike")
-    return files
+    return manifest
 
 
 def open_target(to: str, release: Path) -> Target:
