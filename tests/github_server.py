@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
+
+from loopback import serving
 
 TOKEN = "t0ken-of-the-tests"
 REPOSITORY = "somebody/models"
@@ -175,13 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serve_github():
     """Serves; yields what the server holds, with its `url`."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+    with serving(_Handler) as server:
         server.github = github = Github()
-        github.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield github
-        finally:
-            server.shutdown()
-            thread.join()
+        github.url = server.url
+        yield github

@@ -3,10 +3,11 @@
 import base64
 import hashlib
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
+
+from loopback import serving
 
 TOKEN = "hf_of_the_tests"
 REPOSITORY = "somebody/models"
@@ -154,13 +155,7 @@ def _entry(path, content):
 @contextmanager
 def serve_hub():
     """Serves; yields what the server holds, with its `url`."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+    with serving(_Handler) as server:
         server.hub = hub = Hub()
-        hub.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+        hub.url = server.url
+        yield hub

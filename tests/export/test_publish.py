@@ -21,7 +21,7 @@ from cigpose_runtime.release import MANIFEST, asset_name, check_release
 from github_server import REPOSITORY, TOKEN, serve_github
 from hf_server import serve_hub
 from s3_server import serve_s3
-from small_release import NAMES, make_release
+from small_release import NAMES, contents, make_release
 
 TO_GITHUB = f"github:{REPOSITORY}@v1.2.3"
 
@@ -60,12 +60,6 @@ def publish(release, to, *, update=False, allow_synthetic=False):
     )
     publication.run()
     return publication.brought, said
-
-
-def contents(release):
-    return {
-        p.relative_to(release).as_posix(): p.read_bytes() for p in release.rglob("*") if p.is_file()
-    }
 
 
 def assert_published_once(github, release):

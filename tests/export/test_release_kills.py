@@ -12,7 +12,7 @@ import pytest
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.release import asset_name, check_release
 from github_server import REPOSITORY, TOKEN, serve_github
-from small_release import make_release
+from small_release import contents, make_release
 
 KILLS = {"build": 18, "folder": 16, "github": 16}
 """How many points of each; 50 in all."""
@@ -68,12 +68,6 @@ def passes(folder):
         return False
 
 
-def files_of(folder):
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
-    }
-
-
 def publishing(folder, to, *options):
     arguments = ["release", "publish", str(folder), "--to", to, *options]
     return f"tools.main({arguments!r}, standalone_mode=False)"
@@ -99,7 +93,7 @@ def test_killed_builds(release_project, tmp_path, replacing):
         run(point, build(out), **epoch)
         assert not out.exists() or passes(out)
     run(0, build(out), **epoch)
-    assert files_of(out) == files_of(tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
     assert [path.name for path in out.parent.iterdir()] == ["release"]
 
 
@@ -119,9 +113,9 @@ def test_killed_publishing_in_a_folder(tmp_path):
     for point in points(calls, KILLS["folder"]):
         start_over()
         run(point, publish)
-        assert not passes(there) or files_of(there) in (old, new)
+        assert not passes(there) or contents(there) in (old, new)
         run(0, publish)
-        assert files_of(there) == new
+        assert contents(there) == new
 
 
 @pytest.mark.long

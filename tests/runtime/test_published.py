@@ -2,7 +2,6 @@
 
 import http.server
 import re
-import threading
 from contextlib import contextmanager
 
 import pytest
@@ -11,7 +10,8 @@ from cigpose_runtime import cli, published
 from cigpose_runtime.errors import CheckError, DownloadError, InputError
 from cigpose_runtime.published import Source, fetch_model
 from cigpose_runtime.release import MANIFEST, Manifest, asset_name
-from small_release import make_release
+from loopback import serving
+from small_release import contents, make_release
 
 MODEL = "cigpose-m_coco_256x192"
 NAMES = (f"{MODEL}.onnx", f"golden/{MODEL}/golden.json", "golden/other/golden.json", "README.md")
@@ -58,29 +58,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(files, *, ranges=True, cut_after=1 << 30):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+    with serving(_Handler) as server:
         server.files, server.requests = files, []
         server.ranges, server.cut_after = ranges, cut_after
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+        yield server
 
 
 def files_of(release, prefix="/", name=lambda path: path):
-    return {
-        prefix + name(p.relative_to(release).as_posix()): p.read_bytes()
-        for p in release.rglob("*")
-        if p.is_file()
-    }
+    return {prefix + name(path): content for path, content in contents(release).items()}
 
 
 def fetched(out):
-    return {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    return set(contents(out))
 
 
 def test_a_model_comes_with_its_golden_vectors(release, tmp_path):
