@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from cigpose_export.pipeline import export_variant
 from cigpose_export.variants import Project
 
 CLONE = Path(__file__).resolve().parents[1]
@@ -60,6 +61,21 @@ def make_tiny_project(root: Path, dataset: str = "coco") -> Project:
         f'# One tiny variant.\n[{name}]\nsource = "gdrive:none"\npublished = {{ ap = 50.0 }}\n'
     )
     return project
+
+
+def export_tiny(project: Project) -> Path:
+    """Exports the one variant of a project, with synthetic weights; returns the file."""
+    (variant,) = project.variants.values()
+    path = project.artefact_path(variant.name, "synthetic")
+    export_variant(
+        project,
+        variant,
+        weights="synthetic",
+        checkpoint_path=None,
+        target=path,
+        on_stage=lambda _: None,
+    )
+    return path
 
 
 def copy_of_clone(root):

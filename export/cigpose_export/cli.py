@@ -383,8 +383,7 @@ def sign(folder: Path | None, private_key: Path, password: str | None) -> None:
     from cigpose_export.release.sign import sign_release
 
     folder = folder or Project.of_this_clone().release_folder
-    sign_release(folder, private_key, password=password)
-    click.echo(f"signed: {folder / 'model.sig'}")
+    click.echo(f"signed: {sign_release(folder, private_key, password=password)}")
 
 
 @release.command("publish")

@@ -5,9 +5,8 @@ import subprocess
 
 import pytest
 
-from cigpose_export.pipeline import export_variant
 from cigpose_export.verification import Verification
-from tiny_project import CLONE, make_tiny_project
+from tiny_project import CLONE, export_tiny, make_tiny_project
 
 
 @pytest.fixture
@@ -30,16 +29,6 @@ def release_project(tmp_path_factory):
     git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "init", "--quiet"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
-    (variant,) = project.variants.values()
-    path = project.artefact_path(variant.name, "synthetic")
-    export_variant(
-        project,
-        variant,
-        weights="synthetic",
-        checkpoint_path=None,
-        target=path,
-        on_stage=lambda _: None,
-    )
-    (verified,) = Verification(project, jobs=1).run([path])
+    (verified,) = Verification(project, jobs=1).run([export_tiny(project)])
     assert verified.error is None
     return project

@@ -6,11 +6,10 @@ from pathlib import Path
 import onnx
 import pytest
 
-from cigpose_export.pipeline import export_variant
 from cigpose_export.recording import record_variant
 from cigpose_runtime import Contract, read_contract
 from cigpose_verify.record import Record
-from tiny_project import make_tiny_project
+from tiny_project import export_tiny, make_tiny_project
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,7 @@ def tiny(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
     project = make_tiny_project(root)
     (variant,) = project.variants.values()
-    path = root / "dist" / "synthetic" / f"{variant.name}.onnx"
-    export_variant(
-        project,
-        variant,
-        weights="synthetic",
-        checkpoint_path=None,
-        target=path,
-        on_stage=lambda _: None,
-    )
+    path = export_tiny(project)
     record_path = root / "record.npz"
     record_variant(
         project,

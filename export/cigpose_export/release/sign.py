@@ -9,8 +9,8 @@ from cigpose_export.errors import ReleaseError, last_line
 from cigpose_runtime.release import SIGNATURE, check_release
 
 
-def sign_release(folder: Path, private_key: Path, *, password: str | None) -> None:
-    """Checks the release `folder` and writes its signature, model.sig, replacing what is there.
+def sign_release(folder: Path, private_key: Path, *, password: str | None) -> Path:
+    """Checks the release `folder` and writes its signature anew; returns the path of that.
 
     private_key: PEM file of an elliptic-curve key (P-256, P-384 or P-521). Raises CigposeError for
     a release that does not pass its check, ReleaseError for a key that cannot be used.
@@ -41,3 +41,4 @@ def sign_release(folder: Path, private_key: Path, *, password: str | None) -> No
         ) from error
     partial.chmod(0o644)
     partial.replace(signature)
+    return signature
