@@ -56,7 +56,7 @@ publish: setup  ## publish what release built TO=github:OWNER/REPO@TAG|hf:ORG/RE
 	$(BIN)/cigpose-tools release publish $(if $(OUT),"$(OUT)") --to "$(or $(TO),$(error make publish TO=github:OWNER/REPO@TAG, hf:ORG/REPO or a URL))" $(if $(UPDATE),--update) $(if $(ALLOW_SYNTHETIC),--allow-synthetic)
 
 bench: setup  ## measure export cost, beside a straight trace of the reference head
-	$(BIN)/cigpose-tools bench
+	$(BIN)/python -m benchmarks
 
 test: setup  ## run the tests (under 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -10,10 +10,6 @@ def last_line(output: str) -> str:
     return (output.strip().splitlines() or ["no message"])[-1]
 
 
-class InstallError(CigposeError):
-    """A package is missing or does not fit the others."""
-
-
 class VariantError(CigposeError):
     """No variant has the name asked for."""
 
@@ -28,12 +24,6 @@ class CheckpointError(CigposeError):
 
 class MissingCheckpointError(CheckpointError):
     """A checkpoint has not been fetched or synthesised yet."""
-
-    exit_status = 1
-
-
-class FetchError(CigposeError):
-    """A download failed."""
 
     exit_status = 1
 

@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.errors import CheckpointError, ConfigError, ExportError
+from cigpose_export.graph.contract import build_contract
+from cigpose_export.graph.simplify import simplify
+from cigpose_export.graph.stamp import stamp
+from cigpose_export.graph.translate import export_graph
 from cigpose_export.modeling.build import build_reference, load_config, register_head
 from cigpose_export.modeling.dense import lower
-from cigpose_export.onnx_graph import export_graph
 from cigpose_export.openmmlab import Config
-from cigpose_export.reference import intervention_margin, run_reference
-from cigpose_export.simplify import simplify
-from cigpose_export.stamp import build_contract, stamp
-from cigpose_export.variants import Project, Variant, WeightsKind
+from cigpose_export.project import Project
+from cigpose_export.reference.run import intervention_margin, run_reference
+from cigpose_export.variants import Variant, WeightsKind
 from cigpose_runtime import Contract, contract_of, parse_onnx
 from cigpose_runtime.files import appears_whole
-from cigpose_verify.parity import compare
-from cigpose_verify.structure import check_structure
+from cigpose_verify.stages.parity import compare
+from cigpose_verify.stages.structure import check_structure
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cigpose_runtime.contract import METADATA_KEY, SCHEMA_VERSION, Contract, SourceCheckpoint
 from cigpose_runtime.errors import (
     CigposeError,
     FileError,
@@ -13,21 +12,27 @@ from cigpose_runtime.errors import (
     ProviderError,
 )
 from cigpose_runtime.keypoints import KEYPOINT_SETS, KeypointSet
-from cigpose_runtime.onnx_file import OnnxFile, ValueInfo, parse_onnx, read_onnx_file
-from cigpose_runtime.reader import check_against_graph, contract_of, read_contract
+from cigpose_runtime.model_file.contract import (
+    METADATA_KEY,
+    SCHEMA_VERSION,
+    Contract,
+    SourceCheckpoint,
+)
+from cigpose_runtime.model_file.onnx_graph import OnnxFile, ValueInfo, parse_onnx, read_onnx_file
+from cigpose_runtime.model_file.reader import check_against_graph, contract_of, read_contract
 
 if TYPE_CHECKING:
-    from cigpose_runtime.detector import (
+    from cigpose_runtime.estimation.detector import (
         Detections,
         Detector,
         FixedBoxesDetector,
         WholeFrameDetector,
         YoloxDetector,
     )
-    from cigpose_runtime.pipeline import PosePipeline
-    from cigpose_runtime.pose import PoseModel
+    from cigpose_runtime.estimation.pose_model import PoseModel
+    from cigpose_runtime.estimation.pose_pipeline import PosePipeline
+    from cigpose_runtime.estimation.tracking import Tracker
     from cigpose_runtime.poses import Poses
-    from cigpose_runtime.tracking import Tracker
 
 __version__ = "0.1.0"
 
@@ -65,15 +70,15 @@ __all__ = [
 # Imported when first asked for: reading a file's contract needs no numpy, and must work where a
 # broken numpy is what the user is trying to find out about.
 _NEED_NUMPY = {
-    "Detections": "detector",
-    "Detector": "detector",
-    "FixedBoxesDetector": "detector",
-    "PoseModel": "pose",
-    "PosePipeline": "pipeline",
+    "Detections": "estimation.detector",
+    "Detector": "estimation.detector",
+    "FixedBoxesDetector": "estimation.detector",
+    "PoseModel": "estimation.pose_model",
+    "PosePipeline": "estimation.pose_pipeline",
     "Poses": "poses",
-    "Tracker": "tracking",
-    "WholeFrameDetector": "detector",
-    "YoloxDetector": "detector",
+    "Tracker": "estimation.tracking",
+    "WholeFrameDetector": "estimation.detector",
+    "YoloxDetector": "estimation.detector",
 }
 
 

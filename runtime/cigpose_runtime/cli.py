@@ -17,11 +17,11 @@ COMMANDS = {
     "image": "cigpose_runtime.commands.image",
     "video": "cigpose_runtime.commands.video",
     "webcam": "cigpose_runtime.commands.webcam",
-    "inspect": "cigpose_runtime.inspect",
-    "selftest": "cigpose_runtime.selftest",
+    "inspect": "cigpose_runtime.commands.inspect",
+    "selftest": "cigpose_runtime.commands.selftest",
     "get": "cigpose_runtime.commands.get",
     "check": "cigpose_runtime.commands.check",
-    "bench": "cigpose_runtime.bench",
+    "bench": "cigpose_runtime.commands.bench",
 }
 """The module of each subcommand, whose `add_parser` says what it takes."""
 

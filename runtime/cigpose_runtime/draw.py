@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from cigpose_runtime.arrays import Pixels
 from cigpose_runtime.errors import InputError
 from cigpose_runtime.poses import Poses
 
-Frame = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Reals = NDArray[np.floating]
 
@@ -34,7 +34,7 @@ _MIN_WIDTH, _MAX_WIDTH = 1.5, 14.0
 """Line width in pixels: a share of the box's mean side, within these."""
 
 
-def draw_poses(frame: Frame, poses: Poses, *, threshold: float = THRESHOLD) -> Frame:
+def draw_poses(frame: Pixels, poses: Poses, *, threshold: float = THRESHOLD) -> Pixels:
     """A copy of the frame with each person's skeleton on it.
 
     frame: (H, W, 3) uint8 BGR. Left is blue, right orange, what is neither green; lines are as
@@ -77,7 +77,7 @@ def _side(name: str) -> Colour:
     return RIGHT if name.startswith("right") else CENTRE
 
 
-def _paint(canvas: Frame, *, starts: Reals, ends: Reals, radii: Reals, colours: Reals) -> None:
+def _paint(canvas: Pixels, *, starts: Reals, ends: Reals, radii: Reals, colours: Reals) -> None:
     """Blends strokes with round ends over a pixel of dark edge, which lies below all of them.
 
     Where strokes meet, the one that covers more of a pixel is seen, of equal ones the last.
@@ -119,7 +119,7 @@ def _groups(starts: Reals, ends: Reals, reach: Reals) -> list[slice]:
 
 
 def _near(
-    starts: Reals, ends: Reals, reach: Reals, part: Frame
+    starts: Reals, ends: Reals, reach: Reals, part: Pixels
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """The pixels of `part` near each stroke: which one, near which stroke, and how far from it.
 

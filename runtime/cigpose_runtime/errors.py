@@ -40,7 +40,7 @@ class ProviderError(CigposeError):
 
 
 class InstallError(CigposeError):
-    """A package that a command needs is not installed."""
+    """A package that is needed is missing, or does not fit the others."""
 
 
 class DownloadError(CigposeError):

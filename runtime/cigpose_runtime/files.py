@@ -39,6 +39,12 @@ def open_file(path: str | PathLike[str], expected: str) -> Iterator[BinaryIO]:
         ) from error
 
 
+def read_bytes(path: str | PathLike[str], expected: str) -> bytes:
+    """The content of a regular file; as open_file."""
+    with open_file(path, expected) as file:
+        return file.read()
+
+
 def file_sha256(path: str | PathLike[str]) -> str:
     """The sha256 of a file's bytes, 64 lower-case hex digits. Raises FileError."""
     digest = hashlib.sha256()

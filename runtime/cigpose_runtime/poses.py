@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cigpose_runtime.arrays import Floats
 from cigpose_runtime.errors import InputError
 from cigpose_runtime.keypoints import KeypointSet, Pairs
-
-Floats = NDArray[np.float32]
 
 PERSON_SCORE_THRESHOLD = 0.2
 """Keypoints up to this score have no part in a person's (CocoMetric's keypoint_score_thr)."""

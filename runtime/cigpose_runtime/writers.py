@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cigpose_runtime.arrays import Floats
 from cigpose_runtime.errors import InputError
 from cigpose_runtime.poses import Poses
 
-Floats = NDArray[np.float32]
 Person = dict[str, Any]
 
 CATEGORY_ID = 1

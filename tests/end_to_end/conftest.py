@@ -2,7 +2,7 @@
 
 import pytest
 
-from cigpose_export.batch import Batch
+from cigpose_export.jobs.export import Batch
 from tiny_project import ONE_OF_EACH_SET, copy_of_clone
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cigpose_export.batch import Batch
 from cigpose_export.drawn.dataset import write_dataset
-from cigpose_export.variants import DEMO, Project
+from cigpose_export.jobs.export import Batch
+from cigpose_export.project import Project
+from cigpose_export.variants import DEMO
 
 pytest.importorskip("xtcocotools", reason="no evaluator was built: that takes a C compiler")
 
@@ -41,7 +42,7 @@ def test_memory_is_flat_and_an_interrupted_run_goes_on(tmp_path, record_property
     drawn = tmp_path / "drawn"
     write_dataset(drawn, pictures=PICTURES, num_keypoints=17, seed=7, on_done=lambda _: None)
     places = ["--annotations", drawn / "annotations.json", "--images", drawn / "images"]
-    command = [sys.executable, "-m", "cigpose_export.cli", "accuracy", model.path, *places]
+    command = [sys.executable, "-m", "cigpose_export.cli.main", "accuracy", model.path, *places]
     out = tmp_path / "out"
     command = [*map(str, command), "--out", str(out), "--json"]
 

@@ -15,11 +15,11 @@ import pytest
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.pipeline import clear_cases
-from cigpose_export.reference import run_reference
-from cigpose_export.variants import Project
+from cigpose_export.project import Project
+from cigpose_export.reference.run import run_reference
 from cigpose_runtime import read_contract, read_onnx_file
-from cigpose_verify.parity import compare
-from cigpose_verify.structure import FORBIDDEN_OPS, MAX_NODES
+from cigpose_verify.stages.parity import compare
+from cigpose_verify.stages.structure import FORBIDDEN_OPS, MAX_NODES
 from tiny_project import (
     assert_ended,
     copy_of_clone,

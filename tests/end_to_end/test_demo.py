@@ -6,8 +6,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from cigpose_export.demo import CLIP_FRAMES, SIZE_WH, run_demo
-from cigpose_export.variants import Project
+from cigpose_export.drawn.demo import CLIP_FRAMES, SIZE_WH, run_demo
+from cigpose_export.project import Project
 
 
 def test_the_demo_ends_with_a_picture_and_a_clip_of_people_with_skeletons(tmp_path):

@@ -11,13 +11,14 @@ from cigpose_export.accuracy.estimate import RuntimeEstimator, estimate
 from cigpose_export.accuracy.evaluate import evaluate, write_results
 from cigpose_export.accuracy.protocols import COCO
 from cigpose_export.accuracy.stage import measure_accuracy
-from cigpose_export.batch import Batch
-from cigpose_export.console import counted_progress
+from cigpose_export.cli.console import counted_progress
 from cigpose_export.drawn.dataset import write_dataset
-from cigpose_export.variants import DEMO, Project
+from cigpose_export.jobs.export import Batch
+from cigpose_export.project import Project
+from cigpose_export.variants import DEMO
 from cigpose_runtime import PoseModel
-from cigpose_runtime.decode import decode_simcc
-from cigpose_runtime.preprocess import boxes_to_crops, make_input
+from cigpose_runtime.estimation.decode import decode_simcc
+from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 
 pytest.importorskip("xtcocotools", reason="no evaluator was built: that takes a C compiler")
 

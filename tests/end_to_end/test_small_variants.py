@@ -14,9 +14,9 @@ from cigpose.inference import infer_persons, load_pose_model
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.pipeline import clear_cases
-from cigpose_export.reference import run_reference
+from cigpose_export.reference.run import run_reference
 from cigpose_runtime import read_contract
-from cigpose_verify.parity import compare
+from cigpose_verify.stages.parity import compare
 from tiny_project import ONE_OF_EACH_SET
 
 PHOTOGRAPH = Path(__file__).resolve().parents[2] / "verify/cigpose_verify/photographs/astronaut.jpg"

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from cigpose_export.verification import Verification
+from cigpose_export.jobs.verify import Verification
 from tiny_project import CLONE, export_tiny, make_tiny_project
 
 

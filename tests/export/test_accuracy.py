@@ -9,7 +9,7 @@ from cigpose_export.accuracy.annotations import Person, Picture, read_pictures
 from cigpose_export.accuracy.estimate import estimate
 from cigpose_export.accuracy.protocols import COCO, CROWDPOSE
 from cigpose_runtime.errors import FileError
-from cigpose_runtime.images import write_image
+from cigpose_runtime.media.images import write_image
 
 FRAME = np.zeros((40, 30, 3), np.uint8)
 

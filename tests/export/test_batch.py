@@ -13,8 +13,8 @@ import pytest
 
 import cigpose_export
 from cigpose_export import batch as batch_module
-from cigpose_export.batch import WITHOUT_PART_IN_THE_BYTES, Batch, Record
 from cigpose_export.errors import CheckpointError, MissingCheckpointError, WorkError
+from cigpose_export.jobs.export import WITHOUT_PART_IN_THE_BYTES, Batch, Record
 from tiny_onnx import tiny_contract, tiny_model
 from tiny_project import (
     assert_ended,
@@ -309,7 +309,7 @@ def test_a_worker_that_is_done_ends_without_complaint(tiny_project, tmp_path):
         "target": str(tmp_path / "out" / "artefact.onnx"),
         "threads": 1,
     }
-    command = [sys.executable, "-m", "cigpose_export.worker", json.dumps(job)]
+    command = [sys.executable, "-m", "cigpose_export.jobs.worker", json.dumps(job)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as worker:

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from cigpose_export import batch, cli
-from cigpose_export.batch import Figures, Outcome
-from cigpose_export.console import byte_size
+from cigpose_export.cli.console import byte_size
 from cigpose_export.errors import CheckpointError
-from cigpose_export.variants import Project
+from cigpose_export.jobs.export import Figures, Outcome
+from cigpose_export.project import Project
 from tiny_project import tiny_name
 
 NAME = tiny_name()

@@ -9,7 +9,8 @@ import torch
 
 from cigpose_export.errors import ConfigError
 from cigpose_export.modeling.build import build_reference, load_config
-from cigpose_export.variants import DEMO, Project
+from cigpose_export.project import Project
+from cigpose_export.variants import DEMO
 
 DATA = Path(__file__).parents[1] / "data"
 SPEC = json.loads((DATA / "variants.json").read_text("utf-8"))

@@ -7,10 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 import pytest
 
 from cigpose_export import doctor
-from cigpose_export.cli import main
-from cigpose_export.doctor import CLASHES, Finding, examine
-from cigpose_export.errors import InstallError
+from cigpose_export.cli.doctor import CLASHES, Finding, examine
+from cigpose_export.cli.main import main
 from cigpose_export.modeling import build
+from cigpose_runtime.errors import InstallError
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_the_doctor_works_where_nothing_else_does():
         "import sys\n"
         "for name in ('torch', 'numpy', 'mmengine', 'mmcv', 'mmpose', 'onnx', 'onnxruntime'):\n"
         "    sys.modules[name] = None\n"
-        "from cigpose_export.cli import main\n"
+        "from cigpose_export.cli.main import main\n"
         "main(['doctor', '--json'])\n"
     )
     ended = subprocess.run(

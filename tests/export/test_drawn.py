@@ -11,8 +11,8 @@ from cigpose_export.drawn.clip import draw_clip
 from cigpose_export.drawn.dataset import crowd_index, write_dataset
 from cigpose_export.drawn.figure import make_figure
 from cigpose_export.drawn.scene import annotation_of, draw_scene
-from cigpose_runtime.images import read_image
 from cigpose_runtime.keypoints import KEYPOINT_SETS
+from cigpose_runtime.media.images import read_image
 
 SCENES = 30
 

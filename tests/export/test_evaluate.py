@@ -9,10 +9,10 @@ from cigpose_export.accuracy.annotations import read_pictures
 from cigpose_export.accuracy.evaluate import Estimate, evaluate, write_results
 from cigpose_export.accuracy.protocols import PROTOCOLS
 from cigpose_export.drawn.dataset import write_dataset
-from cigpose_export.errors import InstallError
-from cigpose_export.openmmlab import missing_packages_as_placeholders
+from cigpose_export.openmmlab.placeholders import missing_packages_as_placeholders
+from cigpose_runtime.errors import InstallError
+from cigpose_runtime.estimation.preprocess import boxes_to_crops
 from cigpose_runtime.keypoints import KEYPOINT_SETS
-from cigpose_runtime.preprocess import boxes_to_crops
 
 pytest.importorskip("xtcocotools", reason="no evaluator was built: that takes a C compiler")
 

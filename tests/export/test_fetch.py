@@ -14,13 +14,14 @@ import pytest
 import requests
 import torch
 
-from cigpose_export import cli
 from cigpose_export.checkpoints import fetch as fetch_module
 from cigpose_export.checkpoints.fetch import fetch, record_sha256
 from cigpose_export.checkpoints.synthesize import synthesize
-from cigpose_export.errors import CheckpointError, FetchError
+from cigpose_export.cli import main as cli
+from cigpose_export.errors import CheckpointError
 from cigpose_export.modeling.build import build_reference, load_config
-from cigpose_export.variants import Project
+from cigpose_export.project import Project
+from cigpose_runtime.errors import DownloadError
 from cigpose_runtime.files import file_sha256
 from tiny_project import make_tiny_project, tiny_name
 
@@ -279,7 +280,7 @@ def test_a_synthetic_checkpoint_is_no_published_one(project, server):
 
 def test_without_a_server_a_fetch_fails_with_one_line(project, dead_url):
     set_source(project, dead_url)
-    with pytest.raises(FetchError) as caught:
+    with pytest.raises(DownloadError) as caught:
         fetch_tiny(project)
     assert_is_one_line(caught.value, NAME, dead_url, "run the same command")
     assert caught.value.exit_status == 1
@@ -290,7 +291,7 @@ def test_without_a_server_a_fetch_fails_with_one_line(project, dead_url):
 @pytest.mark.parametrize("status", [403, 404, 500])
 def test_an_error_status_is_a_fetch_error(project, server, status):
     server.status, server.body = status, HTML
-    with pytest.raises(FetchError) as caught:
+    with pytest.raises(DownloadError) as caught:
         fetch_tiny(project)
     assert_is_one_line(caught.value, str(status))
     assert left_in_folder(project) == []
@@ -299,7 +300,7 @@ def test_an_error_status_is_a_fetch_error(project, server, status):
 @pytest.mark.parametrize("source", ["no url", "ftp://127.0.0.1/file.pth", "gdrive"])
 def test_a_source_that_is_no_address_is_a_fetch_error(project, source):
     set_source(project, source)
-    with pytest.raises(FetchError) as caught:
+    with pytest.raises(DownloadError) as caught:
         fetch_tiny(project)
     assert_is_one_line(caught.value, repr(source)[1:-1])
 
@@ -314,7 +315,7 @@ def test_a_connection_that_breaks_is_taken_up_again_in_the_same_run(project, ser
 def test_a_second_run_goes_on_where_the_first_one_ended(project, server, published, monkeypatch):
     monkeypatch.setattr(fetch_module, "RETRIES", 0)
     server.body, server.cut_after = published, [CUT]
-    with pytest.raises(FetchError, match="run the same command again to go on") as caught:
+    with pytest.raises(DownloadError, match="run the same command again to go on") as caught:
         fetch_tiny(project)
     assert_is_one_line(caught.value)
     assert not target(project).exists()
@@ -333,9 +334,9 @@ def test_a_second_run_goes_on_where_the_first_one_ended(project, server, publish
 def test_a_server_without_ranges_gets_a_way_out(project, server, published, monkeypatch):
     monkeypatch.setattr(fetch_module, "RETRIES", 0)
     server.body, server.cut_after, server.honours_ranges = published, [CUT], False
-    with pytest.raises(FetchError):
+    with pytest.raises(DownloadError):
         fetch_tiny(project)
-    with pytest.raises(FetchError) as caught:
+    with pytest.raises(DownloadError) as caught:
         fetch_tiny(project)
     assert_is_one_line(caught.value, "did not honor the requested byte range")
     pattern = Path(re.search(r"deleting (\S+\.part) ", str(caught.value))[1])
@@ -349,7 +350,7 @@ FETCH_IN_A_PROCESS = """\
 import sys
 from pathlib import Path
 from cigpose_export.checkpoints.fetch import fetch
-from cigpose_export.variants import Project
+from cigpose_export.project import Project
 project = Project(Path(sys.argv[1]))
 fetch(project, *project.variants.values(), on_bytes=lambda *step: print(*step, flush=True))
 """

@@ -509,7 +509,7 @@ def test_the_command_refuses_the_weights_of_another_variant(project, state_dict,
 def run_export(checkpoint, out) -> subprocess.CompletedProcess[str]:
     command = ["export", tiny_name(), "--checkpoint", str(checkpoint), "--out", str(out)]
     return subprocess.run(
-        [sys.executable, "-m", "cigpose_export.cli", *command],
+        [sys.executable, "-m", "cigpose_export.cli.main", *command],
         text=True,
         capture_output=True,
         check=False,

@@ -9,7 +9,7 @@ from cigpose_export.errors import ExportError
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.modeling.cig_head import confound_score
 from cigpose_export.modeling.dense import DenseHead, lower
-from cigpose_export.reference import run_reference
+from cigpose_export.reference.run import run_reference
 from small_head import GOLDEN_NAMES, golden, make_head
 from tiny_project import make_tiny_project, tiny_name
 

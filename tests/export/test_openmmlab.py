@@ -12,7 +12,10 @@ from torch import nn
 from cigpose_export import openmmlab
 from cigpose_export.modeling import build
 from cigpose_export.modeling.cig_head import CIGHead
-from cigpose_export.openmmlab import PlaceholderUsedError, missing_packages_as_placeholders
+from cigpose_export.openmmlab.placeholders import (
+    PlaceholderUsedError,
+    missing_packages_as_placeholders,
+)
 
 CLONE = Path(__file__).parents[2]
 
@@ -178,7 +181,7 @@ def test_a_package_that_cannot_be_imported_is_an_install_error(tmp_path, package
     (tmp_path / package / "__init__.py").write_text(code)
     ended = run("import cigpose_export.openmmlab", tmp_path)
     last = ended.stderr.splitlines()[-1]
-    assert last.startswith("cigpose_export.errors.InstallError: MMPose cannot be imported (")
+    assert last.startswith("cigpose_runtime.errors.InstallError: MMPose cannot be imported (")
     assert "run `make doctor`" in last
     assert ended.returncode != 0
 
@@ -228,7 +231,7 @@ def test_an_installed_fork_is_the_reference_and_the_doctor_says_so():
         "from cigpose_export.openmmlab import MODELS\n"
         "fork = type('CIGHead', (nn.Module,), {'__module__': 'mmpose_fork.heads'})\n"
         "MODELS.register_module(module=fork)\n"
-        "from cigpose_export.doctor import examine\n"
+        "from cigpose_export.cli.doctor import examine\n"
         "from cigpose_export.modeling.build import register_head\n"
         "(finding,) = [f for f in examine() if f.subject == 'reference head']\n"
         "print(finding.state, finding.found, finding.fix, sep='|')\n"
@@ -304,7 +307,9 @@ def slow(content, file, protocol):
     dump(content, file, protocol)
 pickle.dump = slow
 """
-IMPORT_YAPF = "from cigpose_export.yapf_cache import import_yapf_alone; import_yapf_alone()"
+IMPORT_YAPF = (
+    "from cigpose_export.openmmlab.yapf_cache import import_yapf_alone; import_yapf_alone()"
+)
 
 
 def test_a_process_waits_while_another_writes_yapfs_cache(tmp_path):

@@ -12,12 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 import hf_server
-from cigpose_export import cli
+from cigpose_export.cli import main as cli
 from cigpose_export.errors import CredentialsError, PublishError
 from cigpose_export.release import github as github_module
 from cigpose_export.release.publish import Publication, open_target
 from cigpose_export.release.store import REPLACED
-from cigpose_runtime.release import MANIFEST, asset_name, check_release
+from cigpose_runtime.releases.check import check_release
+from cigpose_runtime.releases.manifest import MANIFEST, asset_name
 from github_server import REPOSITORY, TOKEN, serve_github
 from hf_server import serve_hub
 from s3_server import serve_s3
@@ -249,7 +250,7 @@ def publish_on_hub(hub, release, *options, **settings):
     """Exit status and what was said."""
     command = ["release", "publish", str(release), "--to", f"hf:{hf_server.REPOSITORY}"]
     ended = subprocess.run(
-        [sys.executable, "-m", "cigpose_export.cli", *command, *options],
+        [sys.executable, "-m", "cigpose_export.cli.main", *command, *options],
         env={
             **os.environ,
             "HF_ENDPOINT": hub.url,

@@ -19,7 +19,8 @@ from cigpose_export.release.build import ARCHIVE, build_release
 from cigpose_export.release.sign import sign_release
 from cigpose_runtime import cli
 from cigpose_runtime.errors import CheckError, FileError
-from cigpose_runtime.release import MANIFEST, SIGNATURE, SUMS, check_release, sums_of
+from cigpose_runtime.releases.check import check_release
+from cigpose_runtime.releases.manifest import MANIFEST, SIGNATURE, SUMS, sums_of
 from tiny_project import CLONE
 
 EPOCH = "1700000000"
@@ -254,7 +255,7 @@ def test_a_model_renamed_in_manifest_and_sums_is_found_by_its_vectors(release):
 
 
 def _write_sums(release):
-    from cigpose_runtime.release import Manifest
+    from cigpose_runtime.releases.manifest import Manifest
 
     manifest = Manifest.from_json((release / MANIFEST).read_text())
     (release / SUMS).write_text(sums_of(release, manifest))
@@ -382,7 +383,7 @@ def signature_problems(release, public_key):
 def test_a_signed_release_is_verified_with_the_public_key(signed, keys, capsys):
     assert signature_problems(signed, keys[1]) == []
     assert signature_problems(zipped(signed), keys[1]) == []
-    command = [sys.executable, "-m", "cigpose_export.cli", "release", "check", str(signed)]
+    command = [sys.executable, "-m", "cigpose_export.cli.main", "release", "check", str(signed)]
     ended = subprocess.run(
         [*command, "--public-key", str(keys[1])], capture_output=True, text=True, check=True
     )

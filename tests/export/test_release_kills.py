@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cigpose_runtime.errors import CigposeError
-from cigpose_runtime.release import asset_name, check_release
+from cigpose_runtime.releases.check import check_release
+from cigpose_runtime.releases.manifest import asset_name
 from github_server import REPOSITORY, TOKEN, serve_github
 from small_release import contents, make_release
 
@@ -22,9 +23,9 @@ COUNTED = """\
 import os, signal, sys
 from pathlib import Path
 import cigpose_export.release.github, cigpose_export.release.store
-from cigpose_export.cli import tools
+from cigpose_export.cli.main import tools
 from cigpose_export.release.build import build_release
-from cigpose_export.variants import Project
+from cigpose_export.project import Project
 point, count = int(sys.argv[1]), 0
 parts = ("cigpose_", "shutil.py", "fsspec", "requests", "urllib3", "zipfile.py", "http/client")
 def hook(frame, event, argument):

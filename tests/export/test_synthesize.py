@@ -11,8 +11,8 @@ from cigpose_export.checkpoints.load import SYNTHETIC_MARK, load_checkpoint, loa
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.openmmlab import HistoryBuffer
-from cigpose_export.reference import Reference
-from cigpose_export.variants import Project
+from cigpose_export.project import Project
+from cigpose_export.reference.run import Reference
 from cigpose_runtime.files import file_sha256
 from tiny_project import make_tiny_project
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from cigpose_export.errors import ConfigError, MissingCheckpointError, VariantError
-from cigpose_export.variants import Project, Variant
+from cigpose_export.project import Project
+from cigpose_export.variants import Variant
 
 SPEC = json.loads((Path(__file__).parents[1] / "data" / "variants.json").read_text("utf-8"))
 PUBLISHED = {entry["name"]: entry for entry in SPEC["variants"]}

@@ -12,7 +12,7 @@ def mmpose() -> SimpleNamespace:
     """The parts of MMPose that pre- and postprocessing are compared with."""
     if find_spec("mmpose") is None:
         pytest.skip("mmpose is not installed")
-    from cigpose_export.openmmlab import missing_packages_as_placeholders
+    from cigpose_export.openmmlab.placeholders import missing_packages_as_placeholders
 
     with missing_packages_as_placeholders(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

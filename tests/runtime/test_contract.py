@@ -20,8 +20,8 @@ from cigpose_runtime import (
     parse_onnx,
     read_contract,
 )
-from cigpose_runtime.contract import _RULES
-from cigpose_runtime.reader import contract_from_metadata
+from cigpose_runtime.model_file.contract import _RULES
+from cigpose_runtime.model_file.reader import contract_from_metadata
 from tiny_onnx import tiny_contract, tiny_model
 
 LEGACY = {

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cigpose_runtime import KEYPOINT_SETS, InputError
-from cigpose_runtime.decode import average_flipped, decode_simcc, to_frame
-from cigpose_runtime.preprocess import boxes_to_crops
+from cigpose_runtime.estimation.decode import average_flipped, decode_simcc, to_frame
+from cigpose_runtime.estimation.preprocess import boxes_to_crops
 
 NAN, INF = float("nan"), float("inf")
 

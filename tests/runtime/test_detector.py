@@ -8,8 +8,8 @@ import onnx
 import pytest
 
 from cigpose_runtime import FixedBoxesDetector, OnnxFileError, WholeFrameDetector, YoloxDetector
-from cigpose_runtime.detector import Detections, iou, letterbox, nms
 from cigpose_runtime.errors import InputError
+from cigpose_runtime.estimation.detector import Detections, iou, letterbox, nms
 from tiny_yolox import P5, P6, yolox
 
 

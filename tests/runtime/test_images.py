@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cigpose_runtime.errors import FileError
-from cigpose_runtime.images import read_image, write_image
+from cigpose_runtime.media.images import read_image, write_image
 
 RGB = np.random.default_rng(0).integers(0, 255, (6, 9, 3), np.uint8)
 BGR = RGB[:, :, ::-1]

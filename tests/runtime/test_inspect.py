@@ -14,7 +14,7 @@ from onnx import TensorProto
 import cigpose_runtime
 from cigpose_runtime import METADATA_KEY
 from cigpose_runtime.cli import main
-from cigpose_runtime.inspect import differences, make_report
+from cigpose_runtime.commands.inspect import differences, make_report
 from tiny_onnx import tiny_contract, tiny_model
 
 RUNTIME = Path(cigpose_runtime.__file__).parents[1]
@@ -350,6 +350,6 @@ def test_ctrl_c_is_exit_status_130(folder, monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cigpose_runtime.inspect.make_report", interrupt)
+    monkeypatch.setattr("cigpose_runtime.commands.inspect.make_report", interrupt)
     assert main(["inspect", "a.onnx"]) == 130
     assert capsys.readouterr().err == ""

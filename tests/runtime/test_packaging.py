@@ -85,8 +85,8 @@ def test_selftest_passes_where_only_numpy_onnxruntime_and_the_runtime_are(
 @pytest.fixture
 def verified_model(tmp_path):
     """A tiny variant, exported and verified."""
-    from cigpose_export.batch import Batch
-    from cigpose_export.verification import Verification
+    from cigpose_export.jobs.export import Batch
+    from cigpose_export.jobs.verify import Verification
     from tiny_project import make_tiny_project
 
     project = make_tiny_project(tmp_path / "clone")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cigpose_runtime import InputError, MetadataError, PoseModel, ProviderError
-from cigpose_runtime.decode import average_flipped, decode_simcc
-from cigpose_runtime.preprocess import boxes_to_crops, make_input
+from cigpose_runtime.estimation.decode import average_flipped, decode_simcc
+from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from tiny_onnx import tiny_contract, tiny_model
 
 BOXES = np.array(

@@ -9,8 +9,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cigpose_runtime import InputError
-from cigpose_runtime.decode import to_frame
-from cigpose_runtime.preprocess import _bands, _crop_to_frame, boxes_to_crops, crop, make_input
+from cigpose_runtime.estimation.decode import to_frame
+from cigpose_runtime.estimation.preprocess import (
+    _bands,
+    _crop_to_frame,
+    boxes_to_crops,
+    crop,
+    make_input,
+)
 from tiny_onnx import tiny_contract
 
 ASTRONAUT = cv2.imread(

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from cigpose_runtime import cli, published
+from cigpose_runtime import cli
 from cigpose_runtime.errors import CheckError, DownloadError, InputError
-from cigpose_runtime.published import Source, fetch_model
-from cigpose_runtime.release import MANIFEST, Manifest, asset_name
+from cigpose_runtime.releases import download as published
+from cigpose_runtime.releases.download import Source, fetch_model
+from cigpose_runtime.releases.manifest import MANIFEST, Manifest, asset_name
 from loopback import serving
 from small_release import contents, make_release
 

@@ -8,7 +8,8 @@ from onnx import numpy_helper
 
 from cigpose_runtime.cli import main
 from cigpose_runtime.errors import FileError
-from cigpose_runtime.selftest import read_tensor, selftest
+from cigpose_runtime.model_file.tensors import read_tensor
+from cigpose_runtime.releases.golden import selftest
 from tiny_onnx import tiny_model
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from cigpose_runtime import FixedBoxesDetector, PoseModel, PosePipeline, Poses, Tracker
-from cigpose_runtime.detector import Detections
 from cigpose_runtime.errors import InputError
-from cigpose_runtime.pipeline import followed
-from cigpose_runtime.tracking import oks
+from cigpose_runtime.estimation.detector import Detections
+from cigpose_runtime.estimation.pose_pipeline import followed
+from cigpose_runtime.estimation.tracking import oks
 from people import people
 from tiny_onnx import tiny_model
 

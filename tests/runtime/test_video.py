@@ -9,8 +9,8 @@ import pytest
 
 from chromium import chromium, needs_chromium
 from cigpose_runtime.errors import FileError
-from cigpose_runtime.overlap import Behind, prefetched
-from cigpose_runtime.video import Frame, VideoReader, VideoWriter
+from cigpose_runtime.media.threads import Behind, prefetched
+from cigpose_runtime.media.video import Frame, VideoReader, VideoWriter
 
 
 def level(index):

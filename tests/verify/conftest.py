@@ -6,9 +6,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from cigpose_export.recording import record_variant
+from cigpose_export.reference.record import record_variant
 from cigpose_runtime import Contract, read_contract
-from cigpose_verify.record import Record
+from cigpose_verify.reference_record import ReferenceRecord
 from tiny_project import export_tiny, make_tiny_project
 
 
@@ -19,7 +19,7 @@ class Tiny:
     project: object
     path: Path
     record_path: Path
-    record: Record
+    record: ReferenceRecord
     contract: Contract
 
     @property
@@ -47,4 +47,4 @@ def tiny(tmp_path_factory):
         fork=False,
         target=record_path,
     )
-    return Tiny(project, path, record_path, Record.read(record_path), read_contract(path))
+    return Tiny(project, path, record_path, ReferenceRecord.read(record_path), read_contract(path))

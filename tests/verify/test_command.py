@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cigpose_export import cli
-from cigpose_export.variants import Project
-from cigpose_export.verification import Verification, standing_reports
-from cigpose_runtime.selftest import selftest
+from cigpose_export.cli import main as cli
+from cigpose_export.jobs.verify import Verification, standing_reports
+from cigpose_export.project import Project
+from cigpose_runtime.releases.golden import selftest
 from faults import apply_fault
 from tiny_project import assert_ended, wait_for_descendants
 
@@ -152,7 +152,7 @@ def make_fork(root, *, wrong):
     )
     source = (CLONE / "export/cigpose_export/modeling/cig_head.py").read_text()
     source = source.replace(
-        "from cigpose_export.openmmlab import RTMCCHead, ScaleNorm",
+        "from cigpose_export.openmmlab import RTMCCHead, ScaleNorm"
         "from mmpose.models.heads.coord_cls_heads.rtmcc_head import RTMCCHead\n"
         "from mmpose.models.utils.rtmcc_block import ScaleNorm\n"
         "from mmpose.registry import MODELS",
@@ -187,8 +187,8 @@ def test_a_folder_without_a_fork_is_refused(model, run, tmp_path):
 VERIFY = """
 import sys
 from pathlib import Path
-from cigpose_export import cli
-from cigpose_export.variants import Project
+from cigpose_export.cli import main as cli
+from cigpose_export.project import Project
 Project.of_this_clone = classmethod(lambda cls: cls(Path(sys.argv[1])))
 cli.main(["verify", "--all", "--weights", "synthetic"])
 """

@@ -12,22 +12,22 @@ import torch
 from onnx import helper, numpy_helper
 
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
+from cigpose_export.graph.simplify import simplify
+from cigpose_export.graph.stamp import stamp
+from cigpose_export.graph.translate import export_graph
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.modeling.dense import lower
-from cigpose_export.onnx_graph import export_graph
-from cigpose_export.reference import plausible_choices, record_reference
-from cigpose_export.simplify import simplify
-from cigpose_export.stamp import stamp
-from cigpose_export.trace import trace
+from cigpose_export.reference.run import plausible_choices, record_reference
+from cigpose_export.reference.trace import trace
 from cigpose_runtime.errors import FileError, MetadataError, OnnxFileError
 from cigpose_verify.__main__ import main
 from cigpose_verify.cases import CROPS, NOISE_SEEDS, make_cases
 from cigpose_verify.diverge import find_divergence
-from cigpose_verify.intervention import find_intervention, plausible
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
-from cigpose_verify.record import Record
+from cigpose_verify.reference_record import ReferenceRecord
 from cigpose_verify.report.document import STAGES, Report
+from cigpose_verify.stages.intervention import find_intervention, plausible
 from faults import apply_fault
 
 SMALL = Matrix(levels=("disabled", "all"), threads=(1,), batches=(1, 3))
@@ -83,7 +83,7 @@ def test_cases_are_the_same_each_time(tiny):
 
 def test_a_record_read_back_is_the_record_written(tiny, tmp_path):
     tiny.record.write(tmp_path / "again.npz")
-    again = Record.read(tmp_path / "again.npz")
+    again = ReferenceRecord.read(tmp_path / "again.npz")
     assert again.contract == tiny.record.contract
     assert again.error == tiny.record.error
     for first, second in zip(tiny.record.cases, again.cases, strict=True):
@@ -114,7 +114,7 @@ def test_a_spoilt_record_is_refused(tiny, tmp_path, spoil):
     path.write_bytes(tiny.record_path.read_bytes())
     spoil(path)
     with pytest.raises(FileError, match="expected a reference record"):
-        Record.read(path)
+        ReferenceRecord.read(path)
 
 
 def test_a_report_read_back_is_the_report_written(report, tmp_path):

@@ -4,7 +4,7 @@ import onnx
 import pytest
 
 from cigpose_runtime import parse_onnx
-from cigpose_verify.structure import FORBIDDEN_OPS, MAX_NODES, check_structure
+from cigpose_verify.stages.structure import FORBIDDEN_OPS, MAX_NODES, check_structure
 from tiny_onnx import tiny_model
 
 

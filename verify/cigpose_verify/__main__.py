@@ -12,11 +12,11 @@ from pathlib import Path
 
 from cigpose_runtime import CigposeError
 from cigpose_runtime.errors import error_context, printable
+from cigpose_runtime.estimation.session import CPU
 from cigpose_runtime.files import open_file
-from cigpose_runtime.session import CPU
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
-from cigpose_verify.record import Record
+from cigpose_verify.reference_record import ReferenceRecord
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,9 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with open_file(given.file, "an ONNX file") as opened, error_context(given.file):
             data = opened.read()
-            record = Record.read(given.record)
+            record = ReferenceRecord.read(given.record)
             matrix = Matrix(providers=tuple(given.provider or [CPU]))
-            report = judge(given.file.name, data, record, matrix, on_progress=say)
+            report = judge(given.file.name, data, record, matrix, on_stage=say)
         if given.report is not None:
             report.write(given.report)
     except CigposeError as error:

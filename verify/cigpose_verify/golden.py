@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from onnx import numpy_helper
 
-from cigpose_runtime.decode import decode_simcc
-from cigpose_verify.intervention import gap
-from cigpose_verify.parity import tolerance_of
-from cigpose_verify.record import Record, Recorded
+from cigpose_runtime.estimation.decode import decode_simcc
+from cigpose_verify.reference_record import Recorded, ReferenceRecord
+from cigpose_verify.stages.intervention import gap
+from cigpose_verify.stages.parity import tolerance_of
 
 SCHEMA_VERSION = 1
 
 
-def write_golden(record: Record, sha256: str, folder: Path) -> None:
+def write_golden(record: ReferenceRecord, sha256: str, folder: Path) -> None:
     """Writes three sets into `folder`, replacing what is there: noise, a crop, a batch of three.
 
     sha256: of the file that passed. Of the cases, those are taken in which the intervention is
@@ -52,7 +52,9 @@ def write_golden(record: Record, sha256: str, folder: Path) -> None:
         made.rename(folder)
 
 
-def _write_set(folder: Path, members: Sequence[Recorded], record: Record) -> dict[str, Any]:
+def _write_set(
+    folder: Path, members: Sequence[Recorded], record: ReferenceRecord
+) -> dict[str, Any]:
     folder.mkdir(parents=True)
     simcc_x = np.stack([m.own.single.simcc_x for m in members])
     simcc_y = np.stack([m.own.single.simcc_y for m in members])

@@ -14,19 +14,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from cigpose_runtime import Contract, OnnxFileError, contract_of, parse_onnx
-from cigpose_verify.contract import check_contract
 from cigpose_verify.errors import RunError
-from cigpose_verify.intervention import (
-    Examined,
-    examine,
-    find_intervention,
-    gap,
-    plausible,
-)
-from cigpose_verify.keypoints import MOST_NEAR_TIES, Said, misread
-from cigpose_verify.matrix import Matrix, Setting, cores, run_all
-from cigpose_verify.parity import LEAST_COSINE, cosine
-from cigpose_verify.record import Candidate, Outputs, Record, Recorded
+from cigpose_verify.machine import cores
+from cigpose_verify.matrix import Matrix, Setting, run_all
+from cigpose_verify.reference_record import Candidate, Outputs, Recorded, ReferenceRecord
 from cigpose_verify.report.document import (
     STAGES,
     CaseResult,
@@ -39,9 +30,17 @@ from cigpose_verify.report.document import (
     figure,
 )
 from cigpose_verify.report.worst import picture_worst
-from cigpose_verify.structure import check_structure
-
-OnProgress = Callable[[str], None]
+from cigpose_verify.stages.contract import check_contract
+from cigpose_verify.stages.intervention import (
+    Examined,
+    examine,
+    find_intervention,
+    gap,
+    plausible,
+)
+from cigpose_verify.stages.keypoints import MOST_NEAR_TIES, Readout, misread
+from cigpose_verify.stages.parity import LEAST_COSINE, cosine
+from cigpose_verify.stages.structure import check_structure
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,11 @@ class Row:
 def judge(
     name: str,
     data: bytes,
-    record: Record,
+    record: ReferenceRecord,
     matrix: Matrix,
     *,
     key: str = "",
-    on_progress: OnProgress = lambda _step: None,
+    on_stage: Callable[[str], None] = lambda _stage: None,
 ) -> Report:
     """Judges the bytes of an artefact by what PyTorch answered.
 
@@ -101,14 +100,14 @@ def judge(
                 Failure("intervention", "expected one TopK that decides a Where, found none")
             )
         else:
-            on_progress("intervention")
+            on_stage("intervention")
             try:
                 examined = examine(model, intervention, record, matrix)
             except (RunError, OnnxFileError) as error:
                 failures.append(Failure("intervention", f"it cannot be looked at: {error}"))
         inputs = np.stack([recorded.case.input for recorded in record.cases])
         for setting in matrix.settings():
-            on_progress(str(setting))
+            on_stage(str(setting))
             session = setting.open(data)
             singles: dict[int, tuple[Row, Outputs]] = {}
             for batch in matrix.batches:
@@ -159,7 +158,7 @@ def _run_cell(
     session: ort.InferenceSession,
     setting: Setting,
     batch: int,
-    record: Record,
+    record: ReferenceRecord,
     inputs: NDArray[np.float32],
     singles: dict[int, tuple[Row, Outputs]],
 ) -> tuple[Cell, list[tuple[Row, Outputs]]]:
@@ -195,11 +194,11 @@ def _run_cell(
     return cell, new
 
 
-def _row_of(outputs: Outputs, recorded: Recorded, record: Record, setting: str) -> Row:
+def _row_of(outputs: Outputs, recorded: Recorded, record: ReferenceRecord, setting: str) -> Row:
     """Compares with the recorded choice that the outputs follow: the one that they are nearest."""
     candidate = min(recorded.candidates, key=lambda c: _largest(outputs.errors(c.double)))
     single, errors = candidate.single, outputs.errors(candidate.single)
-    said, there = Said.by(*outputs.vectors), candidate.said
+    said, there = Readout.of(*outputs.vectors), candidate.said
     return Row(
         recorded=recorded,
         candidate=candidate,
@@ -230,7 +229,9 @@ def _largest(values: Iterable[float]) -> float:
     return float(np.max(list(values)))
 
 
-def _failures_of(rows: Sequence[Row], record: Record, slack: float | None) -> Iterator[Failure]:
+def _failures_of(
+    rows: Sequence[Row], record: ReferenceRecord, slack: float | None
+) -> Iterator[Failure]:
     """What does not hold in the matrix, one failure a stage, each with its worst example.
 
     slack: twice the score error of the intervention, None where there is none.
@@ -302,7 +303,7 @@ def _rank(value: float) -> float:
     return float("inf") if np.isnan(value) else value
 
 
-def _near_ties(rows: Sequence[Row], record: Record) -> tuple[int, int]:
+def _near_ties(rows: Sequence[Row], record: ReferenceRecord) -> tuple[int, int]:
     """Confident keypoints on crops: how many, and how many of them another bin rivals.
 
     Rounding is what was measured on each case, at most what the precision gate allows.
@@ -318,7 +319,7 @@ def _near_ties(rows: Sequence[Row], record: Record) -> tuple[int, int]:
     return confident, near
 
 
-def _cases_of(rows: Sequence[Row], record: Record) -> Iterator[CaseResult]:
+def _cases_of(rows: Sequence[Row], record: ReferenceRecord) -> Iterator[CaseResult]:
     k = len(record.cases[0].own.choice)
     for recorded in record.cases:
         own, case = [row for row in rows if row.recorded is recorded], recorded.case
@@ -337,7 +338,7 @@ def _cases_of(rows: Sequence[Row], record: Record) -> Iterator[CaseResult]:
         )
 
 
-def _precision_of(rows: Sequence[Row], record: Record) -> Precision:
+def _precision_of(rows: Sequence[Row], record: ReferenceRecord) -> Precision:
     error = _largest(row.error64 for row in rows)
     return Precision(
         error_float64=figure(error),
@@ -347,7 +348,7 @@ def _precision_of(rows: Sequence[Row], record: Record) -> Precision:
     )
 
 
-def _keypoints_of(rows: Sequence[Row], record: Record) -> KeypointResult:
+def _keypoints_of(rows: Sequence[Row], record: ReferenceRecord) -> KeypointResult:
     contract = record.contract
     size = np.array([contract.input_w, contract.input_h])
     compared = len(rows) * contract.num_keypoints

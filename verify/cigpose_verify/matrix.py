@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,16 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnxruntime as ort
 
-from cigpose_runtime.session import CPU, LEVELS, first_line, open_session
+from cigpose_runtime.estimation.session import CPU, LEVELS, first_line, open_session
 from cigpose_verify.errors import RunError
-from cigpose_verify.record import Outputs
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+from cigpose_verify.machine import cores
+from cigpose_verify.reference_record import Outputs
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Ran:
+class BatchRun:
     """The outputs of one run: of the cases with these indices, as one batch."""
 
     cases: range
@@ -74,7 +67,7 @@ class Ran:
         return Outputs(self.outputs["simcc_x"][index], self.outputs["simcc_y"][index])
 
 
-def run_all(session: ort.InferenceSession, inputs: np.ndarray, batch: int) -> Iterator[Ran]:
+def run_all(session: ort.InferenceSession, inputs: np.ndarray, batch: int) -> Iterator[BatchRun]:
     """Runs inputs (N,3,h,w) in batches of one size; the last one overlaps the one before it."""
     names = [output.name for output in session.get_outputs()]
     batch = min(batch, len(inputs))
@@ -85,7 +78,7 @@ def run_all(session: ort.InferenceSession, inputs: np.ndarray, batch: int) -> It
         started = time.perf_counter()
         values = run(session, names, feed)
         seconds = time.perf_counter() - started
-        yield Ran(cases, dict(zip(names, values, strict=True)), seconds)
+        yield BatchRun(cases, dict(zip(names, values, strict=True)), seconds)
 
 
 def run(

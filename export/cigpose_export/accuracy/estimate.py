@@ -8,27 +8,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cigpose_export.accuracy.annotations import Picture
 from cigpose_export.accuracy.evaluate import Estimate
 from cigpose_runtime import PoseModel
-from cigpose_runtime.decode import decode_simcc, to_frame
-from cigpose_runtime.images import read_image
-from cigpose_runtime.overlap import prefetched
-from cigpose_runtime.preprocess import boxes_to_crops, make_input
+from cigpose_runtime.arrays import Floats, Pixels
+from cigpose_runtime.estimation.decode import decode_simcc, to_frame
+from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
+from cigpose_runtime.media.images import read_image
+from cigpose_runtime.media.threads import prefetched
 
 BATCH = 16
 """People whose pictures are looked at together."""
-
-Frame = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 
 class Estimator(Protocol):
     """Estimates poses in several frames at once."""
 
-    def __call__(self, frames: Sequence[Frame], boxes: Sequence[Floats]) -> list[Floats]:
+    def __call__(self, frames: Sequence[Pixels], boxes: Sequence[Floats]) -> list[Floats]:
         """Frames (H,W,3) uint8 BGR and their boxes (n,4) xyxy -> (n,K,3), x, y, score."""
         ...
 
@@ -39,7 +36,7 @@ class RuntimeEstimator:
     def __init__(self, model: PoseModel) -> None:
         self.model = model
 
-    def __call__(self, frames: Sequence[Frame], boxes: Sequence[Floats]) -> list[Floats]:
+    def __call__(self, frames: Sequence[Pixels], boxes: Sequence[Floats]) -> list[Floats]:
         contract = self.model.contract
         input_wh = contract.input_w, contract.input_h
         places = [boxes_to_crops(some, input_wh, contract.box_padding) for some in boxes]
@@ -103,9 +100,9 @@ def estimate(
     return estimates
 
 
-def _together(pictures: Sequence[Picture]) -> Iterator[list[tuple[Picture, Frame]]]:
+def _together(pictures: Sequence[Picture]) -> Iterator[list[tuple[Picture, Pixels]]]:
     """Pictures with their pixels, in groups that fill a batch."""
-    group: list[tuple[Picture, Frame]] = []
+    group: list[tuple[Picture, Pixels]] = []
     for picture in pictures:
         group.append((picture, read_image(picture.path)))
         if sum(len(other.people) for other, _ in group) >= BATCH:

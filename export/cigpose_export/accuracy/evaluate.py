@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cigpose_export.accuracy.protocols import NMS_THRESHOLD, SCORE_THRESHOLD, Protocol
-from cigpose_export.errors import InstallError
+from cigpose_runtime.errors import InstallError
 from cigpose_runtime.files import appears_whole
 
 _NAMES = ("AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cigpose_export.accuracy.estimate import BATCH, Floats, Frame
+from cigpose_export.accuracy.estimate import BATCH
 from cigpose_export.openmmlab import (
     Config,
     GetBBoxCenterScale,
@@ -17,6 +17,7 @@ from cigpose_export.openmmlab import (
     TopdownAffine,
     pseudo_collate,
 )
+from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.keypoints import KEYPOINT_SETS
 
 
@@ -35,7 +36,7 @@ class PyTorchEstimator:
             PackPoseInputs(),
         ]
 
-    def __call__(self, frames: Sequence[Frame], boxes: Sequence[Floats]) -> list[Floats]:
+    def __call__(self, frames: Sequence[Pixels], boxes: Sequence[Floats]) -> list[Floats]:
         """As `estimate.Estimator`."""
         samples = [
             self._sample(frame, box)
@@ -52,7 +53,7 @@ class PyTorchEstimator:
                     poses.append(pose.astype(np.float32))
         return np.split(np.concatenate(poses), np.cumsum([len(some) for some in boxes])[:-1])
 
-    def _sample(self, frame: Frame, box: Floats) -> Any:
+    def _sample(self, frame: Pixels, box: Floats) -> Any:
         sample: Any = {
             "img": frame,
             "img_shape": frame.shape[:2],

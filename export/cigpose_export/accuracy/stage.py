@@ -22,10 +22,11 @@ from cigpose_export.accuracy.evaluate import (
 )
 from cigpose_export.accuracy.protocols import PROTOCOLS
 from cigpose_export.errors import UsageError
-from cigpose_export.variants import DEMO, Project
+from cigpose_export.project import Project
+from cigpose_export.variants import DEMO
 from cigpose_runtime import Contract, PoseModel
+from cigpose_runtime.estimation.preprocess import boxes_to_crops
 from cigpose_runtime.files import appears_whole, file_sha256
-from cigpose_runtime.preprocess import boxes_to_crops
 
 JSON_SCHEMA_VERSION = 1
 

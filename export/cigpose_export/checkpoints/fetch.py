@@ -12,9 +12,11 @@ import requests
 import tomlkit
 
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
-from cigpose_export.errors import CheckpointError, FetchError
+from cigpose_export.errors import CheckpointError
 from cigpose_export.modeling.build import build_reference, load_config
-from cigpose_export.variants import Project, Variant
+from cigpose_export.project import Project
+from cigpose_export.variants import Variant
+from cigpose_runtime.errors import DownloadError
 from cigpose_runtime.files import appears_whole, file_sha256
 
 TIMEOUT_S = 60
@@ -33,7 +35,7 @@ def fetch(
     found to hold the variant's weights; then its hash is recorded in the manifest. An interrupted
     download goes on where it ended. `on_bytes` is called with the bytes so far and in all.
 
-    Raises `FetchError` when the download fails, `CheckpointError` when what came is something else.
+    Raises `DownloadError` when the download fails, `CheckpointError` for another file.
     """
     target = project.checkpoint_path(variant.name, "real")
     state = "already here"
@@ -76,7 +78,7 @@ def _download(variant: Variant, target: Path, on_bytes: Callable[[int, int | Non
         )
     except (gdown.DownloadError, requests.RequestException, OSError) as error:
         reason = (str(error).strip().splitlines() or [repr(error)])[0]
-        raise FetchError(
+        raise DownloadError(
             f"{variant.name}: cannot download {variant.source} ({reason}); run the same command "
             f"again to go on, after deleting {target}*.part if the file there has changed, or put "
             f"it at {target.parent / variant.name}.pth yourself"

@@ -25,7 +25,8 @@ from cigpose_export import __version__
 from cigpose_export.checkpoints.load import SYNTHETIC_MARK
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.openmmlab import Config, HistoryBuffer, mmengine_version
-from cigpose_export.variants import Project, Variant
+from cigpose_export.project import Project
+from cigpose_export.variants import Variant
 from cigpose_runtime.files import appears_whole
 
 SEED = 0

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cigpose_export.drawn.figure import Figure, Points, Shape, convex, make_figure
+from cigpose_runtime.arrays import Pixels
 from cigpose_runtime.keypoints import KEYPOINT_SETS
-
-Picture = NDArray[np.uint8]
 
 SIZES_WH = ((320, 240), (240, 320), (384, 256), (288, 288))
 
@@ -49,7 +48,7 @@ class Drawn:
 class Scene:
     """picture: (H,W,3) uint8 BGR, and the people in it."""
 
-    picture: Picture
+    picture: Pixels
     people: tuple[Drawn, ...]
 
 
@@ -73,7 +72,7 @@ def draw_scene(
 
 def compose(
     rng: np.random.Generator,
-    canvas: Picture,
+    canvas: Pixels,
     figures: Sequence[Figure],
     occluders: Sequence[Shape],
     names: Sequence[str],
@@ -93,7 +92,7 @@ def compose(
     return Scene(_photograph(rng, canvas), tuple(people))
 
 
-def paint(canvas: Picture, labels: NDArray[np.uint8], shapes: Sequence[Shape], label: int) -> None:
+def paint(canvas: Pixels, labels: NDArray[np.uint8], shapes: Sequence[Shape], label: int) -> None:
     """Paints shapes in their order, with dark edges, and marks where they are."""
     for shape in shapes:
         outline = np.rint(shape.outline * (1 << _SHIFT)).astype(np.int32)
@@ -161,7 +160,7 @@ def _annotate(
     return Drawn(keypoints, visibility.astype(np.int64), box, area)
 
 
-def draw_background(rng: np.random.Generator, width: int, height: int) -> Picture:
+def draw_background(rng: np.random.Generator, width: int, height: int) -> Pixels:
     """Clouds of colour with things in them."""
     cells = rng.integers(2, 7, 2)
     clouds = rng.integers(20, 236, (cells[1], cells[0], 3), np.uint8)
@@ -181,11 +180,11 @@ def draw_background(rng: np.random.Generator, width: int, height: int) -> Pictur
             cv2.line(canvas, a, b, color, int(rng.integers(1, 12)), cv2.LINE_AA)
     texture = rng.integers(-14, 15, (height // 3 + 1, width // 3 + 1), np.int8)
     rough = cv2.resize(texture.astype(np.int16), (width, height), interpolation=cv2.INTER_LINEAR)
-    textured: Picture = np.clip(canvas + rough[..., None], 0, 255).astype(np.uint8)
+    textured: Pixels = np.clip(canvas + rough[..., None], 0, 255).astype(np.uint8)
     return textured
 
 
-def _photograph(rng: np.random.Generator, canvas: Picture) -> Picture:
+def _photograph(rng: np.random.Generator, canvas: Pixels) -> Pixels:
     """Blur, exposure and noise of a camera."""
     blurred: Any
     if rng.random() < 0.15:
@@ -196,7 +195,7 @@ def _photograph(rng: np.random.Generator, canvas: Picture) -> Picture:
         blurred = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.3, 1.1))
     gain, offset = rng.uniform(0.75, 1.2), rng.uniform(-20, 20)
     noise = rng.integers(-6, 7, canvas.shape, np.int8)
-    exposed: Picture = np.clip(blurred * gain + offset + noise, 0, 255).astype(np.uint8)
+    exposed: Pixels = np.clip(blurred * gain + offset + noise, 0, 255).astype(np.uint8)
     return exposed
 
 

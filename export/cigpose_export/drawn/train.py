@@ -38,7 +38,8 @@ from cigpose_export.openmmlab import (
     TopdownAffine,
     mmengine_version,
 )
-from cigpose_export.variants import DEMO, Project
+from cigpose_export.project import Project
+from cigpose_export.variants import DEMO
 from cigpose_runtime.files import appears_whole
 
 ITERATIONS = 8500

@@ -20,14 +20,21 @@ from pathlib import Path
 
 from cigpose_export import __version__
 from cigpose_export.errors import ReleaseError, last_line
+from cigpose_export.graph.versions import tool_versions
+from cigpose_export.project import Project
 from cigpose_export.release.pages import index_page, model_card
 from cigpose_export.release.sbom import write_sbom
-from cigpose_export.release.verified import Verified, verified_models
-from cigpose_export.tools import tool_versions
-from cigpose_export.variants import Project
-from cigpose_export.verification import write_pages
+from cigpose_export.release.verified_models import VerifiedModel, verified_models
 from cigpose_runtime.files import file_sha256, umask
-from cigpose_runtime.release import MANIFEST, SUMS, UNLISTED, Manifest, ReleasedFile, sums_of
+from cigpose_runtime.releases.manifest import (
+    MANIFEST,
+    SUMS,
+    UNLISTED,
+    Manifest,
+    ReleasedFile,
+    sums_of,
+)
+from cigpose_verify.report.folder import write_pages
 
 ARCHIVE = "cigpose_models.zip"
 """The name under which users of the published client fetch all models."""
@@ -49,7 +56,7 @@ def build_release(project: Project, models: Path, out: Path, *, allow_synthetic:
     return manifest
 
 
-def _fill(project: Project, verified: list[Verified], models: Path, staging: Path) -> Manifest:
+def _fill(project: Project, verified: list[VerifiedModel], models: Path, staging: Path) -> Manifest:
     """Writes all files of a release, the sums last."""
     epoch = source_date_epoch(project)
     for one in verified:
@@ -109,7 +116,7 @@ def _git(project: Project, *arguments: str) -> str:
     return ended.stdout.strip()
 
 
-def _place_model(one: Verified, models: Path, staging: Path) -> None:
+def _place_model(one: VerifiedModel, models: Path, staging: Path) -> None:
     name = one.variant.name
     shutil.copyfile(one.path, staging / f"{one.released_name}.onnx")
     for source in sorted((models / "golden" / name).rglob("*")):

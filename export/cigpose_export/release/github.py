@@ -19,8 +19,8 @@ import requests
 from requests.auth import AuthBase
 
 from cigpose_export.errors import CredentialsError, PublishError
-from cigpose_export.release.target import Remote, There, TransientError
-from cigpose_runtime.release import asset_name
+from cigpose_export.release.target import RemoteFile, RemoteState, TransientError
+from cigpose_runtime.releases.manifest import asset_name
 
 API_URL = "https://api.github.com"
 TIMEOUT_S = (10, 60)
@@ -112,7 +112,7 @@ class GithubTarget:
                 "that may read; give it write access to contents"
             )
 
-    def look(self) -> There:
+    def look(self) -> RemoteState:
         """As `Target`: the release of the tag, published or draft, and its assets."""
         releases = [
             one
@@ -127,11 +127,11 @@ class GithubTarget:
         self._release = releases[0] if releases else None
         if self._release is None:
             self._assets = {}
-            return There(published=False, files={})
+            return RemoteState(published=False, files={})
         assets = self._pages(f"/repos/{self.repository}/releases/{self._release['id']}/assets")
         self._assets = {asset["name"]: asset for asset in assets}
         files = {name: _remote(asset) for name, asset in self._assets.items()}
-        return There(not self._release["draft"], files, frozenset(files))
+        return RemoteState(not self._release["draft"], files, frozenset(files))
 
     def begin(self) -> None:
         """As `Target`: makes the draft."""
@@ -217,10 +217,10 @@ class GithubTarget:
         raise PublishError(message)
 
 
-def _remote(asset: dict[str, Any]) -> Remote:
+def _remote(asset: dict[str, Any]) -> RemoteFile:
     kind, _, digest = (asset.get("digest") or "").partition(":")
     size = asset["size"] if asset["state"] == "uploaded" else -1
-    return Remote(size, digest if kind == "sha256" else None, str(asset["id"]))
+    return RemoteFile(size, digest if kind == "sha256" else None, str(asset["id"]))
 
 
 def _wait_s(answer: requests.Response) -> float | None:

@@ -23,9 +23,9 @@ from huggingface_hub.errors import (
 )
 
 from cigpose_export.errors import CredentialsError, PublishError
-from cigpose_export.release.target import Remote, There, TransientError, paths_of
+from cigpose_export.release.target import RemoteFile, RemoteState, TransientError, paths_of
 from cigpose_runtime.errors import CigposeError
-from cigpose_runtime.release import MANIFEST
+from cigpose_runtime.releases.manifest import MANIFEST
 
 _SPEC = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<tag>[\w.+-]+))?")
 _CHUNK_BYTES = 1 << 20
@@ -66,7 +66,7 @@ class HuggingFaceTarget:
         except RepositoryNotFoundError:
             return  # it will be made
 
-    def look(self) -> There:
+    def look(self) -> RemoteState:
         """As `Target`: the files of the tag, or else of the main branch."""
         try:
             with _errors("looking"):
@@ -77,10 +77,10 @@ class HuggingFaceTarget:
                 )
                 found = [one for one in tree if isinstance(one, RepoFile)]
         except RepositoryNotFoundError:
-            return There(published=False, files={})
+            return RemoteState(published=False, files={})
         files = {one.path: self._remote(one) for one in found if one.path != _OF_THE_REPOSITORY}
         ours = paths_of(b"".join(self.read(MANIFEST))) if MANIFEST in files else frozenset()
-        return There(self._published, files, ours)
+        return RemoteState(self._published, files, ours)
 
     def begin(self) -> None:
         """As `Target`: makes the repository, or takes the tag away."""
@@ -141,13 +141,13 @@ class HuggingFaceTarget:
     def _revision(self) -> str:
         return self.tag if self._published else "main"
 
-    def _remote(self, one: RepoFile) -> Remote:
+    def _remote(self, one: RepoFile) -> RemoteFile:
         if one.lfs is not None:
-            return Remote(one.size, one.lfs.sha256, f"{one.path} {one.lfs.sha256}")
+            return RemoteFile(one.size, one.lfs.sha256, f"{one.path} {one.lfs.sha256}")
         if one.blob_id not in self._sha256:  # of small files git's own hash is known
             content = b"".join(self.read(one.path))
             self._sha256[one.blob_id] = hashlib.sha256(content).hexdigest()
-        return Remote(one.size, self._sha256[one.blob_id], f"{one.path} {one.blob_id}")
+        return RemoteFile(one.size, self._sha256[one.blob_id], f"{one.path} {one.blob_id}")
 
 
 @contextmanager

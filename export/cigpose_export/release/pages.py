@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cigpose_export.release.verified import Verified
+from cigpose_export.release.verified_models import VerifiedModel
 from cigpose_verify.report.document import Report
 
 _METRICS = {
@@ -31,7 +31,7 @@ _REHEARSAL = (
 )
 
 
-def model_card(one: Verified) -> str:
+def model_card(one: VerifiedModel) -> str:
     """What a model is, how accurate, how far it was proved, and how it is run."""
     contract, variant = one.contract, one.variant
     file, source = f"{one.released_name}.onnx", contract.source_checkpoint
@@ -70,7 +70,7 @@ def model_card(one: Verified) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _accuracy(one: Verified) -> list[str]:
+def _accuracy(one: VerifiedModel) -> list[str]:
     if one.contract.weights != "real":
         return ["None: the weights are synthetic."]
     boxes = "annotated boxes" if one.variant.dataset == "coco" else "detected boxes"
@@ -115,7 +115,7 @@ tags:
 """What Hugging Face reads at the top of a README."""
 
 
-def index_page(models: Sequence[Verified], wheel: str, rehearsal: bool) -> str:
+def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> str:
     """The README of the release. wheel: the runtime's, in it."""
     title = "CIGPose in ONNX" + (", a rehearsal" if rehearsal else "")
     first = models[0].released_name

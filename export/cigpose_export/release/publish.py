@@ -16,9 +16,10 @@ from pathlib import Path
 
 from cigpose_export.errors import PublishError
 from cigpose_export.release.pages import FRONT_MATTER
-from cigpose_export.release.target import Remote, Target, There, TransientError
+from cigpose_export.release.target import RemoteFile, RemoteState, Target, TransientError
 from cigpose_runtime.files import file_sha256, open_file
-from cigpose_runtime.release import MANIFEST, UNLISTED, Manifest, check_release
+from cigpose_runtime.releases.check import check_release
+from cigpose_runtime.releases.manifest import MANIFEST, UNLISTED, Manifest
 
 TRIES = 5
 """In a row without a file brought over."""
@@ -77,7 +78,7 @@ class Publication:
             raise PublishError(f"{release}: expected names that stay apart there, found two alike")
         return cls(files, target, update, progress, say, sleep, _sha256=sha256)
 
-    def plan(self) -> tuple[There, list[str], list[str]]:
+    def plan(self) -> tuple[RemoteState, list[str], list[str]]:
         """What is there, the paths to bring over, and those to remove.
 
         Raises PublishError where what is there is not to be replaced.
@@ -132,7 +133,7 @@ class Publication:
         self.target.tidy()
         return there.published and not bring and not extra
 
-    def _differs(self, path: str, remote: Remote | None) -> bool:
+    def _differs(self, path: str, remote: RemoteFile | None) -> bool:
         if remote is None or remote.size != self.files[path].stat().st_size:
             return True
         return remote.sha256 is not None and remote.sha256 != self._sha256_of(path)
@@ -150,7 +151,7 @@ class Publication:
             self.target.put(path, file, on_bytes)
         self.brought += 1
 
-    def _compare(self, paths: set[str], there: There) -> None:
+    def _compare(self, paths: set[str], there: RemoteState) -> None:
         """Reads back what was not yet and compares it; what differs is removed, to be sent anew."""
         differing = []
         for path in sorted(paths):

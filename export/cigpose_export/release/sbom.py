@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 from cigpose_export import __version__
-from cigpose_export.variants import Project
+from cigpose_export.project import Project
 from cigpose_runtime.files import file_sha256
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s#;]+)", re.MULTILINE)

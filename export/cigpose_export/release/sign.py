@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cigpose_export.errors import ReleaseError, last_line
-from cigpose_runtime.release import SIGNATURE, check_release
+from cigpose_runtime.releases.check import check_release
+from cigpose_runtime.releases.manifest import SIGNATURE
 
 
 def sign_release(folder: Path, private_key: Path, *, password: str | None) -> Path:

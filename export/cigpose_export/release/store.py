@@ -16,9 +16,9 @@ from typing import Any
 import fsspec
 
 from cigpose_export.errors import CredentialsError, PublishError
-from cigpose_export.release.target import Remote, There, TransientError, paths_of
+from cigpose_export.release.target import RemoteFile, RemoteState, TransientError, paths_of
 from cigpose_runtime.errors import CigposeError
-from cigpose_runtime.release import MANIFEST
+from cigpose_runtime.releases.manifest import MANIFEST
 
 REPLACED = f"{MANIFEST}.replaced"
 """The manifest of the release that is being replaced: it says which files may go."""
@@ -61,13 +61,15 @@ class StoreTarget:
         with _errors("listing it"), contextlib.suppress(FileNotFoundError):
             self.fs.ls(self.root)
 
-    def look(self) -> There:
+    def look(self) -> RemoteState:
         """As `Target`."""
         with _errors("listing it"):
             self.fs.invalidate_cache()
             found = self.fs.find(self.root, detail=True) if self.fs.exists(self.root) else {}
         files = {
-            path.removeprefix(self.root).lstrip("/"): Remote(info["size"], None, _key(path, info))
+            path.removeprefix(self.root).lstrip("/"): RemoteFile(
+                info["size"], None, _key(path, info)
+            )
             for path, info in found.items()
         }
         ours = {_PARTIAL, REPLACED}
@@ -75,7 +77,7 @@ class StoreTarget:
             if name in files:
                 ours |= paths_of(b"".join(self.read(name)))
         kept = {path: remote for path, remote in files.items() if path not in (_PARTIAL, REPLACED)}
-        return There(MANIFEST in files, kept, frozenset(ours))
+        return RemoteState(MANIFEST in files, kept, frozenset(ours))
 
     def begin(self) -> None:
         """As `Target`: takes the manifest of what is being replaced out of sight."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from cigpose_export.errors import PublishError
 from cigpose_runtime.errors import CigposeError
-from cigpose_runtime.release import UNLISTED, Manifest
+from cigpose_runtime.releases.manifest import UNLISTED, Manifest
 
 
 class TransientError(PublishError):
@@ -21,7 +21,7 @@ class TransientError(PublishError):
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """A file over there: its size, its sha256 where the server tells, and a key of this version."""
 
     size: int
@@ -30,12 +30,12 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class There:
+class RemoteState:
     """What is over there: files by their path here, those of an earlier release, and whether all
     is visible to others. ours: the paths that may be removed; the others are somebody else's."""
 
     published: bool
-    files: Mapping[str, Remote]
+    files: Mapping[str, RemoteFile]
     ours: frozenset[str] = frozenset()
 
 
@@ -52,7 +52,7 @@ class Target(Protocol):
     def check_access(self) -> None:
         """Raises CredentialsError unless this user may publish here."""
 
-    def look(self) -> There:
+    def look(self) -> RemoteState:
         """What is there now."""
 
     def begin(self) -> None:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from cigpose_runtime.errors import CigposeError
-from cigpose_runtime.release import SIGNATURE, check_release
+from cigpose_runtime.releases.check import check_release
+from cigpose_runtime.releases.manifest import SIGNATURE
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from cigpose_runtime.errors import CigposeError, InputError
-from cigpose_runtime.published import Source, fetch_model
+from cigpose_runtime.releases.download import Source, fetch_model
 
 _FROM = "CIGPOSE_FROM"
 

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     options.require_extra()
     from cigpose_runtime.commands.progress import progress
     from cigpose_runtime.draw import draw_poses
-    from cigpose_runtime.images import read_image, write_image
+    from cigpose_runtime.media.images import read_image, write_image
 
     pictures = list(_pictures(args.pictures))
     targets = _targets(pictures, args.save)
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
 def _pictures(given: list[Path]) -> Iterator[Path]:
     """The files that were named, by themselves, by their folder or by a pattern."""
-    from cigpose_runtime.images import SUFFIXES
+    from cigpose_runtime.media.images import SUFFIXES
 
     for path in given:
         if path.is_dir():

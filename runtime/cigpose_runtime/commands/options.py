@@ -9,20 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cigpose_runtime.contract import Contract
-from cigpose_runtime.detector import (
+from cigpose_runtime.draw import THRESHOLD
+from cigpose_runtime.errors import FileError, InputError, InstallError, error_context
+from cigpose_runtime.estimation.detector import (
     Detector,
     FixedBoxesDetector,
     WholeFrameDetector,
     YoloxDetector,
 )
-from cigpose_runtime.draw import THRESHOLD
-from cigpose_runtime.errors import FileError, InputError, InstallError, error_context
+from cigpose_runtime.estimation.pose_model import PoseModel
+from cigpose_runtime.estimation.preprocess import boxes_to_crops
 from cigpose_runtime.files import open_file
-from cigpose_runtime.onnx_file import read_onnx_file
-from cigpose_runtime.pose import PoseModel
-from cigpose_runtime.preprocess import boxes_to_crops
-from cigpose_runtime.reader import contract_from_metadata
+from cigpose_runtime.model_file.contract import Contract
+from cigpose_runtime.model_file.onnx_graph import read_onnx_file
+from cigpose_runtime.model_file.reader import contract_from_metadata
 
 DEVICES = {
     "cpu": ("CPUExecutionProvider",),

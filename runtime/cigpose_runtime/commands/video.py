@@ -34,11 +34,11 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     options.require_extra()
     from cigpose_runtime.commands.progress import progress
     from cigpose_runtime.draw import draw_poses
-    from cigpose_runtime.overlap import Behind, prefetched
-    from cigpose_runtime.pipeline import PosePipeline
+    from cigpose_runtime.estimation.pose_pipeline import PosePipeline
+    from cigpose_runtime.estimation.tracking import Tracker
+    from cigpose_runtime.media.threads import Behind, prefetched
+    from cigpose_runtime.media.video import Frame, VideoReader, VideoWriter
     from cigpose_runtime.poses import Poses
-    from cigpose_runtime.tracking import Tracker
-    from cigpose_runtime.video import Frame, VideoReader, VideoWriter
 
     if args.save is not None and args.save.absolute() == args.video.absolute():
         raise FileError(f"{args.save}: expected another file than the video itself; rename it")

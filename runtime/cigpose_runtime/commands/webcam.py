@@ -14,7 +14,7 @@ from cigpose_runtime.commands import options
 from cigpose_runtime.errors import CigposeError
 
 if TYPE_CHECKING:
-    from cigpose_runtime.video import Frame
+    from cigpose_runtime.media.video import Frame
 
 PATIENCE_S = 10.0
 """How long a camera may take for a frame."""
@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     """Shows frames until the source ends, the window is closed, or Ctrl-C."""
     options.require_extra()
     from cigpose_runtime.draw import draw_poses
-    from cigpose_runtime.live import Page, Window
-    from cigpose_runtime.overlap import prefetched
-    from cigpose_runtime.pipeline import PosePipeline
-    from cigpose_runtime.tracking import Tracker
-    from cigpose_runtime.video import Camera, VideoReader
+    from cigpose_runtime.estimation.pose_pipeline import PosePipeline
+    from cigpose_runtime.estimation.tracking import Tracker
+    from cigpose_runtime.media.live import Page, Window
+    from cigpose_runtime.media.threads import prefetched
+    from cigpose_runtime.media.video import Camera, VideoReader
 
     model = options.open_model(args, alone=False)
     detector_for = options.open_detector(args, alone=False)

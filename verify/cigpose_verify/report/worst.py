@@ -12,9 +12,9 @@ from PIL import Image
 
 from cigpose_runtime import Contract
 from cigpose_verify.cases import Case
-from cigpose_verify.keypoints import Said
-from cigpose_verify.record import Candidate, Outputs, Recorded
+from cigpose_verify.reference_record import Candidate, Outputs, Recorded
 from cigpose_verify.report.document import Figure, Pictured, Worst, figure
+from cigpose_verify.stages.keypoints import Readout
 
 
 class WorstRow(Protocol):
@@ -32,7 +32,7 @@ class WorstRow(Protocol):
 
 def picture_worst(row: WorstRow, outputs: Outputs, contract: Contract) -> Worst:
     """Describes one row and its outputs, its keypoints by their vectors' largest difference."""
-    ours, there = Said.by(*outputs.vectors), row.candidate.said
+    ours, there = Readout.of(*outputs.vectors), row.candidate.said
     differences = [
         np.abs(a.astype(np.float64) - b).max(axis=1)
         for a, b in zip(outputs.vectors, row.candidate.single.vectors, strict=True)

@@ -1,0 +1,1 @@
+"""The command `cigpose-tools`: one module a family of commands."""

@@ -1,0 +1,80 @@
+"""`cigpose-tools accuracy` and `draw`: AP on a data set, and a drawn one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from cigpose_export.cli.options import json_option, pass_project
+from cigpose_export.project import Project
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--annotations", required=True, type=click.Path(path_type=Path), help="JSON in COCO's form."
+)
+@click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder.")
+@click.option(
+    "--boxes", type=click.Path(path_type=Path), help="Detected boxes  [default: the annotated ones]"
+)
+@click.option("--flip", is_flag=True, help="Average with the mirror image, as published AP does.")
+@click.option("--pytorch", is_flag=True, help="Measure MMPose's model and pipeline beside it.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder  [default: accuracy/NAME by FILE]"
+)
+@json_option
+@pass_project
+def accuracy(
+    project: Project,
+    file: Path,
+    annotations: Path,
+    images: Path,
+    boxes: Path | None,
+    flip: bool,
+    pytorch: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure AP on COCO, COCO-WholeBody or CrowdPose, with the runtime.
+
+    An interrupted run goes on where it stopped when it is started again.
+    """
+    from cigpose_export.accuracy.stage import measure_accuracy
+    from cigpose_export.cli.console import counted_progress, print_accuracy
+
+    found = measure_accuracy(
+        project,
+        file,
+        annotations=annotations,
+        images=images,
+        boxes=boxes,
+        flip=flip,
+        pytorch=pytorch,
+        out=out or file.parent / "accuracy" / file.stem,
+        progress=counted_progress,
+    )
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, **asdict(found)}, indent=1))
+    else:
+        print_accuracy(found)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--pictures", type=click.IntRange(min=1), default=500, show_default=True)
+@click.option("--keypoints", type=click.Choice(["14", "17", "133"]), default="17")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+def draw(folder: Path, pictures: int, keypoints: str, seed: int) -> None:
+    """Draw a data set of people, in the form of COCO, COCO-WholeBody or CrowdPose."""
+    from cigpose_export.cli.console import counted_progress
+    from cigpose_export.drawn.dataset import write_dataset
+
+    with counted_progress("drawing", pictures) as on_done:
+        path = write_dataset(
+            folder, pictures=pictures, num_keypoints=int(keypoints), seed=seed, on_done=on_done
+        )
+    click.echo(str(path))

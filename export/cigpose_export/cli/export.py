@@ -1,0 +1,96 @@
+"""`cigpose-tools list` and `export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cigpose_export.cli.options import (
+    INTERRUPTED,
+    all_option,
+    json_option,
+    pass_project,
+    say_error,
+    selected,
+    status_of,
+    weights_option,
+)
+from cigpose_export.errors import UsageError
+from cigpose_export.project import Project
+from cigpose_export.variants import WeightsKind
+
+
+@click.command("list")
+@json_option
+@pass_project
+def list_variants(project: Project, as_json: bool) -> None:
+    """Show the variants, what the publisher reports of them, and what is here."""
+    kinds: tuple[WeightsKind, ...] = ("real", "synthetic")
+    rows: list[dict[str, Any]] = [
+        {
+            "name": v.name,
+            "keypoints": v.num_keypoints,
+            "input": [v.input_w, v.input_h],
+            "published": dict(v.published),
+            "checkpoints": [k for k in kinds if project.checkpoint_path(v.name, k).is_file()],
+            "artefacts": [k for k in kinds if project.artefact_path(v.name, k).is_file()],
+        }
+        for v in project.variants.values()
+    ]
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "variants": rows}, indent=1))
+        return
+    from cigpose_export.cli.console import print_variants
+
+    print_variants(rows)
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@all_option
+@weights_option
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Export this file instead.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/WEIGHTS]")
+@click.option("--jobs", type=click.IntRange(min=1), help="Exports at once  [default: by cores]")
+@pass_project
+def export(
+    project: Project,
+    names: tuple[str, ...],
+    every: bool,
+    weights: WeightsKind,
+    checkpoint: Path | None,
+    out: Path | None,
+    jobs: int | None,
+) -> int:
+    """Export variants to ONNX: only what is out of date, going on past failures."""
+    from cigpose_export.cli.console import print_outcomes, progress
+    from cigpose_export.jobs.batch import State
+    from cigpose_export.jobs.export import export_variants
+
+    variants = selected(project, names, every)
+    if checkpoint and len(variants) != 1:
+        raise UsageError("--checkpoint FILE goes with exactly one variant; name that one")
+    with progress(len(variants)) as on_stage:
+        outcomes = export_variants(
+            project,
+            variants,
+            weights=weights,
+            out=out or project.artefact_folder(weights),
+            checkpoint=checkpoint,
+            jobs=jobs,
+            on_stage=on_stage,
+        )
+    print_outcomes(outcomes)
+    for head in sorted({o.result.reference_head for o in outcomes if o.result}):
+        if not head.startswith("cigpose_export."):
+            click.echo(f"built from the installed CIGPose fork's own head, {head}")
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    for error in errors:
+        say_error(error)
+    if any(outcome.state == State.INTERRUPTED for outcome in outcomes):
+        click.echo("interrupted: the same command goes on with what is not yet there", err=True)
+        return INTERRUPTED
+    return status_of(errors, alone=len(variants) == 1)

@@ -1,0 +1,51 @@
+"""What commands have in common: options, the project that they work on, exit statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from cigpose_export.errors import UsageError
+from cigpose_export.project import Project
+from cigpose_export.variants import Variant
+from cigpose_runtime import CigposeError
+from cigpose_runtime.errors import printable
+
+INTERRUPTED = 130
+"""What a shell reports for a program that Ctrl-C ended."""
+
+pass_project = click.make_pass_decorator(Project)
+"""Hands a command the project that `--project` names, by default this clone."""
+
+weights_option = click.option(
+    "--weights",
+    type=click.Choice(["real", "synthetic", "demo"]),
+    default="real",
+    show_default=True,
+    help="Which checkpoints: published ones, seeded stand-ins of the same form, or the "
+    "demonstration model's.",
+)
+all_option = click.option("--all", "every", is_flag=True, help="All 14 variants.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def say_error(error: CigposeError) -> None:
+    """One line on stderr."""
+    click.echo(f"cigpose-tools: error: {printable(str(error))}", err=True)
+
+
+def selected(project: Project, names: Sequence[str], every: bool) -> list[Variant]:
+    """The variants of these names, or all; raises UsageError for both or neither."""
+    if bool(names) == every:
+        raise UsageError(
+            "expected names of variants, or --all; `.venv/bin/cigpose-tools list` shows them"
+        )
+    return list(project.variants.values()) if every else project.select(names)
+
+
+def status_of(errors: Sequence[CigposeError], *, alone: bool) -> int:
+    """Of many, one that failed is a failed check; of one alone, its own error tells."""
+    if not errors:
+        return 0
+    return errors[0].exit_status if alone else 1

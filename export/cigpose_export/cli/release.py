@@ -1,0 +1,120 @@
+"""`cigpose-tools release`: build, check, sign, publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cigpose_export.cli.options import pass_project, weights_option
+from cigpose_export.project import Project
+from cigpose_export.variants import WeightsKind
+
+
+@click.group()
+def release() -> None:
+    """Build releases from verified models, and check them."""
+
+
+@release.command("build")
+@weights_option
+@click.option("--models", type=click.Path(path_type=Path), help="Folder  [default: dist/WEIGHTS]")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/release]")
+@click.option("--allow-synthetic", is_flag=True, help="Rehearse with synthetic weights.")
+@pass_project
+def build(
+    project: Project,
+    weights: WeightsKind,
+    models: Path | None,
+    out: Path | None,
+    allow_synthetic: bool,
+) -> None:
+    """Make the folder to publish, from models that verify has passed."""
+    from cigpose_export.release.build import build_release
+
+    target = out or project.release_folder
+    manifest = build_release(
+        project,
+        models or project.artefact_folder(weights),
+        target,
+        allow_synthetic=allow_synthetic,
+    )
+    kind = "rehearsal" if manifest.rehearsal else "release"
+    click.echo(f"{kind} of {len(manifest.models)} models, {len(manifest.files)} files: {target}")
+
+
+@release.command("check")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--public-key", type=click.Path(), help="Verify the signature by this key (PEM).")
+def check(path: Path, public_key: str | None) -> int:
+    """Check a released folder or ZIP archive, as `cigpose-runtime check` does."""
+    from cigpose_runtime import cli as runtime
+
+    by = ["--public-key", public_key] if public_key else []
+    return runtime.main(["check", str(path), *by])
+
+
+@release.command("sign")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--private-key", type=click.Path(path_type=Path), required=True, help="PEM file.")
+@click.option(
+    "--password", envvar="CIGPOSE_KEY_PASSWORD", help="Of the key; better in $CIGPOSE_KEY_PASSWORD."
+)
+@pass_project
+def sign(project: Project, folder: Path | None, private_key: Path, password: str | None) -> None:
+    """Check a release and sign its manifest and all its files, with OpenSSF's model-signing."""
+    from cigpose_export.release.sign import sign_release
+
+    folder = folder or project.release_folder
+    click.echo(f"signed: {sign_release(folder, private_key, password=password)}")
+
+
+@release.command("publish")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--to",
+    required=True,
+    metavar="TARGET",
+    help="github:OWNER/REPO@TAG, hf:ORG/REPO[@TAG], or a URL.",
+)
+@click.option("--update", is_flag=True, help="Replace what is published there.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--allow-synthetic", is_flag=True, help="Rehearse with synthetic weights.")
+@pass_project
+def publish(
+    project: Project,
+    folder: Path | None,
+    to: str,
+    update: bool,
+    dry_run: bool,
+    allow_synthetic: bool,
+) -> None:
+    """Bring a release over, read all of it back, and only then make it visible.
+
+    An interrupted run goes on where it stopped when it is started again. Credentials: GITHUB_TOKEN;
+    HF_TOKEN; those of the file system that a URL names.
+    """
+    from cigpose_export.cli.console import byte_size, portions_progress
+    from cigpose_export.release.publish import Publication
+
+    publication = Publication.of(
+        folder or project.release_folder,
+        to,
+        update=update,
+        allow_synthetic=allow_synthetic,
+        progress=portions_progress,
+        say=lambda message: click.echo(message, err=True),
+    )
+    files = publication.files
+    if dry_run:
+        there, bring, extra = publication.plan()
+        for path in bring:
+            click.echo(f"{'replace' if path in there.files else 'send'} {path}")
+        for path in extra:
+            click.echo(f"remove {path}")
+        size = byte_size(sum(files[path].stat().st_size for path in bring))
+        state = "published" if there.published else "not published yet"
+        click.echo(f"{len(bring)} of {len(files)} files to send, {size}; {state} there")
+        return
+    publication.run()
+    click.echo(f"published: {len(files)} files, {publication.brought} sent now, all read back")

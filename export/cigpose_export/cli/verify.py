@@ -1,0 +1,88 @@
+"""`cigpose-tools verify`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from cigpose_export.cli.options import (
+    INTERRUPTED,
+    all_option,
+    pass_project,
+    say_error,
+    status_of,
+    weights_option,
+)
+from cigpose_export.errors import UsageError
+from cigpose_export.project import Project
+from cigpose_export.variants import WeightsKind
+from cigpose_runtime.estimation.session import CPU
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
+@all_option
+@weights_option
+@click.option("--out", type=click.Path(path_type=Path), help="With --all: where the files lie.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare with this file.")
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of more pictures.")
+@click.option("--provider", "providers", multiple=True, help="Execution provider, repeatable.")
+@click.option("--against", type=click.Path(path_type=Path), help="A CIGPose fork's checkout.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write reports here.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Files at once  [default: by cores]")
+@pass_project
+def verify(
+    project: Project,
+    files: tuple[Path, ...],
+    every: bool,
+    weights: WeightsKind,
+    out: Path | None,
+    checkpoint: Path | None,
+    images: Path | None,
+    providers: tuple[str, ...],
+    against: Path | None,
+    json_path: Path | None,
+    jobs: int | None,
+) -> int:
+    """Prove that exported files compute what PyTorch computes; reports go beside them.
+
+    The checkpoint that a file is compared with is the one that it names.
+    """
+    from cigpose_export.cli.console import print_verified, progress
+    from cigpose_export.jobs.batch import State
+    from cigpose_export.jobs.verify import verify_files
+
+    if bool(files) == every:
+        raise UsageError("expected ONNX files, or --all; `make verify-all` does the latter")
+    if every:
+        folder = out or project.artefact_folder(weights)
+        files = tuple(folder / f"{name}.onnx" for name in project.variants)
+    if checkpoint and len(files) != 1:
+        raise UsageError("--checkpoint FILE goes with exactly one ONNX file; name that one")
+    if json_path and not json_path.absolute().parent.is_dir():
+        raise UsageError(f"--json {json_path}: expected a folder that exists; create it first")
+    files = tuple(dict.fromkeys(files))
+    with progress(len(files)) as on_stage:
+        outcomes = verify_files(
+            project,
+            files,
+            checkpoint=checkpoint,
+            images=images,
+            providers=providers or (CPU,),
+            against=against,
+            jobs=jobs,
+            on_stage=on_stage,
+        )
+    print_verified(outcomes)
+    if json_path:
+        reports = [json.loads(one.result.to_json()) for one in outcomes if one.result]
+        document = {"schema_version": 1, "reports": reports}
+        json_path.write_text(json.dumps(document, indent=1), "utf-8")
+    errors = [one.error for one in outcomes if one.error]
+    for error in errors:
+        say_error(error)
+    if any(one.state == State.INTERRUPTED for one in outcomes):
+        return INTERRUPTED
+    return status_of(errors, alone=len(files) == 1)

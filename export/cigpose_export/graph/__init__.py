@@ -1,0 +1,1 @@
+"""The ONNX graph: translated, simplified, and stamped with its contract."""

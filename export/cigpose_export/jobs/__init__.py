@@ -1,0 +1,1 @@
+"""Many models at once: only what is out of date, each job in a process of its own."""

@@ -1,0 +1,167 @@
+"""Exports variants: each artefact that is out of date, made anew in a process of its own.
+
+Beside the artefacts, `.export/NAME.json` is the receipt of each: what it was made from and what
+came out. An artefact is up to date when the same receipt would be written now, by the content of
+checkpoint, config and code, and the file is still the one that was written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cigpose_export.errors import ExportError
+from cigpose_export.jobs import worker
+from cigpose_export.jobs.batch import OnStage, Outcome, State, Work, run_batch
+from cigpose_export.jobs.staleness import code_hash, hash_of
+from cigpose_export.project import Project
+from cigpose_export.variants import Variant, WeightsKind
+from cigpose_runtime import CigposeError, FileError, read_contract
+from cigpose_runtime.files import appears_whole, file_sha256
+
+
+@dataclass(frozen=True)
+class ExportFigures:
+    """What an export took and gave; sizes in bytes, `peak_memory` of its largest process."""
+
+    reference_head: str
+    nodes: int
+    size: int
+    seconds: float
+    peak_memory: int
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What is kept of an export: a hash of all that it was made from, and what it made."""
+
+    inputs: str
+    sha256: str
+    figures: ExportFigures
+
+    @classmethod
+    def read(cls, path: Path) -> Receipt | None:
+        """The receipt in a file, None if there is none that can be read."""
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            figures = ExportFigures(**content["figures"])
+            return cls(content["inputs"], content["sha256"], figures)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, path: Path) -> None:
+        """Replaces the receipt in a file."""
+        with appears_whole(path) as file:
+            file.write(json.dumps(asdict(self), indent=1).encode())
+
+
+def export_variants(
+    project: Project,
+    variants: Sequence[Variant],
+    *,
+    weights: WeightsKind,
+    out: Path,
+    checkpoint: Path | None = None,
+    jobs: int | None = None,
+    on_stage: OnStage = lambda _name, _stage: None,
+) -> list[Outcome[ExportFigures]]:
+    """Exports what is out of date into one folder.
+
+    checkpoint: exported in place of the project's own, for one variant. jobs: exports at once.
+    """
+    return run_batch(
+        [ExportJob(project, variant, weights, out, checkpoint) for variant in variants],
+        at_once=jobs,
+        on_stage=on_stage,
+    )
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """The export of one variant."""
+
+    project: Project
+    variant: Variant
+    weights: WeightsKind
+    out: Path
+    checkpoint: Path | None
+
+    @property
+    def name(self) -> str:
+        return self.variant.name
+
+    @property
+    def path(self) -> Path:
+        return self.out / f"{self.name}.onnx"
+
+    @property
+    def _receipt_path(self) -> Path:
+        return self.out / ".export" / f"{self.name}.json"
+
+    def standing(self) -> ExportFigures | None:
+        """What the export took, where nothing that it was made from has changed."""
+        if self.checkpoint is None and self.weights == "real":
+            self.project.existing_checkpoint(self.name, "real")
+        checkpoint = self.checkpoint or self.project.checkpoint_path(self.name, self.weights)
+        receipt = Receipt.read(self._receipt_path)
+        if receipt is None or not (checkpoint.is_file() and self.path.is_file()):
+            return None
+        inputs = self._inputs(file_sha256(checkpoint))
+        stands = receipt.inputs == inputs and receipt.sha256 == file_sha256(self.path)
+        return receipt.figures if stands else None
+
+    def run(self, work: Work) -> Outcome[ExportFigures]:
+        """Exports, and writes the receipt."""
+        self._require_replaceable()
+        started = time.monotonic()
+        arguments = {
+            "project": str(self.project.root),
+            "weights": self.weights,
+            "checkpoint": str(self.checkpoint) if self.checkpoint else None,
+            "target": str(self.path),
+            "threads": work.threads,
+        }
+        report = work.run("export", arguments)
+        done = report["done"]
+        figures = ExportFigures(
+            reference_head=done["reference_head"],
+            nodes=done["nodes"],
+            size=done["size"],
+            seconds=round(time.monotonic() - started, 2),
+            peak_memory=report["peak_memory"],
+        )
+        inputs = self._inputs(done["checkpoint_sha256"])
+        Receipt(inputs, done["sha256"], figures).write(self._receipt_path)
+        return Outcome(self.name, State.EXPORTED, self.path, figures)
+
+    def _inputs(self, checkpoint_sha256: str) -> str:
+        """A hash of all that decides the bytes of the artefact."""
+        configs = map(file_sha256, self.project.config_files(self.name))
+        return hash_of(*configs, code_hash(worker.export), checkpoint_sha256)
+
+    def _require_replaceable(self) -> None:
+        """Raises before minutes of work what writing at their end would."""
+        parent = next(folder for folder in self.path.absolute().parents if folder.exists())
+        if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+            raise FileError(
+                f"{self.path}: expected a folder to write to, found {parent}, which is none or not "
+                "writable; pass another --out"
+            )
+        there = _weights_in(self.path)
+        if there not in (None, self.weights):
+            raise ExportError(
+                f"{self.path}: expected to replace {self.weights} weights, found {there} ones; "
+                "pass another --out"
+            )
+
+
+def _weights_in(path: Path) -> str | None:
+    """The kind of weights in an artefact; None where there is no file of ours."""
+    try:
+        return read_contract(path).weights
+    except CigposeError:
+        return None

@@ -1,0 +1,231 @@
+"""Verifies files: each whose verdict no longer stands, judged anew in processes of their own.
+
+In the folder of the files: parity/NAME.json is the verdict on NAME.onnx, golden/NAME/ are vectors
+to replay, .verify/ keeps what PyTorch answered, named by a hash of all that it follows from. A
+verdict stands while the file has the same sha256 and nothing that it follows from has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cigpose_export.errors import CheckpointError, UsageError, VariantError, VerifyError
+from cigpose_export.jobs import worker
+from cigpose_export.jobs.batch import OnStage, Outcome, State, Work, run_batch
+from cigpose_export.jobs.staleness import code_hash, hash_of
+from cigpose_export.project import Project
+from cigpose_export.variants import Variant
+from cigpose_runtime import FileError, read_contract
+from cigpose_runtime.errors import error_context
+from cigpose_runtime.estimation.session import CPU, require_providers
+from cigpose_runtime.files import file_sha256
+from cigpose_verify.machine import cores
+from cigpose_verify.report.document import Report
+from cigpose_verify.report.folder import write_pages
+
+NUMERIC_STAGES = frozenset({"intervention", "parity", "precision", "replacement", "batch"})
+"""Where these are the first to fail, some tensor of the graph is not PyTorch's."""
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """What files are compared with, where it is not what they name themselves.
+
+    checkpoint: in place of the project's own, for one file. images: a folder of pictures that add
+    crops to the cases. against: a folder that a CIGPose fork's mmpose package lies in; its head is
+    then the PyTorch side.
+    """
+
+    checkpoint: Path | None = None
+    images: Path | None = None
+    against: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.against is not None and not (self.against / "mmpose").is_dir():
+            raise UsageError(
+                f"--against {self.against}: expected a folder with an mmpose package in it, found "
+                "none; give the root of the fork's checkout"
+            )
+
+    @cached_property
+    def content(self) -> str:
+        """A hash of the pictures and of the fork's code."""
+        files = []
+        if self.images is not None and self.images.is_dir():
+            files += sorted(path for path in self.images.iterdir() if path.is_file())
+        if self.against is not None:
+            files += sorted((self.against / "mmpose").rglob("*.py"))
+        return hash_of(*(f"{path.name} {file_sha256(path)}" for path in files))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What lets a worker import the fork in place of the installed MMPose."""
+        if self.against is None:
+            return {}
+        paths = [str(self.against.absolute()), os.environ.get("PYTHONPATH", "")]
+        return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def verify_files(
+    project: Project,
+    files: Sequence[Path],
+    *,
+    checkpoint: Path | None = None,
+    images: Path | None = None,
+    providers: Sequence[str] = (CPU,),
+    against: Path | None = None,
+    jobs: int | None = None,
+    on_stage: OnStage = lambda _name, _stage: None,
+) -> list[Outcome[Report]]:
+    """Verifies what has to be, and writes the pages of each folder.
+
+    checkpoint, images, against: as in ReferenceOptions. providers: of onnxruntime, by its names.
+    jobs: files at once. Raises UsageError and ProviderError for options that cannot be met.
+    """
+    require_providers(providers)
+    options = ReferenceOptions(checkpoint, images, against)
+    # The largest first: none of them is left to run alone at the end.
+    ordered = sorted(files, key=lambda path: -path.stat().st_size if path.is_file() else 0)
+    work = [VerifyJob(project, path, options, tuple(providers)) for path in ordered]
+    outcomes = run_batch(work, at_once=jobs, on_stage=on_stage)
+    by_path = {outcome.path: outcome for outcome in outcomes}
+    for folder in dict.fromkeys(path.parent for path in files):
+        write_pages(folder)
+    return [by_path[path] for path in files]
+
+
+@dataclass(frozen=True)
+class VerifyJob:
+    """The verification of one file."""
+
+    project: Project
+    path: Path
+    options: ReferenceOptions
+    providers: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def _report_path(self) -> Path:
+        return self.path.parent / "parity" / f"{self.name}.json"
+
+    @property
+    def _golden(self) -> Path:
+        return self.path.parent / "golden" / self.name
+
+    def standing(self) -> Report | None:
+        """The verdict of an earlier run, where the file passed and nothing has changed since."""
+        with contextlib.suppress(FileError):
+            report = Report.read(self._report_path)
+            unchanged = (report.key, report.sha256) == (self._key, file_sha256(self.path))
+            if unchanged and report.passed and self._golden.is_dir():
+                return report
+        return None
+
+    def run(self, work: Work) -> Outcome[Report]:
+        """Judges the file; where it fails by its numbers, finds the node that it starts at."""
+        record = self._record(work)
+        arguments = {
+            "file": str(self.path),
+            "record": str(record),
+            "report": str(self._report_path),
+            "golden": str(self._golden),
+            "providers": self.providers,
+            "key": self._key,
+        }
+        work.run("judge", arguments, self.options.environment)
+        report = Report.read(self._report_path)
+        if report.passed:
+            return Outcome(self.name, State.PASSED, self.path, report)
+        if report.stage in NUMERIC_STAGES:
+            report = self._locate(work, report)
+        return Outcome(self.name, State.FAILED, self.path, report, self._as_error(report))
+
+    @cached_property
+    def _subject(self) -> tuple[Variant, Path]:
+        """The variant that the file says it is, and the checkpoint to compare it with."""
+        if not self.path.exists():
+            raise FileError(f"{self.path}: expected an exported file, found none; export it first")
+        contract = read_contract(self.path)
+        name = contract.name or self.name
+        with error_context(self.path):
+            try:
+                (variant,) = self.project.select([name])
+            except VariantError as error:
+                raise VariantError(f"no model of a published variant: {error}") from error
+            checkpoint = self.options.checkpoint
+            if checkpoint is None:
+                checkpoint = self.project.existing_checkpoint(name, contract.weights or "real")
+        if not checkpoint.is_file():
+            raise CheckpointError(f"{checkpoint}: expected a checkpoint, found no file; correct it")
+        return variant, checkpoint
+
+    @cached_property
+    def _record_key(self) -> str:
+        """A hash of all that PyTorch's answers follow from."""
+        variant, checkpoint = self._subject
+        configs = map(file_sha256, self.project.config_files(variant.name))
+        code = code_hash(worker.record)
+        return hash_of(file_sha256(checkpoint), *configs, code, self.options.content)
+
+    @cached_property
+    def _key(self) -> str:
+        """A hash of all that the verdict follows from, the file aside."""
+        return hash_of(self._record_key, code_hash(worker.judge), *self.providers, str(cores()))
+
+    def _record(self, work: Work) -> Path:
+        """The file with what PyTorch answers, made unless it is there."""
+        variant, _ = self._subject
+        folder = self.path.parent / ".verify"
+        record = folder / f"{variant.name}-{self._record_key[:16]}.npz"
+        if not record.is_file():
+            for outdated in folder.glob(f"{variant.name}-*.npz"):
+                outdated.unlink()
+            fork = self.options.against is not None
+            arguments = {"target": str(record), "fork": fork, **self._reference(work)}
+            work.run("record", arguments, self.options.environment)
+        return record
+
+    def _locate(self, work: Work, report: Report) -> Report:
+        """Finds the node that a failure starts at, on the crop that is furthest off."""
+        assert report.worst is not None  # these stages have run the model
+        trace = self.path.parent / ".verify" / f"{self.name}.trace.npz"
+        arguments = {"target": str(trace), "case": report.worst.case, **self._reference(work)}
+        work.run("trace", arguments, self.options.environment)
+        files = {"file": str(self.path), "report": str(self._report_path), "trace": str(trace)}
+        work.run("locate", files)
+        trace.unlink()
+        return Report.read(self._report_path)
+
+    def _reference(self, work: Work) -> dict[str, Any]:
+        variant, checkpoint = self._subject
+        images = self.options.images
+        return {
+            "project": str(self.project.root),
+            "variant": variant.name,
+            "checkpoint": str(checkpoint),
+            "images": str(images.absolute()) if images else None,
+            "threads": work.threads,
+        }
+
+    def _as_error(self, report: Report) -> VerifyError:
+        first = next(failure for failure in report.failures if failure.stage == report.stage)
+        where = report.divergence.first if report.divergence else None
+        at = (
+            f"; the first tensor beyond tolerance is {where.tensor} of {where.module}"
+            if where
+            else ""
+        )
+        more = f" (and {len(report.failures) - 1} more)" if len(report.failures) > 1 else ""
+        page = self.path.parent / "parity" / "index.html"
+        return VerifyError(
+            f"{self.path.name}: {first.stage}: {first.message}{at}{more}; see {page}"
+        )

@@ -1,0 +1,219 @@
+"""One job in a process of its own: `python -m cigpose_export.jobs.worker JOB`.
+
+JOB is a JSON object: `kind` names one of the functions in `KINDS`, `name` the model, the rest are
+the function's arguments. A process per job bounds memory, measures it, and keeps a crash from
+taking the others down. What a function imports is what its result follows from (see staleness).
+
+One JSON object a line goes to stdout: `{"stage": ...}` as the work proceeds, then `{"done": ...}`
+or `{"error": ...}`. The process ends when its stdin does, so that it never outlives its parent,
+however that one ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cigpose_runtime import CigposeError
+
+OnStage = Callable[[str], None]
+"""Called with the stage that a job has reached."""
+
+
+def export(
+    on_stage: OnStage,
+    *,
+    project: str,
+    name: str,
+    weights: Any,
+    checkpoint: str | None,
+    target: str,
+    threads: int,
+) -> dict[str, Any]:
+    """Exports one variant; paths as text."""
+    from dataclasses import asdict
+
+    from cigpose_export.pipeline import export_variant, set_threads
+    from cigpose_export.project import Project
+
+    set_threads(threads)
+    there = Project(Path(project))
+    exported = export_variant(
+        there,
+        *there.select([name]),
+        weights=weights,
+        checkpoint_path=Path(checkpoint) if checkpoint else None,
+        target=Path(target),
+        on_stage=on_stage,
+    )
+    return asdict(exported)
+
+
+def record(
+    on_stage: OnStage,
+    *,
+    project: str,
+    name: str,
+    variant: str,
+    checkpoint: str,
+    images: str | None,
+    fork: bool,
+    target: str,
+    threads: int,
+) -> dict[str, Any]:
+    """Records what PyTorch answers for one variant; `fork`: by a CIGPose fork's own head."""
+    from cigpose_export.pipeline import set_threads
+    from cigpose_export.project import Project
+    from cigpose_export.reference.record import record_variant
+
+    set_threads(threads)
+    on_stage("reference")
+    there = Project(Path(project))
+    record_variant(
+        there,
+        *there.select([variant]),
+        checkpoint_path=Path(checkpoint),
+        images=Path(images) if images else None,
+        fork=fork,
+        target=Path(target),
+    )
+    return {}
+
+
+def judge(
+    on_stage: OnStage,
+    *,
+    name: str,
+    file: str,
+    record: str,
+    report: str,
+    golden: str,
+    providers: Sequence[str],
+    key: str,
+) -> dict[str, Any]:
+    """Writes a report on a file, and golden vectors where it passes. Needs no PyTorch."""
+    from cigpose_runtime.errors import error_context
+    from cigpose_runtime.files import read_bytes
+    from cigpose_verify.golden import write_golden
+    from cigpose_verify.judge import judge as judge_file
+    from cigpose_verify.matrix import Matrix
+    from cigpose_verify.reference_record import ReferenceRecord
+
+    on_stage("read")
+    path = Path(file)
+    data, there = read_bytes(path, "an ONNX file"), ReferenceRecord.read(Path(record))
+    matrix = Matrix(providers=tuple(providers))
+    with error_context(file):
+        verdict = judge_file(path.name, data, there, matrix, key=key, on_stage=on_stage)
+    if verdict.passed:
+        write_golden(there, verdict.sha256, Path(golden))
+    verdict.write(Path(report))
+    return {}
+
+
+def trace(
+    on_stage: OnStage,
+    *,
+    project: str,
+    name: str,
+    variant: str,
+    checkpoint: str,
+    images: str | None,
+    case: str,
+    target: str,
+    threads: int,
+) -> dict[str, Any]:
+    """Records all intermediate tensors of one case."""
+    from cigpose_export.pipeline import set_threads
+    from cigpose_export.project import Project
+    from cigpose_export.reference.trace import trace_variant
+
+    set_threads(threads)
+    on_stage("trace")
+    there = Project(Path(project))
+    trace_variant(
+        there,
+        *there.select([variant]),
+        checkpoint_path=Path(checkpoint),
+        images=Path(images) if images else None,
+        case=case,
+        target=Path(target),
+    )
+    return {}
+
+
+def locate(on_stage: OnStage, *, name: str, file: str, report: str, trace: str) -> dict[str, Any]:
+    """Adds to a report where the graph leaves PyTorch. Needs no PyTorch."""
+    from dataclasses import replace
+
+    from cigpose_runtime.files import read_bytes
+    from cigpose_verify.diverge import Trace, find_divergence
+    from cigpose_verify.report.document import Report
+
+    on_stage("diverge")
+    verdict = Report.read(Path(report))
+    data = read_bytes(Path(file), "an ONNX file")
+    divergence = find_divergence(data, Trace.read(Path(trace)))
+    replace(verdict, divergence=divergence).write(Path(report))
+    return {}
+
+
+KINDS: dict[str, Callable[..., dict[str, Any]]] = {
+    function.__name__: function for function in (export, record, judge, trace, locate)
+}
+
+
+def main(job: dict[str, Any]) -> None:
+    """Runs a job and reports on stdout."""
+    reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no report
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    warnings.simplefilter("ignore")  # other people's deprecations; what fails raises
+
+    def report(**message: Any) -> None:
+        reports.write(json.dumps(message) + "\n")
+
+    report(stage="start")
+    do = KINDS[job.pop("kind")]
+    try:
+        done = do(lambda stage: report(stage=stage), **job)
+    except CigposeError as error:
+        report(error=str(error), type=type(error).__name__)
+    except OSError as error:
+        reason = f"{job['name']}: {error}; make room or correct the permissions, then run it again"
+        report(error=reason, type="WorkError")
+    else:
+        report(done=done, peak_memory=peak_memory())
+
+
+def _end_with_stdin() -> None:
+    # Unbuffered: a buffered read would hold a lock that the interpreter wants at its end.
+    while os.read(0, 1):
+        pass
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # processes of its own, too
+    os._exit(1)
+
+
+def peak_memory() -> int:
+    """The largest resident size in bytes of this process or any that it ran."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    try:  # Linux counts in `ru_maxrss` what a process was started from, too
+        status = Path("/proc/self/status").read_text("ascii")
+        own = int(status.partition("VmHWM:")[2].split()[0])
+    except (OSError, IndexError, ValueError):
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(own, children) * unit
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

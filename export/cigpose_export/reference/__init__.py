@@ -1,0 +1,1 @@
+"""The PyTorch side: what the reference model answers."""

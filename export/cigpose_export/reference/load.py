@@ -1,0 +1,24 @@
+"""The reference model of a variant with the weights of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cigpose_export.checkpoints.load import Checkpoint, load_checkpoint, load_weights
+from cigpose_export.graph.contract import build_contract
+from cigpose_export.modeling.build import build_reference, load_config
+from cigpose_export.project import Project
+from cigpose_export.variants import Variant
+from cigpose_runtime import Contract
+
+
+def load_reference(
+    project: Project, variant: Variant, checkpoint_path: Path
+) -> tuple[Any, Contract, Checkpoint]:
+    """The estimator, the contract of an artefact of it, and the checkpoint. Raises CigposeError."""
+    config = load_config(project.config_path(variant.name))
+    checkpoint = load_checkpoint(checkpoint_path, expected_sha256=None)
+    estimator = build_reference(config)
+    load_weights(estimator, checkpoint)
+    return estimator, build_contract(variant, config, checkpoint), checkpoint

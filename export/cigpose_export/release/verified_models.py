@@ -1,0 +1,74 @@
+"""What may be released: models whose very bytes verify has passed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cigpose_export.errors import ReleaseError
+from cigpose_export.project import Project
+from cigpose_export.variants import Variant
+from cigpose_runtime import Contract, read_contract
+from cigpose_runtime.files import file_sha256
+from cigpose_verify.report.document import Report
+
+REHEARSAL = "rehearsal-"
+"""What the file names of models of synthetic weights begin with."""
+
+
+@dataclass(frozen=True)
+class VerifiedModel:
+    """A model that may be released: its file, what the file says, and the verdict on it."""
+
+    variant: Variant
+    path: Path
+    contract: Contract
+    report: Report
+
+    @property
+    def released_name(self) -> str:
+        return (
+            self.variant.name if self.contract.weights == "real" else REHEARSAL + self.variant.name
+        )
+
+
+def verified_models(
+    project: Project, folder: Path, *, allow_synthetic: bool
+) -> list[VerifiedModel]:
+    """The models of the folder, each with the verdict on its very bytes."""
+    found = [
+        variant for name, variant in project.variants.items() if (folder / f"{name}.onnx").is_file()
+    ]
+    if not found:
+        raise ReleaseError(
+            f"{folder}: expected exported models, found none; run make export-all verify-all"
+        )
+    models = [_verified(variant, folder / f"{variant.name}.onnx") for variant in found]
+    kinds = {one.contract.weights for one in models}
+    if kinds != {"real"} and not allow_synthetic:
+        synthetic = next(one for one in models if one.contract.weights != "real")
+        raise ReleaseError(
+            f"{synthetic.path.name}: expected real weights, found {synthetic.contract.weights} "
+            "ones; export real ones, or rehearse with --allow-synthetic"
+        )
+    if len(kinds) > 1:
+        raise ReleaseError(f"{folder}: expected weights of one kind, found both; separate them")
+    return models
+
+
+def _verified(variant: Variant, path: Path) -> VerifiedModel:
+    report_path = path.parent / "parity" / f"{variant.name}.json"
+    advice = "run make verify-all"
+    if not report_path.is_file():
+        raise ReleaseError(f"{path.name}: expected a parity report, found none; {advice}")
+    report = Report.read(report_path)
+    if report.sha256 != file_sha256(path):
+        raise ReleaseError(
+            f"{path.name}: expected the bytes that were verified, sha256 {report.sha256[:12]}, "
+            f"found others; {advice}"
+        )
+    if not report.passed:
+        raise ReleaseError(f"{path.name}: expected a model that passed, found it failed; mend it")
+    if not (path.parent / "golden" / variant.name).is_dir():
+        raise ReleaseError(f"{path.name}: expected golden vectors, found none; {advice}")
+    return VerifiedModel(variant, path, read_contract(path), report)

@@ -1,0 +1,1 @@
+"""From frames to poses: crop, run, decode, detect, track."""

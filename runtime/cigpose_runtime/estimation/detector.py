@@ -1,0 +1,222 @@
+"""Where the people of a frame are: detectors, of which any with one method will do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cigpose_runtime.arrays import Floats, Pixels
+from cigpose_runtime.errors import InputError, OnnxFileError, error_context
+from cigpose_runtime.estimation.session import CPU, open_session
+from cigpose_runtime.model_file.onnx_graph import read_onnx_file
+
+PADDING_LEVEL = 114
+"""Grey level beside the picture in YOLOX's input (Megvii's preproc)."""
+
+STRIDES = ((8, 16, 32), (8, 16, 32, 64))
+"""Pixels per cell on each level of a YOLOX: P5 and P6 models."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """People in a frame: boxes_xyxy (N, 4) float32 in frame pixels and their scores (N,)."""
+
+    boxes_xyxy: Floats
+    scores: Floats
+
+    def __post_init__(self) -> None:
+        if self.boxes_xyxy.shape != (len(self.scores), 4):
+            raise InputError(
+                f"detections: expected boxes (N, 4) and scores (N,), found "
+                f"{self.boxes_xyxy.shape} and {self.scores.shape}; correct the detector"
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class Detector(Protocol):
+    """Anything that finds people in a frame, (H, W, 3) uint8 BGR."""
+
+    def __call__(self, frame: Pixels) -> Detections: ...
+
+
+class WholeFrameDetector:
+    """Takes the whole frame for one person: for pictures that are crops already."""
+
+    def __call__(self, frame: Pixels) -> Detections:
+        height, width = frame.shape[:2]
+        return Detections(np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32))
+
+
+class FixedBoxesDetector:
+    """Says the same boxes for every frame. boxes_xyxy: (N, 4) in frame pixels."""
+
+    def __init__(self, boxes_xyxy: ArrayLike) -> None:
+        boxes = np.asarray(boxes_xyxy, np.float32).reshape(-1, 4)
+        self._detections = Detections(boxes, np.ones(len(boxes), np.float32))
+
+    def __call__(self, frame: Pixels) -> Detections:
+        return self._detections
+
+
+class YoloxDetector:
+    """A YOLOX in an ONNX file, with Megvii's conventions: BGR, 0 to 255, letterbox with 114.
+
+    Input size, strides (P5 or P6) and number of classes follow from the shapes in the file. Some
+    exports return boxes and some what the network says of each cell of its grid; which it is, is
+    seen on a grey picture when the file is opened: boxes lie where their cells do.
+    class_id: of people, 0 in COCO. score_threshold: on objectness times class score.
+    nms_threshold: the largest overlap (IoU) of two boxes. providers, threads and spinning are as in
+    PoseModel.
+    Raises FileError, OnnxFileError and ProviderError, each naming the file.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        score_threshold: float = 0.35,
+        nms_threshold: float = 0.45,
+        class_id: int = 0,
+        providers: Sequence[str] = (CPU,),
+        threads: int | None = None,
+        spinning: bool = True,
+    ) -> None:
+        onnx_file = read_onnx_file(path)
+        with error_context(path):
+            shapes = [value.shape or () for value in (*onnx_file.inputs, *onnx_file.outputs)]
+            if len(shapes) != 2 or [len(shape) for shape in shapes] != [4, 3]:
+                raise _no_yolox(shapes)
+            batch, _, height, width = shapes[0]
+            if not isinstance(height, int) or not isinstance(width, int):
+                raise _no_yolox(shapes)
+            self._grid = _grid_for(shapes[1][1], width, height)
+            classes = shapes[1][2]
+            if self._grid is None or (isinstance(classes, int) and class_id >= classes - 5):
+                raise _no_yolox(shapes)
+        self.input_wh = width, height
+        self.score_threshold = score_threshold
+        self.nms_threshold = nms_threshold
+        self.class_id = class_id
+        self._batch = batch if isinstance(batch, int) else 1
+        self._input = onnx_file.inputs[0].name
+        self._session = open_session(path, providers=providers, threads=threads, spinning=spinning)
+        self._is_decoded = self._sees_decoded()
+
+    def __call__(self, frame: Pixels) -> Detections:
+        """The people in a frame, the surest first."""
+        blob, ratio = letterbox(frame, self.input_wh)
+        predictions = self._predict(blob)
+        scores = predictions[:, 4] * predictions[:, 5 + self.class_id]
+        chosen = np.flatnonzero(scores >= self.score_threshold)
+        boxes, scores = self._boxes(predictions, chosen), scores[chosen]
+        kept = nms(boxes, scores, self.nms_threshold)
+        height, width = frame.shape[:2]
+        limits = np.array([width, height, width, height], np.float32)
+        in_frame = np.clip(boxes[kept] / np.float32(ratio), 0, limits)
+        has_area = (in_frame[:, 2:] - in_frame[:, :2] >= 1).all(axis=1)
+        return Detections(in_frame[has_area], scores[kept][has_area])
+
+    def _predict(self, blob: Floats) -> Floats:
+        """What the network says of one letterboxed picture: (cells, 5 + classes)."""
+        fed = np.repeat(blob[np.newaxis], self._batch, axis=0)
+        predictions: Floats = self._session.run(None, {self._input: fed})[0][0]
+        return predictions
+
+    def _boxes(self, predictions: Floats, chosen: NDArray[np.intp]) -> Floats:
+        """Boxes (n, 4) xyxy in pixels of the input."""
+        assert self._grid is not None
+        cells, strides = self._grid
+        centers, sizes = predictions[chosen, :2], predictions[chosen, 2:4]
+        if not self._is_decoded:
+            centers = (centers + cells[chosen]) * strides[chosen]
+            sizes = np.exp(sizes) * strides[chosen]
+        return np.hstack([centers - sizes / 2, centers + sizes / 2])
+
+    def _sees_decoded(self) -> bool:
+        """Do predictions lie where their cells do, or around 0, as offsets in cells do?"""
+        assert self._grid is not None
+        width, height = self.input_wh
+        grey = np.full((3, height, width), PADDING_LEVEL, np.float32)
+        centers = self._predict(grey)[:, :2]
+        cells, strides = self._grid
+        return bool(np.median(np.abs(centers / strides - cells)) < np.median(np.abs(centers)))
+
+
+def _grid_for(count: object, width: int, height: int) -> tuple[Floats, Floats] | None:
+    """Cells (n, 2) and strides (n, 1) of the levels that make `count` predictions."""
+    for strides in STRIDES:
+        sizes = [(width // s, height // s) for s in strides]
+        if not isinstance(count, int) or count == sum(w * h for w, h in sizes):
+            cells = [np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1) for w, h in sizes]
+            flat = [level.reshape(-1, 2) for level in cells]
+            steps = [np.full((len(c), 1), s) for c, s in zip(flat, strides, strict=True)]
+            return (
+                np.concatenate(flat).astype(np.float32),
+                np.concatenate(steps).astype(np.float32),
+            )
+    return None
+
+
+def _no_yolox(shapes: Sequence[object]) -> OnnxFileError:
+    return OnnxFileError(
+        "expected a YOLOX: one input (batch, 3, height, width) and one output (batch, cells, 5 + "
+        f"classes) with the cells of strides 8, 16, 32 or 8 to 64, found {list(shapes)}; export "
+        "it with YOLOX's tools/export_onnx.py"
+    )
+
+
+def letterbox(frame: Pixels, input_wh: tuple[int, int]) -> tuple[Floats, float]:
+    """A frame as YOLOX's input (3, h, w), scaled to fit at the top left, and the scale."""
+    width, height = input_wh
+    ratio = min(height / frame.shape[0], width / frame.shape[1])
+    new_w, new_h = max(1, int(frame.shape[1] * ratio)), max(1, int(frame.shape[0] * ratio))
+    blob = np.full((3, height, width), PADDING_LEVEL, np.float32)
+    blob[:, :new_h, :new_w] = np.rint(_resized(frame, (new_w, new_h))).transpose(2, 0, 1)
+    return blob, ratio
+
+
+def _resized(frame: Pixels, size_wh: tuple[int, int]) -> Floats:
+    """Bilinear interpolation between pixel centres, as cv2.resize: (h, w, 3) float32."""
+    (x, x_next, x_share), (y, y_next, y_share) = (
+        _sources(size, there)
+        for size, there in zip(size_wh, (frame.shape[1], frame.shape[0]), strict=True)
+    )
+    rows = frame[y] * (1 - y_share)[:, None, None] + frame[y_next] * y_share[:, None, None]
+    resized = rows[:, x] * (1 - x_share)[:, None] + rows[:, x_next] * x_share[:, None]
+    return np.asarray(resized, np.float32)
+
+
+def _sources(size: int, there: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """For each new pixel along one axis: the pixels before and after it, and the latter's share."""
+    places = np.clip((np.arange(size) + 0.5) * (there / size) - 0.5, 0, there - 1)
+    before = np.floor(places).astype(np.intp)
+    return before, np.minimum(before + 1, there - 1), (places - before).astype(np.float32)
+
+
+def nms(boxes_xyxy: Floats, scores: Floats, threshold: float) -> NDArray[np.intp]:
+    """Indices of the boxes to keep, the surest first: no two overlap by more than `threshold`."""
+    left = np.argsort(-scores, kind="stable")
+    kept = []
+    while left.size:
+        kept.append(left[0])
+        overlap = iou(boxes_xyxy[left[:1]], boxes_xyxy[left[1:]])[0]
+        left = left[1:][overlap <= threshold]
+    return np.array(kept, np.intp)
+
+
+def iou(first_xyxy: Floats, second_xyxy: Floats) -> Floats:
+    """Intersection over union of each box (N, 4) with each (M, 4): (N, M)."""
+    first, second = first_xyxy[:, None], second_xyxy[None]
+    top_left = np.maximum(first[..., :2], second[..., :2])
+    bottom_right = np.minimum(first[..., 2:], second[..., 2:])
+    shared = np.prod(np.maximum(bottom_right - top_left, 0), axis=-1)
+    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) for boxes in (first, second)]
+    overlap: Floats = shared / np.maximum(areas[0] + areas[1] - shared, np.float32(1e-9))
+    return overlap

@@ -1,0 +1,77 @@
+"""From frames to tracked poses: detector, model and tracker in a row."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cigpose_runtime.errors import InputError
+from cigpose_runtime.estimation.detector import Detections, Detector
+from cigpose_runtime.estimation.pose_model import PoseModel
+from cigpose_runtime.estimation.tracking import Tracker
+from cigpose_runtime.poses import Poses
+
+FOLLOWED_SCORE = 0.3
+"""Keypoints of at least this score make the next box of a person (MMPose's kpt_thr)."""
+
+FOLLOWED_KEYPOINTS = 3
+"""With fewer of them a person is lost until the detector says so again."""
+
+MARGIN = 0.1
+"""By how much of its size such a box is larger than the keypoints' extent, on each side."""
+
+
+class PosePipeline:
+    """Finds the people of each frame, estimates their poses, and tracks them if asked to.
+
+    detect_every: the detector runs on every n-th frame; in between, a person's box is where the
+    last pose was. Without a detection there is no person.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        model: PoseModel,
+        tracker: Tracker | None = None,
+        *,
+        detect_every: int = 1,
+    ) -> None:
+        if detect_every < 1:
+            raise InputError(
+                f"detect_every: expected at least 1, found {detect_every}; 1 detects on each frame"
+            )
+        self.detector = detector
+        self.model = model
+        self.tracker = tracker
+        self.detect_every = detect_every
+        self._frames = 0
+        self._last = Poses.none(model.keypoint_set)
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Poses:
+        """The poses in the next frame, (H, W, 3) uint8 BGR."""
+        if self._frames % self.detect_every == 0:
+            found = self.detector(frame)
+        else:
+            found = followed(self._last, frame.shape[1], frame.shape[0])
+        self._frames += 1
+        poses = self.model(frame, found.boxes_xyxy, box_scores=found.scores)
+        self._last = poses
+        return poses if self.tracker is None else self.tracker(poses)
+
+
+def followed(poses: Poses, width: int, height: int) -> Detections:
+    """Where the people of the last frame are in this one, of width x height px: about there."""
+    boxes, scores = [], []
+    for index, seen in enumerate(poses.scores >= FOLLOWED_SCORE):
+        if seen.sum() < FOLLOWED_KEYPOINTS:
+            continue
+        places = poses.keypoints[index, seen]
+        low, high = places.min(axis=0), places.max(axis=0)
+        margin = np.maximum((high - low) * MARGIN, 1)
+        box = np.concatenate([low - margin, high + margin])
+        if box[2] > 0 and box[3] > 0 and box[0] < width and box[1] < height:
+            boxes.append(box)
+            scores.append(1.0 if poses.box_scores is None else poses.box_scores[index])
+    return Detections(
+        np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32).reshape(-1)
+    )

@@ -1,0 +1,1 @@
+"""Pictures, videos and cameras, in and out; needs the [cli] extra."""

@@ -1,0 +1,172 @@
+"""Shows pictures as they come: in a window, or on a page that only this machine can open."""
+
+from __future__ import annotations
+
+import io
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from cigpose_runtime.arrays import Pixels
+from cigpose_runtime.errors import InputError
+
+JPEG_QUALITY = 80
+
+PAGE = b"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>cigpose-runtime</title>
+<link rel="icon" href="data:,">
+<style>body { margin: 0; background: #111; height: 100vh; display: grid; place-items: center }
+img { max-width: 100vw; max-height: 100vh }</style></head>
+<body><img src="/stream" alt="the annotated camera"></body></html>
+"""
+
+_BOUNDARY = b"frame"
+
+
+class Page:
+    """A page on localhost with the pictures that `show` is given; used as a context.
+
+    port: 0 takes a free one, `url` says which. Raises InputError when the port is taken.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._picture = b""
+        self._number = 0
+        self._changed = threading.Condition()
+        self._open = True
+        try:
+            self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
+        except OSError as error:
+            raise InputError(
+                f"--serve {port}: expected a free port, found: {error.strerror}; give another"
+            ) from error
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def show(self, pixels: Pixels) -> bool:
+        """Shows the next picture, (H, W, 3) uint8 BGR; returns whether to go on."""
+        from PIL import Image
+
+        file = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(pixels[:, :, ::-1])).save(
+            file, "JPEG", quality=JPEG_QUALITY
+        )
+        with self._changed:
+            self._picture, self._number = file.getvalue(), self._number + 1
+            self._changed.notify_all()
+        return True
+
+    def _next(self, seen: int) -> tuple[bytes, int]:
+        """The first picture after the one of this number; empty when there is none any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._number > seen or not self._open)
+            return (self._picture, self._number) if self._open else (b"", seen)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        page = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/":
+                    self._say(200, "text/html; charset=utf-8", PAGE)
+                elif self.path == "/stream":
+                    self._stream()
+                else:
+                    self._say(404, "text/plain", b"there is only / and /stream\n")
+
+            def _say(self, status: int, kind: str, content: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def _stream(self) -> None:
+                self.send_response(200)
+                kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"
+                self.send_header("Content-Type", kind)
+                self.send_header("Cache-Control", "no-store")
+                self.end_headers()
+                number = 0
+                try:
+                    while True:
+                        picture, number = page._next(number)
+                        if not picture:
+                            return
+                        head = b"--%s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+                        self.wfile.write(head % (_BOUNDARY, len(picture)) + picture + b"\r\n")
+                except (BrokenPipeError, ConnectionResetError):
+                    return  # whoever looked has left
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Nothing: requests of one's own browser are no news."""
+
+        return Handler
+
+    def __enter__(self) -> Page:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Window:
+    """A window with the pictures that `show` is given, until it is closed.
+
+    Raises InputError where there is no display, or no Tk.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import tkinter
+
+            self._root = tkinter.Tk()
+        except Exception as error:
+            raise InputError(
+                f"expected a display for a window, found none ({error}); pass --serve and open the "
+                "page in a browser"
+            ) from error
+        self._root.title("cigpose-runtime")
+        self._label = tkinter.Label(self._root)
+        self._label.pack()
+        self._is_open = True
+        self._root.protocol("WM_DELETE_WINDOW", self._close)
+        self._root.bind("<Escape>", lambda _event: self._close())
+
+    def show(self, pixels: Pixels) -> bool:
+        """Shows the next picture, (H, W, 3) uint8 BGR; returns whether to go on."""
+        from PIL import Image, ImageTk
+
+        if self._is_open:
+            picture = ImageTk.PhotoImage(Image.fromarray(np.ascontiguousarray(pixels[:, :, ::-1])))
+            self._label.configure(image=picture)
+            self._label.image = picture  # type: ignore[attr-defined]  # Tk keeps no reference
+            self._root.update()
+        return self._is_open
+
+    def _close(self) -> None:
+        self._is_open = False
+
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._root.destroy()

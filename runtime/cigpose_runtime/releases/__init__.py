@@ -1,0 +1,1 @@
+"""Releases: fetched, checked, and replayed on this machine."""

@@ -1,0 +1,228 @@
+"""What PyTorch answered: the file that the reference side writes and the verifier reads.
+
+With it a verdict can be repeated without PyTorch. It is one .npz of plain arrays and a JSON
+document; nothing in it is executed when it is read.
+
+The intervention inside the graph chooses k keypoints of each person. Where other choices are within
+rounding, the record holds the outputs for each of them (`Candidate`), so that a backend that
+rightly chose otherwise is compared with what PyTorch computes for that choice.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cigpose_runtime import Contract
+from cigpose_runtime.arrays import Floats
+from cigpose_runtime.errors import FileError
+from cigpose_runtime.files import appears_whole, open_file
+from cigpose_verify.cases import Case
+from cigpose_verify.stages.keypoints import Clarity, Readout
+from cigpose_verify.stages.parity import max_difference, precision_limit, tolerance_of
+
+Doubles = NDArray[np.float64]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """`simcc_x` (K,W) and `simcc_y` (K,H) of one person, or a batch of them."""
+
+    simcc_x: NDArray[Any]
+    simcc_y: NDArray[Any]
+
+    @property
+    def vectors(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Both, in the order of the model's outputs."""
+        return self.simcc_x, self.simcc_y
+
+    def errors(self, other: Outputs) -> list[float]:
+        """max|difference| from other outputs of this shape, of each vector."""
+        return [max_difference(a, b) for a, b in zip(self.vectors, other.vectors, strict=True)]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A choice of the intervention, keypoint indices in ascending order, and what follows from it.
+
+    single, double: the outputs that PyTorch computes for it in float32 and in float64.
+    """
+
+    choice: tuple[int, ...]
+    single: Outputs
+    double: Outputs
+
+    @cached_property
+    def tolerances(self) -> tuple[float, float]:
+        """What `simcc_x` and `simcc_y` may be off by, from the parity gate."""
+        return tolerance_of(self.single.simcc_x), tolerance_of(self.single.simcc_y)
+
+    @cached_property
+    def said(self) -> Readout:
+        """The keypoints of the float32 outputs."""
+        return Readout.of(self.single.simcc_x, self.single.simcc_y)
+
+    @cached_property
+    def clarity(self) -> Clarity:
+        """How clear the float64 outputs are about theirs."""
+        return Clarity.of(self.double.simcc_x, self.double.simcc_y)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """All that was recorded of one case.
+
+    scores: confound score of each keypoint, (K,) float64. The first candidate is the float64
+    reference's own choice.
+    """
+
+    case: Case
+    scores: Doubles
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def own(self) -> Candidate:
+        """What the reference answers by itself."""
+        return self.candidates[0]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The head with each keypoint in turn replaced, on the features (K,C) of one case.
+
+    Row j of `single` and `double` is keypoint j's own row of the outputs where the intervention is
+    made to choose `choices[j]`, which holds j: all canonical features take part once.
+    """
+
+    features: Floats
+    choices: NDArray[np.int64]
+    single: Outputs
+    double: Outputs
+
+
+@dataclass(frozen=True)
+class ReferenceRecord:
+    """The PyTorch side of one model.
+
+    contract: what the config and the checkpoint say; without the tools that made a file.
+    origin: where it comes from: head, checkpoint hash, versions. score_error: the largest
+    difference of float32 confound scores from float64 ones.
+    """
+
+    contract: Contract
+    origin: Mapping[str, str]
+    cases: tuple[Recorded, ...]
+    sweep: Sweep
+    score_error: float
+
+    @cached_property
+    def error(self) -> float:
+        """max|float32 - float64| of PyTorch over all cases: the scale of what rounding does."""
+        candidates = (c for recorded in self.cases for c in recorded.candidates)
+        return max(max(c.single.errors(c.double)) for c in candidates)
+
+    @property
+    def epsilon(self) -> float:
+        """What a backend may be off by against float64, from the precision gate."""
+        return precision_limit(self.error)
+
+    def write(self, path: Path) -> None:
+        """Writes the record as a whole or not at all."""
+        candidates = [c for recorded in self.cases for c in recorded.candidates]
+        arrays: dict[str, Any] = {
+            "inputs": np.stack([r.case.input for r in self.cases]),
+            "scores": np.stack([r.scores for r in self.cases]),
+            "counts": np.array([len(r.candidates) for r in self.cases]),
+            "choices": np.array([c.choice for c in candidates]),
+            "features": self.sweep.features,
+            "swept": self.sweep.choices,
+        }
+        for axis in ("simcc_x", "simcc_y"):
+            for kind in ("single", "double"):
+                outputs = [getattr(getattr(c, kind), axis) for c in candidates]
+                arrays[f"{axis}_{kind}"] = np.stack(outputs)
+                arrays[f"swept_{axis}_{kind}"] = getattr(getattr(self.sweep, kind), axis)
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "contract": self.contract.to_json(),
+            "origin": dict(self.origin),
+            "score_error": self.score_error,
+            "cases": [_document_of(r.case) for r in self.cases],
+        }
+        with appears_whole(path) as file:
+            np.savez(file, document=np.array(json.dumps(document)), **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> ReferenceRecord:
+        """Raises `FileError` for a file that no `write` made, a damaged or an altered one."""
+        with open_file(path, "a reference record") as file:
+            try:
+                with np.load(file, allow_pickle=False) as arrays:
+                    return cls._from_arrays(arrays)
+            except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+                raise FileError(
+                    f"{path}: expected a reference record, found a damaged or foreign file "
+                    f"({error}); delete it, and the next verify records it anew"
+                ) from error
+
+    @classmethod
+    def _from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> ReferenceRecord:
+        document = json.loads(str(arrays["document"]))
+        if document["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema version {document['schema_version']}")
+        data = {name: arrays[name] for name in arrays if name != "document"}
+        candidates = [
+            Candidate(
+                tuple(choice.tolist()),
+                *(
+                    Outputs(data[f"simcc_x_{kind}"][row], data[f"simcc_y_{kind}"][row])
+                    for kind in ("single", "double")
+                ),
+            )
+            for row, choice in enumerate(data["choices"])
+        ]
+        ends = np.cumsum(data["counts"]).tolist()
+        cases = []
+        for index, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            fields = document["cases"][index]
+            sha256 = fields.pop("sha256")
+            case = Case(input=data["inputs"][index], **_tuples(fields))
+            if case.sha256 != sha256:
+                raise ValueError(f"the input of case {case.name!r} does not have its hash")
+            cases.append(Recorded(case, data["scores"][index], tuple(candidates[start:end])))
+        sweep = Sweep(
+            data["features"],
+            data["swept"],
+            *(
+                Outputs(data[f"swept_simcc_x_{kind}"], data[f"swept_simcc_y_{kind}"])
+                for kind in ("single", "double")
+            ),
+        )
+        contract = Contract.from_json(document["contract"])
+        return cls(contract, document["origin"], tuple(cases), sweep, document["score_error"])
+
+
+def _document_of(case: Case) -> dict[str, Any]:
+    return {
+        "name": case.name,
+        "kind": case.kind,
+        "sha256": case.sha256,
+        "source": case.source,
+        "box_xyxy": case.box_xyxy,
+        "center": case.center,
+        "scale": case.scale,
+    }
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -1,0 +1,1 @@
+"""What a verdict takes, a stage a module."""

@@ -1,0 +1,38 @@
+"""Is the file a well-formed, self-contained graph of ordinary operators?"""
+
+from __future__ import annotations
+
+import onnx
+
+from cigpose_runtime.model_file.onnx_graph import OnnxFile
+
+FORBIDDEN_OPS = frozenset(
+    {"NonZero", "If", "Loop", "Scan", "GatherND", "Scatter", "ScatterElements", "ScatterND"}
+)
+"""Data-dependent shapes, control flow and scatter: slow or unsupported on most backends."""
+
+MAX_NODES = 450
+"""The largest model has 442 nodes (make bench); beyond this, something has been unrolled."""
+
+
+def check_structure(data: bytes, described: OnnxFile) -> list[str]:
+    """The problems of a model in the bytes of its file, none if it is well formed.
+
+    `described` is what `cigpose_runtime.parse_onnx` reads from the same bytes; it has refused
+    external data, custom domains and damaged files already.
+    """
+    problems = []
+    try:
+        onnx.checker.check_model(data, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        problems.append(f"onnx.checker refuses the model ({str(error).strip().splitlines()[0]})")
+    forbidden = sorted(FORBIDDEN_OPS & set(described.op_counts))
+    if forbidden:
+        problems.append(
+            f"expected no {', '.join(sorted(FORBIDDEN_OPS))}, found {', '.join(forbidden)}"
+        )
+    if described.node_count > MAX_NODES:
+        problems.append(f"expected at most {MAX_NODES} nodes, found {described.node_count}")
+    if described.local_function_count:
+        problems.append(f"expected no local functions, found {described.local_function_count}")
+    return problems
