@@ -43,11 +43,6 @@ class Exported:
     size: int
 
 
-def set_threads(threads: int) -> None:
-    """Bounds the threads of PyTorch, and of the onnxruntime sessions here, in this process."""
-    torch.set_num_threads(threads)
-
-
 def export_variant(
     project: Project,
     variant: Variant,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cigpose_export.jobs.export import Batch
+from cigpose_export.jobs.export import export_variants
 from tiny_project import ONE_OF_EACH_SET, copy_of_clone
 
 
@@ -15,7 +15,7 @@ def project(tmp_path_factory):
 def exported(project):
     """Variant name -> exported file, one small variant of each keypoint set."""
     out = project.artefact_folder("synthetic")
-    batch = Batch(project, weights="synthetic", out=out, jobs=1)
-    outcomes = batch.run(project.select(ONE_OF_EACH_SET))
+    variants = project.select(ONE_OF_EACH_SET)
+    outcomes = export_variants(project, variants, weights="synthetic", out=out, jobs=1)
     assert [o.error for o in outcomes] == [None] * len(outcomes)
     return {outcome.name: outcome.path for outcome in outcomes}

@@ -19,7 +19,9 @@ from cigpose_runtime import read_contract
 from cigpose_verify.stages.parity import compare
 from tiny_project import ONE_OF_EACH_SET
 
-PHOTOGRAPH = Path(__file__).resolve().parents[2] / "verify/cigpose_verify/photographs/astronaut.jpg"
+PHOTOGRAPH = (
+    Path(__file__).resolve().parents[2] / "verify/cigpose_verify/cases/photographs/astronaut.jpg"
+)
 every_set = pytest.mark.parametrize("name", ONE_OF_EACH_SET)
 
 

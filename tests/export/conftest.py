@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from cigpose_export.jobs.verify import Verification
+from cigpose_export.jobs.verify import verify_files
 from tiny_project import CLONE, export_tiny, make_tiny_project
 
 
@@ -29,6 +29,6 @@ def release_project(tmp_path_factory):
     git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "init", "--quiet"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
-    (verified,) = Verification(project, jobs=1).run([export_tiny(project)])
+    (verified,) = verify_files(project, [export_tiny(project)])
     assert verified.error is None
     return project

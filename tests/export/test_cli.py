@@ -4,12 +4,15 @@ import json
 
 import pytest
 
-from cigpose_export import batch, cli
+from cigpose_export.cli import export as export_command
+from cigpose_export.cli import main as cli
 from cigpose_export.cli.console import byte_size
 from cigpose_export.errors import CheckpointError
-from cigpose_export.jobs.export import Figures, Outcome
+from cigpose_export.jobs import export as export_jobs
+from cigpose_export.jobs.batch import Outcome, State
+from cigpose_export.jobs.export import ExportFigures
 from cigpose_export.project import Project
-from tiny_project import tiny_name
+from tiny_project import copy_of_clone, tiny_name
 
 NAME = tiny_name()
 
@@ -29,10 +32,9 @@ def run(capsys):
 
 
 @pytest.fixture
-def here(tiny_project, monkeypatch):
-    """Makes the tiny project the clone that commands work in."""
-    monkeypatch.setattr(Project, "of_this_clone", classmethod(lambda cls: tiny_project))
-    return tiny_project
+def here(tiny_project):
+    """Options that make a tiny project the clone that commands work in."""
+    return ["--project", str(tiny_project.root)]
 
 
 def test_list_shows_all_variants(run):
@@ -57,19 +59,23 @@ def test_list_as_json_is_versioned(run):
     }
 
 
-def test_missing_real_checkpoints_are_each_named_and_nothing_is_written(run, tmp_path, monkeypatch):
-    clone = Project.of_this_clone()
-    empty = Project(tmp_path)
-    monkeypatch.setattr(Project, "of_this_clone", classmethod(lambda cls: empty))
-    monkeypatch.setattr(Project, "variants", clone.variants)
-    status, out, err = run("export", "--all")
+def test_missing_real_checkpoints_are_each_named_and_nothing_is_written(run, tmp_path):
+    project = copy_of_clone(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    status, out, err = run("--project", str(tmp_path), "export", "--all")
     assert status == 1
-    for name in clone.variants:
+    for name in project.variants:
         assert f"`make checkpoints MODELS={name}`" in err
         assert f"{name}: no real checkpoint" in err
     assert "WEIGHTS=synthetic" in err
     assert out.count("failed") == 14
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_project_that_is_no_clone_is_one_line(run, tmp_path):
+    status, _, err = run("--project", str(tmp_path), "list")
+    assert status == 2
+    assert f"expected a clone at {tmp_path}, found no checkpoints/manifest.toml" in err
 
 
 @pytest.mark.parametrize(
@@ -87,7 +93,7 @@ def test_missing_real_checkpoints_are_each_named_and_nothing_is_written(run, tmp
     ],
 )
 def test_bad_usage_exits_2_with_one_line_of_error(run, here, arguments, message):
-    status, _, err = run(*arguments)
+    status, _, err = run(*here, *arguments)
     assert status == 2
     assert message in err
     assert len([line for line in err.splitlines() if "rror:" in line]) == 1
@@ -102,7 +108,13 @@ def test_one_checkpoint_goes_with_one_variant(run):
 def test_a_bad_checkpoint_for_one_variant_exits_2(run, here, tmp_path):
     (tmp_path / "page.pth").write_text("<html>quota exceeded</html>")
     status, _, err = run(
-        "export", NAME, "--checkpoint", str(tmp_path / "page.pth"), "--out", str(tmp_path / "out")
+        *here,
+        "export",
+        NAME,
+        "--checkpoint",
+        str(tmp_path / "page.pth"),
+        "--out",
+        str(tmp_path / "out"),
     )
     assert status == 2
     assert "found an HTML or XML page" in err
@@ -110,7 +122,7 @@ def test_a_bad_checkpoint_for_one_variant_exits_2(run, here, tmp_path):
 
 
 def test_a_checkpoint_path_that_is_wrong_exits_2(run, here, tmp_path):
-    status, _, err = run("export", NAME, "--checkpoint", str(tmp_path / "nowhere.pth"))
+    status, _, err = run(*here, "export", NAME, "--checkpoint", str(tmp_path / "nowhere.pth"))
     assert status == 2
     assert "nowhere.pth" in err
 
@@ -125,22 +137,22 @@ def test_a_checkpoint_path_that_is_wrong_exits_2(run, here, tmp_path):
     ],
 )
 def test_exit_status_of_a_batch(run, here, monkeypatch, tmp_path, states, expected):
-    figures = Figures(
+    figures = ExportFigures(
         "fork.CIGHead", nodes=290, size=56_258_633, seconds=12.34, peak_memory=1_088_696_000
     )
     outcomes = [
         Outcome(
             name=f"variant-{index}",
-            state=state,
+            state=State(state),
             path=tmp_path,
-            figures=figures if state in ("exported", "up to date") else None,
+            result=figures if state in ("exported", "up to date") else None,
             error=CheckpointError("seeded") if state == "failed" else None,
         )
         for index, state in enumerate(states)
     ]
-    monkeypatch.setattr(batch.Batch, "run", lambda self, variants: outcomes)
-    monkeypatch.setattr(cli, "_selected", lambda *_: [None, None])
-    status, out, err = run("export", "--all")
+    monkeypatch.setattr(export_jobs, "export_variants", lambda *_, **__: outcomes)
+    monkeypatch.setattr(export_command, "selected", lambda *_: [None, None])
+    status, out, err = run(*here, "export", "--all")
     assert status == expected
     assert all(state in out for state in states)
     assert err.count("seeded") == len([o for o in outcomes if o.error])

@@ -419,23 +419,22 @@ def test_a_file_on_google_drive_is_found_behind_its_warning_page(
 # The command
 
 
-def run_command(project: Project, monkeypatch, *arguments: str) -> int:
-    monkeypatch.setattr(cli.Project, "of_this_clone", lambda: Project(project.root))
+def run_command(project: Project, *arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        cli.main(["checkpoints", "fetch", *arguments])
+        cli.main(["--project", str(project.root), "checkpoints", "fetch", *arguments])
     return ended.value.code or 0
 
 
 def test_the_command_fetches(project, server, published, monkeypatch, capsys):
     server.body = published
-    assert run_command(project, monkeypatch, NAME) == 0
+    assert run_command(project, NAME) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{NAME}: fetched"
     assert target(project).read_bytes() == published
 
 
 def test_the_command_says_which_download_failed_and_exits_1(project, dead_url, monkeypatch, capsys):
     set_source(project, dead_url)
-    assert run_command(project, monkeypatch, "--all") == 1
+    assert run_command(project, "--all") == 1
     errors = capsys.readouterr().err
     assert f"cigpose-tools: error: {NAME}: cannot download" in errors
     assert "Traceback" not in errors

@@ -486,7 +486,9 @@ def test_a_spoilt_release_is_not_signed(release, keys):
 @pytest.mark.timeout(900)
 def test_the_printed_commands_run_a_model_where_there_is_only_pip(built, tmp_path):
     folder = Path(shutil.copytree(built, tmp_path / "release"))
-    shutil.copy(CLONE / "verify" / "cigpose_verify" / "photographs" / "astronaut.jpg", tmp_path)
+    shutil.copy(
+        CLONE / "verify" / "cigpose_verify" / "cases" / "photographs" / "astronaut.jpg", tmp_path
+    )
     text = (folder / "README.md").read_text()
     commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
     assert [command.split()[0] for command in commands] == [

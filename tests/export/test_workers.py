@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from cigpose_export.errors import WorkError
-from cigpose_export.jobs.processes import Workers
+from cigpose_export.jobs.processes import WorkerProcesses
 
 
 def test_ctrl_c_while_jobs_are_handed_out_is_not_lost(monkeypatch):
@@ -16,7 +16,7 @@ def test_ctrl_c_while_jobs_are_handed_out_is_not_lost(monkeypatch):
             raise KeyboardInterrupt
         return future
 
-    workers = Workers()
+    workers = WorkerProcesses()
 
     def job(item):
         try:

@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from cigpose_runtime import FileError, OnnxFileError, parse_onnx, read_onnx_file, wire_format
+from cigpose_runtime import FileError, OnnxFileError, parse_onnx, read_onnx_file
+from cigpose_runtime.model_file import protobuf
 from tiny_onnx import tiny_model
 
 TINY = tiny_model().SerializeToString()
@@ -172,7 +173,7 @@ def test_an_unpacked_and_a_packed_shape_are_the_same():
     unpacked = TensorProto(name="w", dims=[2, 3]).SerializeToString()
     packed = length_delimited(1, b"\x02\x03") + TensorProto(name="w").SerializeToString()
     assert TensorProto.FromString(packed).dims == [2, 3]
-    assert [wire_format.Message(data).integers(1) for data in (unpacked, packed)] == [
+    assert [protobuf.Message(data).integers(1) for data in (unpacked, packed)] == [
         [2, 3],
         [2, 3],
     ]
@@ -362,7 +363,7 @@ def test_deep_nesting_is_read_up_to_the_limit_and_refused_beyond():
 
 
 def test_too_many_fields_are_refused(monkeypatch):
-    monkeypatch.setattr(wire_format, "MAX_FIELDS", 100)
+    monkeypatch.setattr(protobuf, "MAX_FIELDS", 100)
     with pytest.raises(OnnxFileError, match="more than 100 fields"):
         parse_onnx(TINY)
 
@@ -379,25 +380,25 @@ def test_too_many_fields_are_refused(monkeypatch):
     ],
 )
 def test_a_message_that_breaks_the_wire_format_is_refused(data, reason):
-    with pytest.raises(wire_format.WireFormatError, match=reason):
-        wire_format.Message(data)
+    with pytest.raises(protobuf.WireFormatError, match=reason):
+        protobuf.Message(data)
 
 
 def test_a_field_of_another_wire_type_is_refused():
-    message = wire_format.Message(b"\x08\x01" + length_delimited(2, b"text"))
+    message = protobuf.Message(b"\x08\x01" + length_delimited(2, b"text"))
     for read in (
         lambda: message.text(1),
         lambda: message.message(1),
         lambda: message.integer(2),
     ):
-        with pytest.raises(wire_format.WireFormatError, match="expected"):
+        with pytest.raises(protobuf.WireFormatError, match="expected"):
             read()
 
 
 def test_packed_numbers_count_as_fields(monkeypatch):
-    monkeypatch.setattr(wire_format, "MAX_FIELDS", 100)
-    with pytest.raises(wire_format.WireFormatError, match="more than 100 fields"):
-        wire_format.Message(length_delimited(1, bytes(127))).integers(1)
+    monkeypatch.setattr(protobuf, "MAX_FIELDS", 100)
+    with pytest.raises(protobuf.WireFormatError, match="more than 100 fields"):
+        protobuf.Message(length_delimited(1, bytes(127))).integers(1)
 
 
 @pytest.mark.parametrize("dims", [[2**62] * 65, [-1]])

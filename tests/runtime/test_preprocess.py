@@ -20,7 +20,7 @@ from cigpose_runtime.estimation.preprocess import (
 from tiny_onnx import tiny_contract
 
 ASTRONAUT = cv2.imread(
-    str(Path(__file__).parents[2] / "verify/cigpose_verify/photographs/astronaut.jpg")
+    str(Path(__file__).parents[2] / "verify/cigpose_verify/cases/photographs/astronaut.jpg")
 )
 INPUT_SIZES = [(192, 256), (288, 384)]
 SMALL = (12, 16)

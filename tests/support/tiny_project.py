@@ -86,20 +86,19 @@ def copy_of_clone(root):
     return Project(root)
 
 
-EXPORT = """
+RUN = """
 import sys
-from pathlib import Path
-from cigpose_export.cli import main as cli
-from cigpose_export.project import Project
-Project.of_this_clone = classmethod(lambda cls: cls(Path(sys.argv[1])))
-cli.main(["export", "--all", "--weights", "synthetic", "--out", sys.argv[2]])
+from cigpose_export.cli.main import main
+main(sys.argv[1:])
 """
 
 
 def start_export(project, out, *, before="", **environment):
     """Starts `cigpose-tools export --all --weights synthetic --out OUT` in a project."""
+    options = ["--all", "--weights", "synthetic", "--out", str(out)]
+    command = ["--project", str(project.root), "export", *options]
     return subprocess.Popen(
-        [sys.executable, "-c", before + EXPORT, str(project.root), str(out)],
+        [sys.executable, "-c", before + RUN, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -125,10 +124,10 @@ def descendants_now(pid):
 
 def wait_for_descendants(pid, generations):
     """Waits until a process has a child, which may have a child; returns their pidfds."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while len(pids := descendants_now(pid)) < generations:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{pid} has no {generations} generations of children after 60 s")
+            raise TimeoutError(f"{pid} has no {generations} generations of children after 180 s")
     return [os.pidfd_open(pid) for pid in pids[:generations]]
 
 

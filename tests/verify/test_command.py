@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from cigpose_export.cli import main as cli
-from cigpose_export.jobs.verify import Verification, standing_reports
+from cigpose_export.jobs.verify import verify_files
 from cigpose_export.project import Project
 from cigpose_runtime.releases.golden import selftest
+from cigpose_verify.report.folder import standing_reports
 from faults import apply_fault
 from tiny_project import assert_ended, wait_for_descendants
 
@@ -37,13 +38,12 @@ def model(tiny, project):
 
 
 @pytest.fixture
-def run(project, monkeypatch, capsys):
+def run(project, capsys):
     """Runs `cigpose-tools verify`; returns exit status, stdout and stderr."""
-    monkeypatch.setattr(Project, "of_this_clone", classmethod(lambda cls: project))
 
     def call(*arguments):
         with pytest.raises(SystemExit) as ended:
-            cli.main(["verify", *map(str, arguments)])
+            cli.main(["--project", str(project.root), "verify", *map(str, arguments)])
         output = capsys.readouterr()
         assert "Traceback" not in output.err
         return ended.value.code, output.out, output.err
@@ -152,7 +152,7 @@ def make_fork(root, *, wrong):
     )
     source = (CLONE / "export/cigpose_export/modeling/cig_head.py").read_text()
     source = source.replace(
-        "from cigpose_export.openmmlab import RTMCCHead, ScaleNorm"
+        "from cigpose_export.openmmlab import RTMCCHead, ScaleNorm",
         "from mmpose.models.heads.coord_cls_heads.rtmcc_head import RTMCCHead\n"
         "from mmpose.models.utils.rtmcc_block import ScaleNorm\n"
         "from mmpose.registry import MODELS",
@@ -184,22 +184,13 @@ def test_a_folder_without_a_fork_is_refused(model, run, tmp_path):
     assert (status, "found none there" in err) == (2, True)
 
 
-VERIFY = """
-import sys
-from pathlib import Path
-from cigpose_export.cli import main as cli
-from cigpose_export.project import Project
-Project.of_this_clone = classmethod(lambda cls: cls(Path(sys.argv[1])))
-cli.main(["verify", "--all", "--weights", "synthetic"])
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_verification_leaves_no_verdict_and_the_next_one_completes(
     project, model, how
 ):
-    command = [sys.executable, "-c", VERIFY, str(project.root)]
+    tools = [sys.executable, "-m", "cigpose_export.cli.main", "--project", str(project.root)]
+    command = [*tools, "verify", "--all", "--weights", "synthetic"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     ) as process:
@@ -209,5 +200,5 @@ def test_an_interrupted_verification_leaves_no_verdict_and_the_next_one_complete
     assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL), complaint
     assert_ended(children)
     assert not (model.parent / "parity" / f"{model.stem}.json").exists()
-    (verified,) = Verification(project).run([model])
+    (verified,) = verify_files(project, [model])
     assert verified.state == "passed"

@@ -110,13 +110,14 @@ class ExportJob:
         receipt = Receipt.read(self._receipt_path)
         if receipt is None or not (checkpoint.is_file() and self.path.is_file()):
             return None
-        inputs = self._inputs(file_sha256(checkpoint))
+        inputs = hash_of(self._recipe, file_sha256(checkpoint))
         stands = receipt.inputs == inputs and receipt.sha256 == file_sha256(self.path)
         return receipt.figures if stands else None
 
     def run(self, work: Work) -> Outcome[ExportFigures]:
         """Exports, and writes the receipt."""
         self._require_replaceable()
+        recipe = self._recipe  # as it is now: what is edited meanwhile is exported next time
         started = time.monotonic()
         arguments = {
             "project": str(self.project.root),
@@ -134,14 +135,15 @@ class ExportJob:
             seconds=round(time.monotonic() - started, 2),
             peak_memory=report["peak_memory"],
         )
-        inputs = self._inputs(done["checkpoint_sha256"])
+        inputs = hash_of(recipe, done["checkpoint_sha256"])
         Receipt(inputs, done["sha256"], figures).write(self._receipt_path)
         return Outcome(self.name, State.EXPORTED, self.path, figures)
 
-    def _inputs(self, checkpoint_sha256: str) -> str:
-        """A hash of all that decides the bytes of the artefact."""
+    @property
+    def _recipe(self) -> str:
+        """A hash of all that decides the bytes of the artefact, but for the checkpoint."""
         configs = map(file_sha256, self.project.config_files(self.name))
-        return hash_of(*configs, code_hash(worker.export), checkpoint_sha256)
+        return hash_of(*configs, code_hash(worker.export))
 
     def _require_replaceable(self) -> None:
         """Raises before minutes of work what writing at their end would."""

@@ -19,6 +19,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,12 @@ def export(
     threads: int,
 ) -> dict[str, Any]:
     """Exports one variant; paths as text."""
-    from dataclasses import asdict
+    import torch
 
-    from cigpose_export.pipeline import export_variant, set_threads
+    from cigpose_export.pipeline import export_variant
     from cigpose_export.project import Project
 
-    set_threads(threads)
+    torch.set_num_threads(threads)
     there = Project(Path(project))
     exported = export_variant(
         there,
@@ -70,11 +71,12 @@ def record(
     threads: int,
 ) -> dict[str, Any]:
     """Records what PyTorch answers for one variant; `fork`: by a CIGPose fork's own head."""
-    from cigpose_export.pipeline import set_threads
+    import torch
+
     from cigpose_export.project import Project
     from cigpose_export.reference.record import record_variant
 
-    set_threads(threads)
+    torch.set_num_threads(threads)
     on_stage("reference")
     there = Project(Path(project))
     record_variant(
@@ -132,11 +134,12 @@ def trace(
     threads: int,
 ) -> dict[str, Any]:
     """Records all intermediate tensors of one case."""
-    from cigpose_export.pipeline import set_threads
+    import torch
+
     from cigpose_export.project import Project
     from cigpose_export.reference.trace import trace_variant
 
-    set_threads(threads)
+    torch.set_num_threads(threads)
     on_stage("trace")
     there = Project(Path(project))
     trace_variant(
@@ -152,8 +155,6 @@ def trace(
 
 def locate(on_stage: OnStage, *, name: str, file: str, report: str, trace: str) -> dict[str, Any]:
     """Adds to a report where the graph leaves PyTorch. Needs no PyTorch."""
-    from dataclasses import replace
-
     from cigpose_runtime.files import read_bytes
     from cigpose_verify.diverge import Trace, find_divergence
     from cigpose_verify.report.document import Report

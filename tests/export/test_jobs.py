@@ -11,10 +11,11 @@ from pathlib import Path
 import onnx
 import pytest
 
-import cigpose_export
-from cigpose_export import batch as batch_module
 from cigpose_export.errors import CheckpointError, MissingCheckpointError, WorkError
-from cigpose_export.jobs.export import WITHOUT_PART_IN_THE_BYTES, Batch, Record
+from cigpose_export.jobs import export as export_module
+from cigpose_export.jobs.batch import Work
+from cigpose_export.jobs.export import ExportFigures, Receipt, export_variants
+from cigpose_export.project import Project
 from tiny_onnx import tiny_contract, tiny_model
 from tiny_project import (
     assert_ended,
@@ -30,30 +31,26 @@ NAME = tiny_name()
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-class FakeWorkers(Batch):
-    """A batch whose workers write the checkpoint as the artefact, and are counted."""
-
-    def __init__(self, project, **options):
-        super().__init__(project, out=project.root / "out", **{"weights": "real", **options})
-        self.ran = []
-
-    def _run_worker(self, variant, target):
-        self.ran.append(variant.name)
-        checkpoint = self.checkpoint or self.project.checkpoint_path(variant.name, self.weights)
-        content = checkpoint.read_bytes()
-        if content == b"bad":
-            raise CheckpointError("seeded")
-        target.parent.mkdir(exist_ok=True)
-        target.write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest()
-        done = dict(
-            reference_head="CIGHead",
-            checkpoint_sha256=digest,
-            sha256=digest,
-            nodes=1,
-            size=len(content),
-        )
-        return {"done": done, "peak_memory": 1}
+def fake_export(kind, arguments):
+    """What a worker does, as far as a batch can tell: the checkpoint is the artefact."""
+    assert kind == "export"
+    project = Project(Path(arguments["project"]))
+    checkpoint = Path(arguments["checkpoint"] or project.checkpoint_path(arguments["name"], "real"))
+    content = checkpoint.read_bytes()
+    if content == b"bad":
+        raise CheckpointError("seeded")
+    target = Path(arguments["target"])
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    done = dict(
+        reference_head="CIGHead",
+        checkpoint_sha256=digest,
+        sha256=digest,
+        nodes=1,
+        size=len(content),
+    )
+    return {"done": done, "peak_memory": 1}
 
 
 @pytest.fixture
@@ -65,20 +62,33 @@ def project(tiny_project):
     return tiny_project
 
 
-def run(project, **options):
-    """Runs a fresh batch over all variants; returns outcomes and what the workers did."""
-    batch = FakeWorkers(project, **options)
-    return batch.run(list(project.variants.values())), batch.ran
+@pytest.fixture
+def run(monkeypatch):
+    """Exports all variants of a project with fake workers; returns outcomes and what they did."""
+
+    def call(project, *, work=fake_export, **options):
+        ran = []
+
+        def fake(self, kind, arguments, environment=None):
+            ran.append(self.name)
+            return work(kind, {"name": self.name, **arguments})
+
+        monkeypatch.setattr(Work, "run", fake)
+        variants = list(project.variants.values())
+        options = {"weights": "real", "out": project.root / "out", **options}
+        return export_variants(project, variants, **options), ran
+
+    return call
 
 
-def test_a_second_run_does_no_work(project):
+def test_a_second_run_does_no_work(project, run):
     first, ran = run(project)
     assert [o.state for o in first] == ["exported"]
     assert ran == [NAME]
     second, ran = run(project)
     assert [o.state for o in second] == ["up to date"]
     assert ran == []
-    assert second[0].figures == first[0].figures
+    assert second[0].result == first[0].result
 
 
 def flip_a_bit_of_the_artefact(project):
@@ -106,7 +116,7 @@ def change_a_base_config(project):
         file.write("# changed\n")
 
 
-def damage_the_record(project):
+def damage_the_receipt(project):
     (project.root / "out" / ".export" / f"{NAME}.json").write_text("{")
 
 
@@ -118,31 +128,29 @@ def damage_the_record(project):
         change_the_checkpoint,
         change_the_config,
         change_a_base_config,
-        damage_the_record,
+        damage_the_receipt,
     ],
 )
-def test_a_change_of_content_is_exported_anew(project, change):
+def test_a_change_of_content_is_exported_anew(project, change, run):
     run(project)
     change(project)
     outcomes, ran = run(project)
     assert ([o.state for o in outcomes], ran) == (["exported"], [NAME])
 
 
-def test_a_config_edited_during_an_export_is_exported_anew(project, monkeypatch):
-    work = FakeWorkers._run_worker
-
-    def edit_meanwhile(self, variant, target):
+def test_a_config_edited_during_an_export_is_exported_anew(project, run):
+    def edit_meanwhile(kind, arguments):
+        done = fake_export(kind, arguments)
         change_the_config(project)
-        return work(self, variant, target)
+        return done
 
-    with monkeypatch.context() as patch:
-        patch.setattr(FakeWorkers, "_run_worker", edit_meanwhile)
-        run(project)
+    # The receipt is of what the job found when it began.
+    run(project, work=edit_meanwhile)
     _, ran = run(project)
     assert ran == [NAME]
 
 
-def test_an_error_of_the_system_is_one_failure_and_no_traceback(project):
+def test_an_error_of_the_system_is_one_failure_and_no_traceback(project, run):
     run(project)
     project.config_path(NAME).unlink()
     (outcome,), _ = run(project)
@@ -155,15 +163,13 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_any_work(project, tm
     make(tmp_path / "blocked")
     if os.access(tmp_path / "blocked", os.W_OK) and (tmp_path / "blocked").is_dir():
         pytest.skip("this user may write everywhere")
-    batch = FakeWorkers(project)
-    batch.out = tmp_path / "blocked" / "out"
-    (outcome,) = batch.run(list(project.variants.values()))
-    assert batch.ran == []
+    (outcome,), ran = run(project, out=tmp_path / "blocked" / "out")
+    assert ran == []
     assert outcome.error.exit_status == 2
     assert "pass another --out" in str(outcome.error)
 
 
-def test_artefacts_of_other_weights_are_not_replaced(project):
+def test_artefacts_of_other_weights_are_not_replaced(project, run):
     out = project.root / "out"
     out.mkdir()
     contract = tiny_contract(weights="synthetic")
@@ -175,7 +181,7 @@ def test_artefacts_of_other_weights_are_not_replaced(project):
     assert (out / f"{NAME}.onnx").read_bytes() == model
 
 
-def test_a_new_file_time_alone_exports_nothing(project):
+def test_a_new_file_time_alone_exports_nothing(project, run):
     run(project)
     for path in project.root.rglob("*"):
         os.utime(path, (1, 1))
@@ -183,20 +189,14 @@ def test_a_new_file_time_alone_exports_nothing(project):
     assert ran == []
 
 
-@pytest.mark.parametrize("what", ["tool_versions", "_hash_of_code"])
-def test_other_tools_or_code_export_anew(project, monkeypatch, what):
+def test_other_code_exports_anew(project, run, monkeypatch):
     run(project)
-    monkeypatch.setattr(batch_module, what, lambda: "another")
+    monkeypatch.setattr(export_module, "code_hash", lambda function: "another")
     _, ran = run(project)
     assert ran == [NAME]
 
 
-def test_every_module_left_out_of_the_code_hash_exists():
-    root = Path(cigpose_export.__path__[0])
-    assert all((root / name).exists() for name in WITHOUT_PART_IN_THE_BYTES)
-
-
-def test_a_missing_real_checkpoint_is_an_error_and_writes_nothing(tiny_project):
+def test_a_missing_real_checkpoint_is_an_error_and_writes_nothing(tiny_project, run):
     (outcome,), ran = run(tiny_project)
     assert (outcome.state, ran) == ("failed", [])
     assert isinstance(outcome.error, MissingCheckpointError)
@@ -204,15 +204,15 @@ def test_a_missing_real_checkpoint_is_an_error_and_writes_nothing(tiny_project):
     assert not (tiny_project.root / "out").exists()
 
 
-def test_a_missing_synthetic_checkpoint_is_made_by_the_worker(tiny_project, monkeypatch):
-    monkeypatch.setattr(
-        FakeWorkers, "_run_worker", lambda self, variant, target: pytest.fail("reached")
-    )
-    with pytest.raises(pytest.fail.Exception, match="reached"):
-        run(tiny_project, weights="synthetic")
+def test_a_missing_synthetic_checkpoint_is_made_by_the_worker(tiny_project, run):
+    def fail(kind, arguments):
+        raise CheckpointError("the worker was reached")
+
+    (outcome,), ran = run(tiny_project, weights="synthetic", work=fail)
+    assert (str(outcome.error), ran) == ("the worker was reached", [NAME])
 
 
-def test_a_batch_goes_on_past_a_failing_variant(project):
+def test_a_batch_goes_on_past_a_failing_variant(project, run):
     other = tiny_name("crowdpose")
     manifest = project.manifest_path
     manifest.write_text(f'[{other}]\nsource = "gdrive:none"\n' + manifest.read_text())
@@ -225,23 +225,23 @@ def test_a_batch_goes_on_past_a_failing_variant(project):
     assert sorted(ran) == sorted([other, NAME])
 
 
-def test_stages_end_with_the_state(project):
+def test_stages_end_with_the_state(project, run):
     stages = []
     run(project, on_stage=lambda name, stage: stages.append((name, stage)))
     assert stages[-1] == (NAME, "exported")
 
 
-def test_record_reads_back_what_it_wrote(tmp_path):
-    record = Record("inputs", "sha", batch_module.Figures("CIGHead", 1, 2, 3.5, 4))
-    record.write(tmp_path / "record.json")
-    assert Record.read(tmp_path / "record.json") == record
+def test_a_receipt_reads_back_what_it_wrote(tmp_path):
+    receipt = Receipt("inputs", "sha", ExportFigures("CIGHead", 1, 2, 3.5, 4))
+    receipt.write(tmp_path / "receipt.json")
+    assert Receipt.read(tmp_path / "receipt.json") == receipt
 
 
 # From here on with real workers, on a tiny variant.
 
 
 def visible_and_hidden(folder):
-    """All files below a folder, but not the records of exports."""
+    """All files below a folder, but not the receipts of exports."""
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.parent.name != ".export")
 
 
@@ -334,8 +334,13 @@ def test_a_full_disk_is_named_by_its_cause(tiny_project, tmp_path):
 def test_an_error_of_the_worker_keeps_its_type(tiny_project, tmp_path):
     checkpoint = tmp_path / "empty.pth"
     checkpoint.touch()
-    batch = Batch(tiny_project, weights="real", out=tmp_path / "out", checkpoint=checkpoint)
-    (outcome,) = batch.run(list(tiny_project.variants.values()))
+    (outcome,) = export_variants(
+        tiny_project,
+        list(tiny_project.variants.values()),
+        weights="real",
+        out=tmp_path / "out",
+        checkpoint=checkpoint,
+    )
     assert type(outcome.error) is CheckpointError
     assert "found an empty file" in str(outcome.error)
     assert not (tmp_path / "out").exists()
@@ -347,6 +352,6 @@ def test_unknown_error_types_of_a_worker_become_work_errors(tiny_project, monkey
     script.write_text(f"#!/bin/sh\necho '{message}'\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    batch = Batch(tiny_project, weights="synthetic", out=tmp_path / "out")
-    (outcome,) = batch.run(list(tiny_project.variants.values()))
+    variants = list(tiny_project.variants.values())
+    (outcome,) = export_variants(tiny_project, variants, weights="synthetic", out=tmp_path / "out")
     assert type(outcome.error) is WorkError
