@@ -159,7 +159,7 @@ def test_an_error_of_the_system_is_one_failure_and_no_traceback(project, run):
 
 
 @pytest.mark.parametrize("make", [Path.touch, lambda path: path.mkdir(mode=0o500)])
-def test_a_folder_that_cannot_be_written_to_is_named_before_any_work(project, tmp_path, make):
+def test_a_folder_that_cannot_be_written_to_is_named_before_any_work(project, tmp_path, run, make):
     make(tmp_path / "blocked")
     if os.access(tmp_path / "blocked", os.W_OK) and (tmp_path / "blocked").is_dir():
         pytest.skip("this user may write everywhere")
