@@ -4,6 +4,7 @@ import ast
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
+
 from rooms import CLONE, FOLDERS, ORDER, imports, modules, rooms_imported
 
 LONGEST_MODULE = 350
