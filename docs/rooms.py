@@ -19,17 +19,17 @@ FOLDERS = {"cigpose_export": "export", "cigpose_verify": "verify", "cigpose_runt
 
 ORDER: Mapping[str, tuple[str, ...]] = {
     "cigpose_export": (
-        "cli",
-        "drawn",
-        "release",
-        "accuracy",
-        "jobs",
+        "cli/",
+        "drawn/",
+        "release/",
+        "accuracy/",
+        "jobs/",
         "pipeline",
-        "reference",
-        "graph",
-        "checkpoints",
-        "modeling",
-        "openmmlab",
+        "reference/",
+        "graph/",
+        "checkpoints/",
+        "modeling/",
+        "openmmlab/",
         "project",
         "variants",
         "errors",
@@ -40,26 +40,26 @@ ORDER: Mapping[str, tuple[str, ...]] = {
         "judge",
         "golden",
         "diverge",
-        "stages",
-        "report",
+        "stages/",
+        "report/",
         "matrix",
         "reference_record",
-        "measures",
-        "cases",
+        "measures/",
+        "cases/",
         "machine",
         "errors",
         "__init__",
     ),
     "cigpose_runtime": (
         "cli",
-        "commands",
+        "commands/",
         "__init__",
-        "releases",
+        "releases/",
         "writers",
         "draw",
-        "media",
-        "estimation",
-        "model_file",
+        "media/",
+        "estimation/",
+        "model_file/",
         "poses",
         "keypoints",
         "files",
@@ -67,7 +67,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
         "errors",
     ),
 }
-"""The rooms of each package: each imports only rooms further down."""
+"""The rooms of each package, folders with a slash: each imports only rooms further down."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,16 @@ def modules(clone: Path = CLONE) -> dict[str, Module]:
     for package, folder in FOLDERS.items():
         for path in sorted((clone / folder / package).rglob("*.py")):
             parts = path.relative_to(clone / folder).with_suffix("").parts
-            inside = parts[1]
+            room = f"{parts[1]}/" if len(parts) > 2 else parts[1]
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            found[name] = Module(name, package, inside, path)
+            found[name] = Module(name, package, room, path)
     return found
 
 
 def imports(found: Mapping[str, Module]) -> dict[str, set[str]]:
     """For each module, those of ours that it imports: at its top, in functions, or only for types.
 
-    A text that is a module's name counts too: commands are imported by name when they are called.
+    A text that is a module's dotted name counts too: commands are imported by name when called.
     """
     return {name: set(_imported(module, found)) - {name} for name, module in found.items()}
 
@@ -114,10 +114,10 @@ def _imported(module: Module, found: Mapping[str, Module]) -> Iterator[str]:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in found)
-        elif isinstance(node, ast.ImportFrom) and node.module in found:
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module in found:
             inside = (f"{node.module}.{alias.name}" for alias in node.names)
             yield from (name if name in found else node.module for name in inside)
-        elif isinstance(node, ast.Constant) and node.value in found:
+        elif isinstance(node, ast.Constant) and node.value in found and "." in str(node.value):
             yield str(node.value)
 
 
