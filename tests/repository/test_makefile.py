@@ -1,5 +1,6 @@
 """The Makefile: which Python .venv is of, and that targets do not run beside one another."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -33,8 +34,21 @@ def pretend_python(path, says):
 
 def planned(clone, *arguments):
     """The commands that make would run."""
+    return make(clone, "-n", *arguments)
+
+
+def make(clone, *arguments):
+    """What make prints. It takes nothing from a make that runs this test."""
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "PYTHON")
+    }
     done = subprocess.run(
-        ["make", "-n", *arguments], cwd=clone, capture_output=True, text=True, check=True
+        ["make", *arguments],
+        cwd=clone,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout
 
@@ -71,5 +85,4 @@ def test_help_lists_every_target(clone):
     targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
     (phony,) = re.findall(r"^\.PHONY: (.+)", text, re.MULTILINE)
     assert targets | {"FORCE"} == set(phony.split())
-    done = subprocess.run(["make", "help"], cwd=clone, capture_output=True, text=True, check=True)
-    assert {line.split()[0] for line in done.stdout.splitlines()} == targets
+    assert {line.split()[0] for line in make(clone, "help").splitlines()} == targets
