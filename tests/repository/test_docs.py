@@ -125,6 +125,16 @@ def test_commands_that_are_named_exist(path):
         assert import_module(module)
 
 
+@by_document
+def test_python_examples_parse_and_import_names_that_exist(path):
+    blocks = re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), re.M | re.S)
+    for block in blocks if path != write_pages.API else []:  # signatures alone are no Python
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = import_module(str(node.module))
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
 # What the README says
 
 
