@@ -19,14 +19,14 @@ from rooms import FOLDERS, ORDER, imports, modules, rooms_imported
 TARGET = Path(__file__).with_name("architecture.svg")
 
 HEIGHT = 860
-MARGIN, GAP = 20, 22
+MARGIN, GAP = 14, 16
 TOP, BOTTOM = 112, 46
 """Space in a column above the middle of its first row of rooms, and below that of its last."""
 
 ROOM_H, ROOM_GAP, LANE = 38, 12, 6
 """Height of a room, space between rooms, and the width of a lane for arrows that pass a row."""
 
-SIDE = 22
+SIDE = 18
 """Space beside the widest row of a column."""
 
 LETTER = 9.0
@@ -42,7 +42,7 @@ STYLE = """
 svg { font-family: ui-sans-serif, system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
 .paper { fill: #ffffff; }
 .title { font-size: 22px; font-weight: 650; }
-.subtitle, .legend { font-size: 14px; fill: #57606a; }
+.subtitle, .legend { font-size: 15px; fill: #57606a; }
 .room text { font: 15px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono",
   monospace; fill: #1f2328; text-anchor: middle; }
 .room rect { fill: #ffffff; stroke-width: 1.4; }
@@ -303,9 +303,9 @@ def _legend() -> str:
     return (
         f'<circle class="pip verify" cx="{MARGIN + 26}" cy="{y - 5}" r="4.5"/>'
         f'<text class="legend" x="{MARGIN + 38}" y="{y}">also imports verify</text>'
-        f'<circle class="pip runtime" cx="{MARGIN + 196}" cy="{y - 5}" r="4.5"/>'
-        f'<text class="legend" x="{MARGIN + 208}" y="{y}">also imports the runtime</text>'
-        f'<text class="legend" x="{MARGIN + 420}" y="{y}">an arrow points to what is imported; '
+        f'<circle class="pip runtime" cx="{MARGIN + 206}" cy="{y - 5}" r="4.5"/>'
+        f'<text class="legend" x="{MARGIN + 218}" y="{y}">also imports the runtime</text>'
+        f'<text class="legend" x="{MARGIN + 440}" y="{y}">an arrow points to what is imported; '
         "one that a longer way implies is not drawn</text>"
     )
 

@@ -42,7 +42,7 @@ HELPERS = frozenset({"error_context", "quoted", "printable"})
 HEAD = """# The runtime's API
 
 `make docs` writes this page from the docstrings. Import these names from `cigpose_runtime`; those
-shown with a module, as `writers.write_csv`, from that module of it.
+shown with a module, as `writers.to_csv`, from that module of it.
 [runtime/README.md](../runtime/README.md) is the introduction.
 """
 
