@@ -6,6 +6,11 @@ STAMP := $(VENV)/.set-up
 PINS := pyproject.toml runtime/pyproject.toml $(wildcard requirements/*.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# A .venv of another Python than PYTHON= asks for is made anew. Without PYTHON=, .venv stays as it is.
+WHICH := import sys; print(sys.version, sys.base_prefix)
+ANEW := $(if $(filter-out file,$(origin PYTHON)),$(shell test ! -e $(VENV) || \
+  test "$$($(PYTHON) -c '$(WHICH)')" = "$$($(BIN)/python -c '$(WHICH)')" || echo --clear))
+
 WEIGHTS ?= real
 MODELS ?=
 JOBS ?=
@@ -18,12 +23,12 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## create .venv with pinned dependencies (implied by the others)
 
-$(STAMP): $(PINS)
+$(STAMP): $(PINS) $(if $(ANEW),FORCE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "expected Python 3.11 or newer, found " + sys.version.split()[0] + "; run make PYTHON=python3.11 setup")'
 	@echo "setting up $(VENV) (about 2 minutes)"
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(ANEW) $(VENV)
 	$(PIP) install --only-binary :all: -r requirements/build.txt
-	$(PIP) install --only-binary :all: --no-build-isolation -c requirements/lock.txt -e runtime -e '.[dev]'
+	$(PIP) install --only-binary :all: --no-build-isolation -c requirements/lock.txt -e runtime -e '.[release,accuracy]' --group dev
 	$(PIP) install --only-binary :all: --no-deps -r requirements/openmmlab.txt -r requirements/peers.txt
 	@$(MAKE) --no-print-directory evaluator || echo "no AP can be measured: that takes a C compiler; all else works. Later: make evaluator"
 	@touch $@
@@ -34,7 +39,7 @@ evaluator:  ## build what AP is measured with (implied by setup; needs a C compi
 export-all: setup  ## export all variants [WEIGHTS=real|synthetic] [MODELS="..."] [JOBS=n] [OUT=dir]
 	$(BIN)/cigpose-tools export $(or $(MODELS),--all) --weights $(WEIGHTS) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out "$(OUT)")
 
-verify-all: setup  ## prove the exported files against PyTorch [WEIGHTS=...] [MODELS="..."] [JOBS=n] [OUT=dir]
+verify-all: setup  ## compare the exported files with PyTorch [WEIGHTS=...] [MODELS="..."] [JOBS=n] [OUT=dir]
 	$(BIN)/cigpose-tools verify $(if $(MODELS),$(MODELS:%=$(or $(OUT),dist/$(WEIGHTS))/%.onnx),--all --weights $(WEIGHTS) $(if $(OUT),--out "$(OUT)")) $(if $(JOBS),--jobs $(JOBS))
 
 checkpoints: setup  ## fetch the published checkpoints
@@ -55,7 +60,7 @@ release: setup  ## build the folder to publish [WEIGHTS=...] [ALLOW_SYNTHETIC=1]
 publish: setup  ## publish what release built TO=github:OWNER/REPO@TAG|hf:ORG/REPO|URL [OUT=dir] [UPDATE=1]
 	$(BIN)/cigpose-tools release publish $(if $(OUT),"$(OUT)") --to "$(or $(TO),$(error make publish TO=github:OWNER/REPO@TAG, hf:ORG/REPO or a URL))" $(if $(UPDATE),--update) $(if $(ALLOW_SYNTHETIC),--allow-synthetic)
 
-bench: setup  ## measure export cost, beside a straight trace of the reference head
+bench: setup  ## measure what exporting, verifying and running cost
 	$(BIN)/python -m benchmarks
 
 test: setup  ## run the tests (under 15 minutes on 2 cores)
@@ -77,7 +82,12 @@ lint: setup  ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup  ## write docs/api.md, and the picture and tables of docs/architecture.md, from the code
+	$(BIN)/python docs/draw_architecture.py
+	$(BIN)/python docs/write_pages.py
+
 clean:  ## remove what export, build and test leave; keeps .venv and fetched checkpoints
 	rm -rf dist build checkpoints/synthetic .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup evaluator export-all verify-all checkpoints inspect doctor demo release publish bench test test-long test-runtime lint clean
+.PHONY: help setup evaluator export-all verify-all checkpoints inspect doctor demo release publish bench test test-long test-runtime lint docs clean FORCE
+.NOTPARALLEL:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cigpose_verify.stages.parity import RELATIVE_TOLERANCE, compare
+from cigpose_verify.measures.parity import RELATIVE_TOLERANCE, compare
 
 
 def outputs(scale=1.0):

@@ -20,9 +20,9 @@ from cigpose_runtime.errors import FileError
 from cigpose_runtime.estimation.session import CPU
 from cigpose_runtime.files import appears_whole, open_file
 from cigpose_verify.matrix import Setting, run
+from cigpose_verify.measures.parity import RELATIVE_TOLERANCE, max_difference
 from cigpose_verify.report.document import Divergence, TensorError, figure
 from cigpose_verify.stages.intervention import exposed
-from cigpose_verify.stages.parity import RELATIVE_TOLERANCE, max_difference
 
 SAMPLE = 1 << 17
 """At most this many elements of a tensor are recorded and compared, evenly spread over it."""

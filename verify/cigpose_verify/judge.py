@@ -17,6 +17,8 @@ from cigpose_runtime import Contract, OnnxFileError, contract_of, parse_onnx
 from cigpose_verify.errors import RunError
 from cigpose_verify.machine import cores
 from cigpose_verify.matrix import Matrix, Setting, run_all
+from cigpose_verify.measures.keypoints import MOST_NEAR_TIES, Readout, misread
+from cigpose_verify.measures.parity import LEAST_COSINE, cosine
 from cigpose_verify.reference_record import Candidate, Outputs, Recorded, ReferenceRecord
 from cigpose_verify.report.document import (
     STAGES,
@@ -38,8 +40,6 @@ from cigpose_verify.stages.intervention import (
     gap,
     plausible,
 )
-from cigpose_verify.stages.keypoints import MOST_NEAR_TIES, Readout, misread
-from cigpose_verify.stages.parity import LEAST_COSINE, cosine
 from cigpose_verify.stages.structure import check_structure
 
 

@@ -26,8 +26,8 @@ from cigpose_runtime.arrays import Floats
 from cigpose_runtime.errors import FileError
 from cigpose_runtime.files import appears_whole, open_file
 from cigpose_verify.cases import Case
-from cigpose_verify.stages.keypoints import Clarity, Readout
-from cigpose_verify.stages.parity import max_difference, precision_limit, tolerance_of
+from cigpose_verify.measures.keypoints import Clarity, Readout
+from cigpose_verify.measures.parity import max_difference, precision_limit, tolerance_of
 
 Doubles = NDArray[np.float64]
 

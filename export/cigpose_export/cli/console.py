@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -21,7 +20,6 @@ from rich.progress import (
 from rich.table import Table
 
 from cigpose_export.accuracy.stage import Accuracy
-from cigpose_export.cli.doctor import Finding
 from cigpose_export.jobs.batch import OnStage, Outcome, State
 from cigpose_export.jobs.export import ExportFigures
 from cigpose_verify.report.document import Report
@@ -145,16 +143,6 @@ def print_variants(rows: Sequence[Mapping[str, Any]]) -> None:
             ", ".join(row["checkpoints"]) or "-",
             ", ".join(row["artefacts"]) or "-",
         )
-    print_table(table)
-
-
-def print_findings(findings: Sequence[Finding]) -> None:
-    """The table of `cigpose-tools doctor`."""
-    styles = {"ok": "green", "note": "yellow", "conflict": "red"}
-    table = Table("", "subject", "found", "what to do", box=None, header_style="bold")
-    for finding in findings:
-        mark = f"[{styles[finding.state]}]{finding.state}[/]"
-        table.add_row(mark, escape(finding.subject), escape(finding.found), escape(finding.fix))
     print_table(table)
 
 

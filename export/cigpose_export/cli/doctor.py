@@ -7,7 +7,7 @@ import importlib.util
 import json
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Literal
@@ -164,7 +164,19 @@ def doctor(project: Project, as_json: bool) -> int:
             json.dumps({"schema_version": 1, "findings": [vars(f) for f in findings]}, indent=1)
         )
     else:
-        from cigpose_export.cli.console import print_findings
-
-        print_findings(findings)
+        _print(findings)
     return 1 if any(finding.state == "conflict" for finding in findings) else 0
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from cigpose_export.cli.console import print_table
+
+    styles = {"ok": "green", "note": "yellow", "conflict": "red"}
+    table = Table("", "subject", "found", "what to do", box=None, header_style="bold")
+    for finding in findings:
+        mark = f"[{styles[finding.state]}]{finding.state}[/]"
+        table.add_row(mark, escape(finding.subject), escape(finding.found), escape(finding.fix))
+    print_table(table)

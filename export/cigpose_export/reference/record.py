@@ -21,8 +21,8 @@ from cigpose_export.reference.run import run_head, run_reference
 from cigpose_export.variants import Variant
 from cigpose_runtime import Contract
 from cigpose_verify.cases import Case, make_cases
+from cigpose_verify.measures.parity import max_difference, precision_limit
 from cigpose_verify.reference_record import Candidate, Outputs, Recorded, ReferenceRecord, Sweep
-from cigpose_verify.stages.parity import max_difference, precision_limit
 
 SWEEP_BATCH = 16
 """Forced choices at once; bounds memory."""

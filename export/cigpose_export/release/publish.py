@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cigpose_export.errors import PublishError
+from cigpose_export.release.extra import release_extra
 from cigpose_export.release.pages import FRONT_MATTER
 from cigpose_export.release.target import RemoteFile, RemoteState, Target, TransientError
 from cigpose_runtime.files import file_sha256, open_file
@@ -200,7 +201,10 @@ def _checked_manifest(release: Path, *, allow_synthetic: bool) -> Manifest:
 
 
 def open_target(to: str, release: Path) -> Target:
-    """The place that `to` names, for a released folder. Raises PublishError, CredentialsError."""
+    """The place that `to` names, for a released folder.
+
+    Raises PublishError, CredentialsError, and InstallError without the extra [release].
+    """
     with open_file(
         release / MANIFEST, "the manifest of a release, as make release leaves it"
     ) as file:
@@ -212,11 +216,13 @@ def open_target(to: str, release: Path) -> Target:
         notes = (release / "README.md").read_text("utf-8").removeprefix(FRONT_MATTER)
         return GithubTarget.of(rest, notes, prerelease=manifest.rehearsal)
     if scheme == "hf":
-        from cigpose_export.release.hugging_face import HuggingFaceTarget
+        with release_extra():
+            from cigpose_export.release.hugging_face import HuggingFaceTarget
 
         return HuggingFaceTarget.of(rest, f"v{manifest.version}")
     if "://" in to:
-        from cigpose_export.release.store import StoreTarget
+        with release_extra():
+            from cigpose_export.release.store import StoreTarget
 
         return StoreTarget.of(to)
     raise PublishError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cigpose_export import __version__
 from cigpose_export.project import Project
+from cigpose_export.release.extra import release_extra
 from cigpose_runtime.files import file_sha256
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s#;]+)", re.MULTILINE)
@@ -23,11 +24,15 @@ def pinned_packages(project: Project) -> list[tuple[str, str]]:
 
 
 def write_sbom(project: Project, target: Path, epoch: int) -> None:
-    """Writes CycloneDX 1.6 JSON; the serial number follows from the pins, the time from `epoch`."""
-    from cyclonedx.model.bom import Bom
-    from cyclonedx.model.component import Component, ComponentType
-    from cyclonedx.output.json import JsonV1Dot6
-    from packageurl import PackageURL
+    """Writes CycloneDX 1.6 JSON; the serial number follows from the pins, the time from `epoch`.
+
+    Raises InstallError without the extra [release].
+    """
+    with release_extra():
+        from cyclonedx.model.bom import Bom
+        from cyclonedx.model.component import Component, ComponentType
+        from cyclonedx.output.json import JsonV1Dot6
+        from packageurl import PackageURL
 
     pins = pinned_packages(project)
     hashes = "".join(file_sha256(project.root / "requirements" / name) for name in _PINS)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cigpose_export.errors import ReleaseError, last_line
+from cigpose_export.release.extra import release_extra
 from cigpose_runtime.releases.check import check_release
 from cigpose_runtime.releases.manifest import SIGNATURE
 
@@ -14,9 +15,11 @@ def sign_release(folder: Path, private_key: Path, *, password: str | None) -> Pa
     """Checks the release `folder` and writes its signature anew; returns the path of that.
 
     private_key: PEM file of an elliptic-curve key (P-256, P-384 or P-521). Raises CigposeError for
-    a release that does not pass its check, ReleaseError for a key that cannot be used.
+    a release that does not pass its check, ReleaseError for a key that cannot be used, InstallError
+    without the extra [release].
     """
-    from model_signing import hashing, signing
+    with release_extra():
+        from model_signing import hashing, signing
 
     if not private_key.is_file():
         raise ReleaseError(f"{private_key}: expected a private key in PEM, found no file")

@@ -12,9 +12,9 @@ from PIL import Image
 
 from cigpose_runtime import Contract
 from cigpose_verify.cases import Case
+from cigpose_verify.measures.keypoints import Readout
 from cigpose_verify.reference_record import Candidate, Outputs, Recorded
 from cigpose_verify.report.document import Figure, Pictured, Worst, figure
-from cigpose_verify.stages.keypoints import Readout
 
 
 class WorstRow(Protocol):

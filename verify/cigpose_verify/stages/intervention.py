@@ -17,9 +17,9 @@ from onnx import TensorProto, helper
 
 from cigpose_verify.errors import RunError
 from cigpose_verify.matrix import Matrix, Setting, run, run_all
+from cigpose_verify.measures.parity import max_difference, precision_limit
 from cigpose_verify.reference_record import Outputs, Recorded, ReferenceRecord
 from cigpose_verify.report.document import Failure, InterventionResult, figure
-from cigpose_verify.stages.parity import max_difference, precision_limit
 
 SWEEP_BATCH = 16
 """Forced choices at once; bounds memory."""

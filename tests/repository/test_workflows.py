@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-WORKFLOWS = sorted((Path(__file__).parents[1] / ".github" / "workflows").glob("*.yml"))
+WORKFLOWS = sorted((Path(__file__).parents[2] / ".github" / "workflows").glob("*.yml"))
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -22,7 +22,7 @@ def test_actions_are_pinned_by_commit_and_permissions_named(path):
 
 def test_what_workflows_run_is_there():
     """Each make target that a workflow calls, and each script."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text("utf-8"), re.MULTILINE))
     for path in WORKFLOWS:
         text = path.read_text("utf-8")
