@@ -5,11 +5,6 @@ from __future__ import annotations
 from cigpose_runtime.errors import CigposeError
 
 
-def last_line(output: str) -> str:
-    """What a process said last, for an error message: the line that names its exception."""
-    return (output.strip().splitlines() or ["no message"])[-1]
-
-
 class VariantError(CigposeError):
     """No variant has the name asked for."""
 
