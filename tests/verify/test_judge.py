@@ -26,7 +26,8 @@ from cigpose_verify.diverge import find_divergence
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.reference_record import ReferenceRecord
-from cigpose_verify.report.document import STAGES, Report
+from cigpose_verify.report.document import Report
+from cigpose_verify.stages.gates import STAGES
 from cigpose_verify.stages.intervention import find_intervention, plausible
 from faults import apply_fault
 

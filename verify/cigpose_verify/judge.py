@@ -19,7 +19,6 @@ from cigpose_verify.machine import cores
 from cigpose_verify.matrix import Matrix, Setting, run_all
 from cigpose_verify.reference_record import Candidate, Outputs, Recorded, ReferenceRecord
 from cigpose_verify.report.document import (
-    STAGES,
     CaseResult,
     Cell,
     Failure,
@@ -31,6 +30,7 @@ from cigpose_verify.report.document import (
 )
 from cigpose_verify.report.worst import picture_worst
 from cigpose_verify.stages.contract import check_contract
+from cigpose_verify.stages.gates import STAGES
 from cigpose_verify.stages.intervention import (
     Examined,
     examine,
@@ -130,7 +130,7 @@ def judge(
         model=str(record.contract.name),
         weights=contract.weights,
         verdict="failed" if failures else "passed",
-        failures=tuple(sorted(failures, key=lambda f: list(STAGES).index(f.stage))),
+        failures=tuple(sorted(failures, key=lambda f: STAGES.index(f.stage))),
         origin=record.origin,
         environment=_environment(),
         cases=tuple(_cases_of(rows, record)),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cigpose_export.release.verified_models import VerifiedModel
 from cigpose_verify.report.document import Report
+from cigpose_verify.stages.gates import parity_tolerance
 
 _METRICS = {
     "ap": "AP",
@@ -92,7 +93,7 @@ def _parity(report: Report) -> list[str]:
     assert precision is not None
     excess = max(cell.excess or 0 for cell in report.cells)
     return [
-        f"- largest error: {excess:.0%} of what is allowed (1e-4 · max(1, p99.9)), over "
+        f"- largest error: {excess:.0%} of what is allowed ({parity_tolerance()}), over "
         f"{len(report.cells)} settings of onnxruntime",
         f"- error against float64: {precision.ratio or 0:.2f} times that of PyTorch's float32",
         f"- intervention: {chosen.agreeing} of {chosen.choices} choices agree, "
