@@ -121,8 +121,8 @@ def test_a_missing_manifest_is_a_config_error(tmp_path):
         ("cigpose_m_coco_256x192", "did you mean cigpose-m_coco_256x192 or "),
         ("cigpose-m_coco_256x192.onnx", "did you mean cigpose-m_coco_256x192 or "),
         ("cigpose-x_coco_384x288", "cigpose-l_coco_384x288"),
-        ("yolo", "there is none like it"),
-        ("", "there is none like it"),
+        ("yolo", "none has a similar name"),
+        ("", "none has a similar name"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest_ones(name, suggestion):
