@@ -202,7 +202,7 @@ def test_a_file_that_is_changed_on_its_way_is_sent_anew(github, release, monkeyp
 
 def test_no_token_is_said_before_anything_is_sent(github, release, monkeypatch):
     monkeypatch.delenv("GITHUB_TOKEN")
-    with pytest.raises(CredentialsError, match="expected a token in GITHUB_TOKEN, found none"):
+    with pytest.raises(CredentialsError, match="expected a token in GITHUB_TOKEN; create one"):
         publish(release, TO_GITHUB)
     assert github.requests == []
 
@@ -232,7 +232,7 @@ def test_a_dry_run_says_what_would_be_done(github, release):
     ended = CliRunner().invoke(cli.tools, command, standalone_mode=False)
     assert ended.exception is None
     lines = ended.output.splitlines()
-    assert "send golden--one--input_0.pb" in lines
+    assert "upload golden--one--input_0.pb" in lines
     assert lines[-1].startswith("7 of 7 files to upload, ")
     assert not [request for request in github.requests if not request.startswith("GET")]
 
