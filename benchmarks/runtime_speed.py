@@ -38,10 +38,11 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from cigpose_export.cli.console import byte_size, print_table
-from cigpose_export.errors import ExportError, last_line
+from cigpose_export.errors import ExportError
 from cigpose_export.jobs.worker import peak_memory
 from cigpose_runtime import PoseModel, cli, read_contract
 from cigpose_runtime.arrays import Pixels
+from cigpose_runtime.errors import last_line
 from cigpose_runtime.estimation.decode import decode_simcc, to_frame
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.media.video import Frame, VideoWriter

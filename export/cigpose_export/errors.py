@@ -5,11 +5,6 @@ from __future__ import annotations
 from cigpose_runtime.errors import CigposeError
 
 
-def last_line(output: str) -> str:
-    """What a process said last, for an error message: the line that names its exception."""
-    return (output.strip().splitlines() or ["no message"])[-1]
-
-
 class VariantError(CigposeError):
     """No variant has the name asked for."""
 
@@ -47,7 +42,7 @@ class VerifyError(CigposeError):
 
 
 class ReleaseError(CigposeError):
-    """What is offered for release is not fit for it."""
+    """A model or folder that must not be released."""
 
     exit_status = 1
 
@@ -59,8 +54,8 @@ class PublishError(CigposeError):
 
 
 class CredentialsError(CigposeError):
-    """Credentials that are missing, wrong, or do not suffice."""
+    """Credentials that are missing, wrong or insufficient."""
 
 
 class UsageError(CigposeError):
-    """A command was called with arguments that do not go together."""
+    """A command was called with arguments that contradict each other."""

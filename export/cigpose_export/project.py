@@ -83,14 +83,14 @@ class Project:
             tables = tomllib.loads(self.manifest_path.read_text("utf-8"))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(
-                f"{self.manifest_path} is no readable TOML file ({error}); restore it from git"
+                f"{self.manifest_path} is not a readable TOML file ({error}); restore it from git"
             ) from error
         return {name: Variant.from_manifest(name, table) for name, table in tables.items()}
 
     def select(self, names: Iterable[str]) -> list[Variant]:
         """The variants of these names, in this order; raises `VariantError` on an unknown one.
 
-        DEMO is there by its name alone: it is none of `variants`.
+        DEMO is selected by its name only; it is not one of `variants`.
         """
         return [self._variant(name) for name in dict.fromkeys(names)]
 
@@ -99,7 +99,7 @@ class Project:
             return DEMO
         if name not in self.variants:
             near = difflib.get_close_matches(name, self.variants, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else "there is none like it;"
+            hint = f"did you mean {' or '.join(near)}?" if near else "none has a similar name;"
             raise VariantError(
                 f"no variant {name!r}: {hint} `.venv/bin/cigpose-tools list` shows all"
             )

@@ -70,6 +70,21 @@ def quoted(value: object) -> str:
     return _SHORTENED.repr(value)
 
 
+def first_line(said: object) -> str:
+    """The first line of what an exception or a process said, for an error message."""
+    return _lines(said)[0]
+
+
+def last_line(said: object) -> str:
+    """The last line of it; of a traceback, that is the one that names the exception."""
+    return _lines(said)[-1]
+
+
+def _lines(said: object) -> list[str]:
+    silent = type(said).__name__ if isinstance(said, BaseException) else "no message"
+    return str(said).strip().splitlines() or [silent]
+
+
 def printable(text: str) -> str:
     """`text` on one line with line breaks and control characters escaped, safe for a terminal."""
     return "".join(

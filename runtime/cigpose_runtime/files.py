@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -88,6 +88,26 @@ def appears_whole(target: Path) -> Iterator[BinaryIO]:
             stack.callback(named.unlink, missing_ok=True)
             os.link(f"/proc/self/fd/{file.fileno()}", named.name, dst_dir_fd=folder)
             os.replace(named, target)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits until no other process is in a block like this on the same file or folder.
+
+    Where the system or its file system has no such locks, nothing is waited for.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    lock = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)  # which unlocks it, as the end of the process does
 
 
 def _flush(file: BinaryIO) -> None:

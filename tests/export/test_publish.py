@@ -60,7 +60,7 @@ def publish(release, to, *, update=False, allow_synthetic=False):
         sleep=lambda _seconds: None,
     )
     publication.run()
-    return publication.brought, said
+    return publication.uploaded, said
 
 
 def assert_published_once(github, release):
@@ -152,7 +152,7 @@ def test_a_server_that_stays_broken_ends_in_one_line(github, release, monkeypatc
     publish_to = open_target(TO_GITHUB, release)
     monkeypatch.setattr(publish_to, "check_access", lambda: None)
     github.releases["x"] = None  # breaks the listing: the handler fails, the connection ends
-    with pytest.raises(PublishError, match="given up after 5 tries, the same command goes on"):
+    with pytest.raises(PublishError, match="gave up after 5 tries; run the same command"):
         publish(release, TO_GITHUB)
 
 
@@ -196,13 +196,13 @@ def test_a_file_that_is_changed_on_its_way_is_sent_anew(github, release, monkeyp
 
     monkeypatch.setattr(github_module.GithubTarget, "put", spoiling)
     _, said = publish(release, TO_GITHUB)
-    assert said[0].startswith("weights.bin: expected what was to be sent, read back something else")
+    assert said[0].startswith("weights.bin: expected what was uploaded, read back something else")
     assert_published_once(github, release)
 
 
 def test_no_token_is_said_before_anything_is_sent(github, release, monkeypatch):
     monkeypatch.delenv("GITHUB_TOKEN")
-    with pytest.raises(CredentialsError, match="expected a token in GITHUB_TOKEN, found none"):
+    with pytest.raises(CredentialsError, match="expected a token in GITHUB_TOKEN; create one"):
         publish(release, TO_GITHUB)
     assert github.requests == []
 
@@ -211,7 +211,7 @@ def test_no_token_is_said_before_anything_is_sent(github, release, monkeypatch):
     ("spoil", "message"),
     [
         (lambda g, m: m.setenv("GITHUB_TOKEN", "s3cret"), "401 Bad credentials"),
-        (lambda g, m: setattr(g, "push", False), "found one that may read"),
+        (lambda g, m: setattr(g, "push", False), "found one that may only read"),
     ],
 )
 def test_a_token_that_does_not_suffice_is_said_first_and_not_printed(
@@ -232,8 +232,8 @@ def test_a_dry_run_says_what_would_be_done(github, release):
     ended = CliRunner().invoke(cli.tools, command, standalone_mode=False)
     assert ended.exception is None
     lines = ended.output.splitlines()
-    assert "send golden--one--input_0.pb" in lines
-    assert lines[-1].startswith("7 of 7 files to send, ")
+    assert "upload golden--one--input_0.pb" in lines
+    assert lines[-1].startswith("7 of 7 files to upload, ")
     assert not [request for request in github.requests if not request.startswith("GET")]
 
 
@@ -333,7 +333,7 @@ def test_a_release_that_fails_its_check_is_refused(github, release):
         ("github:somebody/models", "expected github:OWNER/REPO@TAG"),
         ("hf:models", "expected hf:ORG/REPO"),
         ("nothing://bucket/folder", "expected a URL that fsspec knows"),
-        ("file:///", "expected a folder, found the top of all"),
+        ("file:///", "expected a folder, found the root; name a folder"),
     ],
 )
 def test_a_target_that_is_none_is_one_line(release, to, message):
@@ -367,7 +367,7 @@ def test_a_folder_gets_its_manifest_last(release, tmp_path):
 def test_a_folder_with_other_things_in_it_is_refused(release, tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "diary.txt").write_text("x")
-    with pytest.raises(PublishError, match=r"diary\.txt: expected no files but those of releases"):
+    with pytest.raises(PublishError, match=r"diary\.txt: expected only files of releases"):
         publish(release, (tmp_path / "there").as_uri())
 
 

@@ -93,7 +93,7 @@ print(code_hash(worker.KINDS[sys.argv[1]]))
 @pytest.mark.parametrize(
     ("kind", "file", "stale"),
     [
-        ("judge", "verify/cigpose_verify/stages/parity.py", True),
+        ("judge", "verify/cigpose_verify/measures/parity.py", True),
         ("judge", "runtime/cigpose_runtime/model_file/protobuf.py", True),
         ("judge", "verify/cigpose_verify/cases/photographs/astronaut.jpg", True),
         ("judge", "verify/cigpose_verify/report/page/page.css", False),

@@ -68,9 +68,9 @@ def test_a_recorded_hash_is_read(tmp_path):
 
 
 BAD_MANIFESTS = {
-    "no TOML": ("[", "no readable TOML"),
-    "no text": (b"\xff\xfe", "no readable TOML"),
-    "the same table twice": ("[a]\n[a]\n", "no readable TOML"),
+    "no TOML": ("[", "not a readable TOML"),
+    "no text": (b"\xff\xfe", "not a readable TOML"),
+    "the same table twice": ("[a]\n[a]\n", "not a readable TOML"),
     "a name that is no variant's": ('[cigpose-s_coco_256x192]\nsource = "x"', "'cigpose-s_coco"),
     "a name with something after it": ('["cigpose-m_coco_256x192\\n"]\nsource = "x"', "names like"),
     "a value in place of a table": ("cigpose-m_coco_256x192 = 3", "expected a table, found 3"),
@@ -121,8 +121,8 @@ def test_a_missing_manifest_is_a_config_error(tmp_path):
         ("cigpose_m_coco_256x192", "did you mean cigpose-m_coco_256x192 or "),
         ("cigpose-m_coco_256x192.onnx", "did you mean cigpose-m_coco_256x192 or "),
         ("cigpose-x_coco_384x288", "cigpose-l_coco_384x288"),
-        ("yolo", "there is none like it"),
-        ("", "there is none like it"),
+        ("yolo", "none has a similar name"),
+        ("", "none has a similar name"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest_ones(name, suggestion):

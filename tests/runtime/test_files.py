@@ -1,5 +1,6 @@
 import hashlib
 import os
+import select
 import signal
 import stat
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cigpose_runtime.files import appears_whole, file_sha256
+from cigpose_runtime.files import appears_whole, file_sha256, locked
 
 
 def has_unnamed_files(folder: Path) -> bool:
@@ -140,3 +141,45 @@ def test_a_killed_process_leaves_no_partial_file(branch, tmp_path):
         assert left == []
     else:
         assert [(name[:6], name[-8:]) for name in left] == [(".file.", ".partial")]
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from cigpose_runtime.files import locked
+with locked(Path(sys.argv[1])):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+
+
+def hold(path):
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_lock_is_held_by_one_process_at_a_time(tmp_path, kind):
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / "held"
+    path.mkdir() if kind == "folder" else path.touch()
+    with hold(path) as first, hold(path) as second:
+        ready, _, _ = select.select([first.stdout, second.stdout], [], [], 60)
+        assert len(ready) == 1
+        holder, waiting = (first, second) if ready == [first.stdout] else (second, first)
+        assert holder.stdout.readline() == b"in\n"
+        descriptor = os.open(path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        holder.communicate()
+        assert waiting.stdout.readline() == b"in\n"
+        waiting.communicate()
+
+
+def test_without_locks_the_block_runs_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with locked(tmp_path / "nothing"):
+        reached = True
+    assert reached

@@ -103,7 +103,7 @@ def test_a_checkpoint_that_is_not_there_is_named(tiny, project, model, run, tmp_
     [
         ([], "expected ONNX files, or --all"),
         (["{model}", "--all"], "expected ONNX files, or --all"),
-        (["{model}", "{model}x", "--checkpoint", "c.pth"], "goes with exactly one ONNX file"),
+        (["{model}", "{model}x", "--checkpoint", "c.pth"], "needs exactly one ONNX file"),
         (["{model}", "--provider", "NoSuchProvider"], "expected an execution provider"),
         (["{model}", "--against", "{folder}"], "expected a folder with an mmpose package"),
         (["{model}", "--images", "{folder}/none"], "expected a folder of pictures"),

@@ -25,8 +25,9 @@ from cigpose_verify.cases import CROPS, NOISE_SEEDS, make_cases
 from cigpose_verify.diverge import find_divergence
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
+from cigpose_verify.measures.gates import STAGES
 from cigpose_verify.reference_record import ReferenceRecord
-from cigpose_verify.report.document import STAGES, Report
+from cigpose_verify.report.document import Report
 from cigpose_verify.stages.intervention import find_intervention, plausible
 from faults import apply_fault
 

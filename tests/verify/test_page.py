@@ -9,7 +9,8 @@ from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.report.document import Failure
 from cigpose_verify.report.markdown import render_markdown
-from cigpose_verify.report.page import headline, number, render_page, write_page
+from cigpose_verify.report.page import render_page, write_page
+from cigpose_verify.report.words import headline, number
 from faults import apply_fault
 
 SMALL = Matrix(levels=("disabled", "all"), threads=(1,), batches=(1, 3))

@@ -20,7 +20,7 @@ from cigpose_runtime.errors import FileError
 from cigpose_runtime.estimation.session import CPU
 from cigpose_runtime.files import appears_whole, open_file
 from cigpose_verify.matrix import Setting, run
-from cigpose_verify.measures.parity import RELATIVE_TOLERANCE, max_difference
+from cigpose_verify.measures.parity import RELATIVE_TOLERANCE, SCALE_QUANTILE, max_difference
 from cigpose_verify.report.document import Divergence, TensorError, figure
 from cigpose_verify.stages.intervention import exposed
 
@@ -87,7 +87,8 @@ def sample_of(tensor: NDArray[np.floating]) -> NDArray[np.float32]:
 def find_divergence(data: bytes, trace: Trace) -> Divergence:
     """Compares the tensors of a graph with those of the same name in a trace, in graph order.
 
-    A tensor may be off by 1e-4 of its own p99.9 (measured on sound files: at most 2e-5).
+    A tensor may be off by RELATIVE_TOLERANCE of its own scale (measured on sound
+    files: at most 2e-5).
     """
     model = onnx.load_from_string(data)
     traced = {tensor.name: tensor for tensor in trace.tensors}
@@ -103,7 +104,7 @@ def find_divergence(data: bytes, trace: Trace) -> Divergence:
     errors = []
     for name, node in made:
         tensor, output = traced[name], found[name]
-        scale = float(np.quantile(np.abs(tensor.sample), 0.999))
+        scale = float(np.quantile(np.abs(tensor.sample), SCALE_QUANTILE))
         same_form = output.shape == tensor.shape
         errors.append(
             TensorError(

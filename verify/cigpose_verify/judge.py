@@ -17,11 +17,11 @@ from cigpose_runtime import Contract, OnnxFileError, contract_of, parse_onnx
 from cigpose_verify.errors import RunError
 from cigpose_verify.machine import cores
 from cigpose_verify.matrix import Matrix, Setting, run_all
+from cigpose_verify.measures.gates import STAGES
 from cigpose_verify.measures.keypoints import MOST_NEAR_TIES, Readout, misread
 from cigpose_verify.measures.parity import LEAST_COSINE, cosine
 from cigpose_verify.reference_record import Candidate, Outputs, Recorded, ReferenceRecord
 from cigpose_verify.report.document import (
-    STAGES,
     CaseResult,
     Cell,
     Failure,
@@ -130,7 +130,7 @@ def judge(
         model=str(record.contract.name),
         weights=contract.weights,
         verdict="failed" if failures else "passed",
-        failures=tuple(sorted(failures, key=lambda f: list(STAGES).index(f.stage))),
+        failures=tuple(sorted(failures, key=lambda f: STAGES.index(f.stage))),
         origin=record.origin,
         environment=_environment(),
         cases=tuple(_cases_of(rows, record)),

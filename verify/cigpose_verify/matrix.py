@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnxruntime as ort
 
-from cigpose_runtime.estimation.session import CPU, LEVELS, first_line, open_session
+from cigpose_runtime.errors import first_line
+from cigpose_runtime.estimation.session import CPU, LEVELS, open_session
 from cigpose_verify.errors import RunError
 from cigpose_verify.machine import cores
 from cigpose_verify.reference_record import Outputs

@@ -107,7 +107,9 @@ def _read_json(path: Path, expected: str, kind: type) -> Any:
     try:
         content = json.loads(data)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise FileError(f"{path}: expected {expected}, found no JSON ({error}); mend it") from error
+        raise FileError(
+            f"{path}: expected {expected}, but it is not JSON ({error}); fix it"
+        ) from error
     if not isinstance(content, kind):
         raise FileError(f"{path}: expected {expected}, found {quoted(content)}; give another file")
     return content

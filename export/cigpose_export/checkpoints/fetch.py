@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant
 from cigpose_runtime.errors import DownloadError
-from cigpose_runtime.files import appears_whole, file_sha256
+from cigpose_runtime.files import appears_whole, file_sha256, locked
 
 TIMEOUT_S = 60
 """Seconds without a byte from the server after which a download is given up."""
@@ -103,12 +101,8 @@ def _verify(project: Project, variant: Variant, path: Path) -> str:
 
 def record_sha256(manifest: Path, name: str, sha256: str) -> None:
     """Adds the hash of a variant's checkpoint to the manifest, leaving all else as it is."""
-    folder = os.open(manifest.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # another fetch may be recording its own
+    with locked(manifest.parent):  # another fetch may be recording its own
         document = tomlkit.parse(manifest.read_text("utf-8"))
         document[name]["sha256"] = sha256
         with appears_whole(manifest) as file:
             file.write(tomlkit.dumps(document).encode())
-    finally:
-        os.close(folder)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cigpose_export.errors import CheckpointError
 from cigpose_export.variants import WeightsKind
-from cigpose_runtime.errors import FileError, printable
+from cigpose_runtime.errors import FileError, first_line, printable
 from cigpose_runtime.files import file_sha256
 
 SYNTHETIC_MARK = "cigpose_synthetic"
@@ -201,7 +201,7 @@ def _load_inert(path: Path) -> Any:
         ) from error
     except Exception as error:
         raise CheckpointError(
-            f"{path}: torch cannot read the file ({_first_line(error)}); "
+            f"{path}: torch cannot read the file ({printable(first_line(error))}); "
             "delete it and fetch it again"
         ) from error
 
@@ -209,11 +209,7 @@ def _load_inert(path: Path) -> Any:
 def _asked_for(error: pickle.UnpicklingError) -> str:
     """What the file asked for, without torch's advice on how to give it that."""
     name = re.search(r"GLOBAL (\S+)", str(error))
-    return printable(name[1]) if name else _first_line(error.__context__ or error)
-
-
-def _first_line(error: BaseException) -> str:
-    return printable((str(error).strip().splitlines() or [repr(error)])[0])
+    return printable(name[1] if name else first_line(error.__context__ or error))
 
 
 def _is_weight(key: object, value: object) -> bool:

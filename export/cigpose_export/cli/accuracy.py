@@ -41,7 +41,7 @@ def accuracy(
 ) -> None:
     """Measure AP on COCO, COCO-WholeBody or CrowdPose, with the runtime.
 
-    An interrupted run goes on where it stopped when it is started again.
+    Run it again after an interruption, and it continues where it stopped.
     """
     from cigpose_export.accuracy.stage import measure_accuracy
     from cigpose_export.cli.console import counted_progress, print_accuracy

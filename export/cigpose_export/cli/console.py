@@ -44,7 +44,7 @@ def byte_size(count: float) -> str:
 
 @contextlib.contextmanager
 def progress(total: int) -> Iterator[OnStage]:
-    """Shows the variants under way and how many are done; on no terminal, a line for each end."""
+    """Shows what is under way and how many are done; without a terminal, a line for each end."""
     console = Console(stderr=True)
     if not console.is_terminal:
 
@@ -79,7 +79,7 @@ def progress(total: int) -> Iterator[OnStage]:
 
 @contextlib.contextmanager
 def counted_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows how many of a known number are done, and when it will be all of them."""
+    """Shows how many of a known number are done, and how long the rest will take."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -96,7 +96,7 @@ def counted_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextlib.contextmanager
 def download_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Shows how far a download is, with speed and time left; nothing where there is no terminal."""
+    """Shows how far a download is, with speed and time left; nothing without a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -192,7 +192,7 @@ def print_verified(outcomes: Sequence[Outcome[Report]]) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Prints a table to stdout, in full width where stdout is no terminal."""
+    """Prints a table to stdout, in full width if stdout is not a terminal."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200
@@ -200,7 +200,7 @@ def print_table(table: Table) -> None:
 
 
 def print_accuracy(found: Accuracy) -> None:
-    """The figures in percent, by side, beside the published ones, and how they came about."""
+    """The figures in percent, by side, beside the published ones, and how they were measured."""
     flip = "with flip test" if found.flip else "single pass"
     title = (
         f"{found.model} on {found.protocol}, {found.people} people in {found.pictures} pictures; "

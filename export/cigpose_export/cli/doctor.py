@@ -30,7 +30,7 @@ CLASHES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: `state` is ok, note (works, but know of it) or conflict (mend it)."""
+    """One thing checked: `state` is ok, note (works, but know of it) or conflict (fix it)."""
 
     subject: str
     state: Literal["ok", "note", "conflict"]

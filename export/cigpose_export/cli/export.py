@@ -72,7 +72,7 @@ def export(
 
     variants = selected(project, names, every)
     if checkpoint and len(variants) != 1:
-        raise UsageError("--checkpoint FILE goes with exactly one variant; name that one")
+        raise UsageError("--checkpoint FILE needs exactly one variant; name it")
     with progress(len(variants)) as on_stage:
         outcomes = export_variants(
             project,
@@ -91,6 +91,6 @@ def export(
     for error in errors:
         say_error(error)
     if any(outcome.state == State.INTERRUPTED for outcome in outcomes):
-        click.echo("interrupted: the same command goes on with what is not yet there", err=True)
+        click.echo("interrupted: run the same command to continue", err=True)
         return INTERRUPTED
     return status_of(errors, alone=len(variants) == 1)

@@ -58,7 +58,9 @@ def check(path: Path, public_key: str | None) -> int:
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--private-key", type=click.Path(path_type=Path), required=True, help="PEM file.")
 @click.option(
-    "--password", envvar="CIGPOSE_KEY_PASSWORD", help="Of the key; better in $CIGPOSE_KEY_PASSWORD."
+    "--password",
+    envvar="CIGPOSE_KEY_PASSWORD",
+    help="Password of the key; better in $CIGPOSE_KEY_PASSWORD.",
 )
 @pass_project
 def sign(project: Project, folder: Path | None, private_key: Path, password: str | None) -> None:
@@ -78,7 +80,7 @@ def sign(project: Project, folder: Path | None, private_key: Path, password: str
     help="github:OWNER/REPO@TAG, hf:ORG/REPO[@TAG], or a URL.",
 )
 @click.option("--update", is_flag=True, help="Replace what is published there.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done.")
 @click.option("--allow-synthetic", is_flag=True, help="Rehearse with synthetic weights.")
 @pass_project
 def publish(
@@ -89,9 +91,10 @@ def publish(
     dry_run: bool,
     allow_synthetic: bool,
 ) -> None:
-    """Bring a release over, read all of it back, and only then make it visible.
+    """Upload a release, read all of it back, and only then make it visible.
 
-    An interrupted run goes on where it stopped when it is started again. Credentials: GITHUB_TOKEN;
+    Run it again after an interruption, and it continues where it stopped.
+    Credentials: GITHUB_TOKEN;
     HF_TOKEN; those of the file system that a URL names.
     """
     from cigpose_export.cli.console import byte_size, portions_progress
@@ -107,14 +110,14 @@ def publish(
     )
     files = publication.files
     if dry_run:
-        there, bring, extra = publication.plan()
-        for path in bring:
-            click.echo(f"{'replace' if path in there.files else 'send'} {path}")
+        remote, upload, extra = publication.plan()
+        for path in upload:
+            click.echo(f"{'replace' if path in remote.files else 'upload'} {path}")
         for path in extra:
             click.echo(f"remove {path}")
-        size = byte_size(sum(files[path].stat().st_size for path in bring))
-        state = "published" if there.published else "not published yet"
-        click.echo(f"{len(bring)} of {len(files)} files to send, {size}; {state} there")
+        size = byte_size(sum(files[path].stat().st_size for path in upload))
+        state = "published" if remote.published else "not published yet"
+        click.echo(f"{len(upload)} of {len(files)} files to upload, {size}; {state}")
         return
     publication.run()
-    click.echo(f"published: {len(files)} files, {publication.brought} sent now, all read back")
+    click.echo(f"published: {len(files)} files, {publication.uploaded} uploaded now, all read back")

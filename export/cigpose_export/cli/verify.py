@@ -46,7 +46,7 @@ def verify(
     json_path: Path | None,
     jobs: int | None,
 ) -> int:
-    """Prove that exported files compute what PyTorch computes; reports go beside them.
+    """Verify that exported files compute what PyTorch computes; reports go beside them.
 
     The checkpoint that a file is compared with is the one that it names.
     """
@@ -60,7 +60,7 @@ def verify(
         folder = out or project.artefact_folder(weights)
         files = tuple(folder / f"{name}.onnx" for name in project.variants)
     if checkpoint and len(files) != 1:
-        raise UsageError("--checkpoint FILE goes with exactly one ONNX file; name that one")
+        raise UsageError("--checkpoint FILE needs exactly one ONNX file; name it")
     if json_path and not json_path.absolute().parent.is_dir():
         raise UsageError(f"--json {json_path}: expected a folder that exists; create it first")
     files = tuple(dict.fromkeys(files))

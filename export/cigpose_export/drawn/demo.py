@@ -64,7 +64,7 @@ def run_demo(project: Project, out: Path, *, on_stage: OnStage, say: Callable[[s
             command += ["--json", str(annotated / f"{command[0]}.jsonl")]
         say(f"cigpose-runtime {shlex.join(command)}")
         if cli.main(command) != 0:
-            raise ExportError("the runtime failed on drawn people; what it says is above")
+            raise ExportError("the runtime failed on drawn people; its message is above")
     return Demo(
         model=exported.path,
         page=out / "parity" / "index.html",

@@ -8,7 +8,8 @@ import sys
 
 import onnx
 
-from cigpose_export.errors import ExportError, last_line
+from cigpose_export.errors import ExportError
+from cigpose_runtime.errors import last_line
 
 TIMEOUT_S = 600
 """Over 100 times what the largest model takes."""

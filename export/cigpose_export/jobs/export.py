@@ -150,8 +150,8 @@ class ExportJob:
         parent = next(folder for folder in self.path.absolute().parents if folder.exists())
         if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
             raise FileError(
-                f"{self.path}: expected a folder to write to, found {parent}, which is none or not "
-                "writable; pass another --out"
+                f"{self.path}: expected a folder to write to, found {parent}, which is not a "
+                "writable folder; pass another --out"
             )
         there = _weights_in(self.path)
         if there not in (None, self.weights):

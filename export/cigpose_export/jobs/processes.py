@@ -17,8 +17,9 @@ from typing import IO, Any, TypeVar
 import cigpose_runtime.errors
 import cigpose_verify.errors
 from cigpose_export import errors
-from cigpose_export.errors import WorkError, last_line
+from cigpose_export.errors import WorkError
 from cigpose_runtime import CigposeError
+from cigpose_runtime.errors import last_line
 from cigpose_verify.machine import cores
 
 Item = TypeVar("Item")

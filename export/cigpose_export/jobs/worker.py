@@ -2,7 +2,7 @@
 
 JOB is a JSON object: `kind` names one of the functions in `KINDS`, `name` the model, the rest are
 the function's arguments. A process per job bounds memory, measures it, and keeps a crash from
-taking the others down. What a function imports is what its result follows from (see staleness).
+taking the others down. What a function imports decides when its result is stale (see staleness).
 
 One JSON object a line goes to stdout: `{"stage": ...}` as the work proceeds, then `{"done": ...}`
 or `{"error": ...}`. The process ends when its stdin does, so that it never outlives its parent,

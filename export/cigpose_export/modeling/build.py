@@ -8,6 +8,7 @@ from typing import Any
 
 from cigpose_export.errors import ConfigError
 from cigpose_export.openmmlab import MODELS, Config, DefaultScope
+from cigpose_runtime.errors import last_line
 
 HEAD_NAMES = ("CIGHead", "CausalGraphHead")
 
@@ -46,7 +47,7 @@ def load_config(path: Path) -> Config:
                 f"{path}: its _base_ files include each other in a loop; remove one of the includes"
             ) from None
         raise ConfigError(
-            f"{path} is no loadable MMEngine config ({_last_line(error)}); mend it"
+            f"{path} is no loadable MMEngine config ({last_line(error)}); mend it"
         ) from error
     try:
         problems = _contradictions(config)
@@ -95,11 +96,7 @@ def build_reference(config: Config) -> Any:
             model = MODELS.build(config.model)
     except Exception as error:
         raise ConfigError(
-            f"{config.filename}: MMPose cannot build the model ({_last_line(error)}); "
+            f"{config.filename}: MMPose cannot build the model ({last_line(error)}); "
             "correct the config"
         ) from error
     return model.eval().requires_grad_(False)
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [repr(error)])[-1]

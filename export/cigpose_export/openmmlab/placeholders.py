@@ -17,18 +17,18 @@ from collections.abc import Collection, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from typing import Any
 
-# Package -> the module that proves it usable (mmcv-lite ships mmcv.ops without its compiled part).
+# Package -> the module that makes it usable (mmcv-lite ships mmcv.ops without its compiled part).
 OPTIONAL_PACKAGES = {"mmcv.ops": "mmcv._ext", "mmdet": "mmdet", "xtcocotools": "xtcocotools"}
 
 
 class PlaceholderUsedError(ImportError):
-    """Raised when code reaches for a package that is not installed and was thought unused."""
+    """Raised when code reaches for a package that is not installed and was assumed to be unused."""
 
 
 class _PlaceholderMeta(type):
     """Makes a placeholder class, and any class derived from one, raise on every use.
 
-    Use is call, instantiation and access to a public attribute; deriving from it is none.
+    Use is call, instantiation and access to a public attribute; deriving from it is not.
     """
 
     def __call__(cls, *_args: object, **_kwargs: object) -> Any:
@@ -49,7 +49,7 @@ class _PlaceholderMeta(type):
 
 
 class _PlaceholderModule(types.ModuleType):
-    """A module of which every public name is a placeholder class."""
+    """A module whose every public name is a placeholder class."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import importlib.util
 from pathlib import Path
+
+from cigpose_runtime.files import locked
 
 
 def import_yapf_alone() -> None:
@@ -16,6 +17,5 @@ def import_yapf_alone() -> None:
     """
     spec = importlib.util.find_spec("yapf")
     if spec is not None and spec.origin is not None:
-        with Path(spec.origin).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(Path(spec.origin)):
             importlib.import_module("yapf.yapflib.yapf_api")

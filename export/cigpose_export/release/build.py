@@ -6,7 +6,6 @@ user. The folder has its name only when everything is in it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -19,13 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cigpose_export import __version__
-from cigpose_export.errors import ReleaseError, last_line
+from cigpose_export.errors import ReleaseError
 from cigpose_export.graph.versions import tool_versions
 from cigpose_export.project import Project
 from cigpose_export.release.pages import index_page, model_card
 from cigpose_export.release.sbom import write_sbom
 from cigpose_export.release.verified_models import VerifiedModel, verified_models
-from cigpose_runtime.files import file_sha256, umask
+from cigpose_runtime.errors import last_line
+from cigpose_runtime.files import file_sha256, locked, umask
 from cigpose_runtime.releases.manifest import (
     MANIFEST,
     SUMS,
@@ -179,9 +179,7 @@ def _staging_for(out: Path) -> Iterator[Path]:
     """A folder beside `out` to fill, of a new name: what a killed build's own child may still be
     writing goes elsewhere. What earlier builds left is removed; builds wait for one another."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(out.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(out.parent):
         for left in out.parent.glob(f".{out.name}.*"):
             shutil.rmtree(left, ignore_errors=True)
         staging = Path(tempfile.mkdtemp("", f".{out.name}.partial-", out.parent))
@@ -190,8 +188,6 @@ def _staging_for(out: Path) -> Iterator[Path]:
             yield staging
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    finally:
-        os.close(lock)
 
 
 def _put_in_place(staging: Path, out: Path) -> None:

@@ -76,11 +76,11 @@ class GithubTarget:
         """From OWNER/REPO@TAG and the environment. Raises PublishError, CredentialsError."""
         found = _SPEC.fullmatch(spec)
         if found is None:
-            raise PublishError(f"github:{spec}: expected github:OWNER/REPO@TAG, found otherwise")
+            raise PublishError(f"github:{spec}: expected github:OWNER/REPO@TAG; correct --to")
         token = os.environ.get("GITHUB_TOKEN", "").strip()
         if not token:
             raise CredentialsError(
-                "expected a token in GITHUB_TOKEN, found none; make one that may write contents of "
+                "expected a token in GITHUB_TOKEN; create one that may write contents of "
                 f"{found['repository']} and export it"
             )
         session = requests.Session()
@@ -109,7 +109,7 @@ class GithubTarget:
         if not answer.json().get("permissions", {}).get("push", True):
             raise CredentialsError(
                 f"expected a token in GITHUB_TOKEN that may write to {self.repository}, found one "
-                "that may read; give it write access to contents"
+                "that may only read; give it write access to contents"
             )
 
     def look(self) -> RemoteState:
@@ -165,7 +165,7 @@ class GithubTarget:
         self._call("DELETE", url, missing_is_fine=True)
 
     def commit(self) -> None:
-        """As `Target`: an asset is there as soon as it was sent."""
+        """As `Target`: an asset is there as soon as it is uploaded."""
 
     def read(self, path: str) -> Iterator[bytes]:
         """As `Target`."""
@@ -184,7 +184,7 @@ class GithubTarget:
         self._call("PATCH", url, json={"draft": False, "body": self.notes})
 
     def tidy(self) -> None:
-        """As `Target`: nothing is left."""
+        """As `Target`: leaves nothing."""
 
     def _pages(self, path: str) -> Iterator[dict[str, Any]]:
         page = 1
@@ -198,7 +198,7 @@ class GithubTarget:
     def _call(
         self, method: str, path: str, *, missing_is_fine: bool = False, **arguments: Any
     ) -> requests.Response:
-        """One request. TransientError for what may go well the next time, else PublishError."""
+        """One request. TransientError for a failure that may pass, else PublishError."""
         url = path if "://" in path else self.api_url + path
         what = f"{method} {url.partition('?')[0]}"
         try:
@@ -213,7 +213,7 @@ class GithubTarget:
         if wait_s is not None or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise TransientError(message, wait_s)
         if status == HTTPStatus.UNPROCESSABLE_ENTITY and "already_exists" in answer.text:
-            raise TransientError(message)  # an earlier try that was not answered: look again
+            raise TransientError(message)  # an earlier try whose answer was lost: look again
         raise PublishError(message)
 
 
@@ -224,7 +224,7 @@ def _remote(asset: dict[str, Any]) -> RemoteFile:
 
 
 def _wait_s(answer: requests.Response) -> float | None:
-    """How long the server asks to be left alone: its rate limits, primary and secondary."""
+    """How long the server asks us to wait: its rate limits, primary and secondary."""
     limited = answer.status_code in (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
     after = answer.headers.get("Retry-After", "")
     if after.isdigit() and (limited or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR):

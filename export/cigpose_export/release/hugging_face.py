@@ -49,7 +49,7 @@ class HuggingFaceTarget:
         """From ORG/REPO, with a tag of its own or this one. Raises PublishError."""
         found = _SPEC.fullmatch(spec)
         if found is None:
-            raise PublishError(f"hf:{spec}: expected hf:ORG/REPO or hf:ORG/REPO@TAG")
+            raise PublishError(f"hf:{spec}: expected hf:ORG/REPO or hf:ORG/REPO@TAG; correct --to")
         return cls(found["repository"], found["tag"] or tag, HfApi())
 
     def name_of(self, path: str) -> str:
@@ -94,7 +94,7 @@ class HuggingFaceTarget:
     def put(self, path: str, file: Path, on_bytes: Callable[[int], None]) -> None:
         """As `Target`: large files go now, small ones with the commit."""
         addition = CommitOperationAdd(path, str(file))
-        with _errors(f"sending {path}"):
+        with _errors(f"uploading {path}"):
             self.api.preupload_lfs_files(self.repository, [addition], free_memory=False)
         self._operations[path] = addition
         on_bytes(file.stat().st_size)
@@ -135,7 +135,7 @@ class HuggingFaceTarget:
             self.api.create_tag(self.repository, tag=self.tag, exist_ok=True)
 
     def tidy(self) -> None:
-        """As `Target`: nothing is left."""
+        """As `Target`: leaves nothing."""
 
     @property
     def _revision(self) -> str:
@@ -158,7 +158,7 @@ def _errors(doing: str) -> Iterator[None]:
         raise
     except LocalTokenNotFoundError as error:
         raise CredentialsError(
-            "expected a token of Hugging Face, found none; set HF_TOKEN or run hf auth login"
+            "expected a Hugging Face token; set HF_TOKEN or run hf auth login"
         ) from error
     except HfHubHTTPError as error:
         status = error.response.status_code

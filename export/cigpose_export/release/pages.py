@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cigpose_export.release.verified_models import VerifiedModel
+from cigpose_verify.measures.gates import parity_tolerance
 from cigpose_verify.report.document import Report
 
 _METRICS = {
@@ -22,7 +23,7 @@ _METRICS = {
 _DATASETS = {
     "coco": "COCO val2017",
     "coco-wholebody": "COCO-WholeBody v1.0 val",
-    "coco-ubody": "COCO-WholeBody v1.0 val, trained with UBody, too",
+    "coco-ubody": "COCO-WholeBody v1.0 val, trained with UBody as well",
     "crowdpose": "CrowdPose test",
 }
 _REHEARSAL = (
@@ -32,7 +33,7 @@ _REHEARSAL = (
 
 
 def model_card(one: VerifiedModel) -> str:
-    """What a model is, how accurate, how far it was proved, and how it is run."""
+    """What a model is, how accurate it is, how it was verified, and how to run it."""
     contract, variant = one.contract, one.variant
     file, source = f"{one.released_name}.onnx", contract.source_checkpoint
     assert source is not None
@@ -41,8 +42,8 @@ def model_card(one: VerifiedModel) -> str:
         lines += [_REHEARSAL, ""]
     lines += [
         f"CIGPose, size {variant.size}: {contract.num_keypoints} keypoints from crops of "
-        f"{contract.input_w} x {contract.input_h} pixels, as an ONNX file that carries all that "
-        "running it takes.",
+        f"{contract.input_w} x {contract.input_h} pixels, as an ONNX file that carries everything "
+        "needed to run it.",
         "",
         "## Run it",
         "",
@@ -92,7 +93,7 @@ def _parity(report: Report) -> list[str]:
     assert precision is not None
     excess = max(cell.excess or 0 for cell in report.cells)
     return [
-        f"- largest error: {excess:.0%} of what is allowed (1e-4 · max(1, p99.9)), over "
+        f"- largest error: {excess:.0%} of what is allowed ({parity_tolerance()}), over "
         f"{len(report.cells)} settings of onnxruntime",
         f"- error against float64: {precision.ratio or 0:.2f} times that of PyTorch's float32",
         f"- intervention: {chosen.agreeing} of {chosen.choices} choices agree, "
@@ -143,7 +144,7 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
         f"$ cigpose-runtime image {first}.onnx photo.jpg --whole-frame --save annotated/",
         "```",
         "",
-        "[`parity/index.html`](parity/index.html) is the proof that each file computes what its "
+        "[`parity/index.html`](parity/index.html) shows that each file computes what its "
         "PyTorch model computes; `golden/` has what `selftest` replays. `manifest.json` names "
         "every file with size and hash, the checkpoints, and the versions that made them; "
         "`sbom.cdx.json` is their bill of materials. `cigpose_models.zip` holds all models. "

@@ -1,8 +1,8 @@
 """Publishes a checked release: to GitHub, to Hugging Face, or to a folder or bucket.
 
-One flow for all: look at what is there, bring over what is not, read everything back and compare
-hashes, and only then make it visible. Whatever goes wrong on the way, the next try looks anew and
-goes on from there.
+One flow for all: look at what is there, upload what is missing, read everything back and compare
+hashes, and only then make it visible. Whatever goes wrong on the way, the next try looks again and
+continues from there.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from cigpose_runtime.releases.check import check_release
 from cigpose_runtime.releases.manifest import MANIFEST, UNLISTED, Manifest
 
 TRIES = 5
-"""In a row without a file brought over."""
+"""In a row without a file uploaded."""
 
 LONGEST_WAIT_S = 900.0
-"""For a server that asks for patience; GitHub's limits are by the hour."""
+"""When a server asks us to wait; GitHub's rate limits are hourly."""
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Opens a progress bar of a title and a number of bytes; what it yields is told of each portion."""
@@ -36,9 +36,9 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 class Publication:
     """A release on its way to a target.
 
-    files: path by name of all that is to be there. update: whether another release that is
-    published there is replaced. say: told what goes wrong and is tried again. sleep: waits for so
-    many seconds.
+    files: the local path of each file by its name on the target. update: whether a different
+    release that is already published there is replaced. say: told what went wrong before a retry.
+    sleep: waits for a number of seconds. uploaded: how many files were sent so far.
     """
 
     files: Mapping[str, Path]
@@ -47,7 +47,7 @@ class Publication:
     progress: Progress
     say: Callable[[str], None]
     sleep: Callable[[float], None] = time.sleep
-    brought: int = 0
+    uploaded: int = 0
     _sha256: dict[str, str] = field(default_factory=dict)
     _read_back: set[str] = field(default_factory=set)
 
@@ -63,10 +63,10 @@ class Publication:
         say: Callable[[str], None],
         sleep: Callable[[float], None] = time.sleep,
     ) -> Publication:
-        """Of a released folder that passes its check, at a place that this user may write to.
+        """Of a released folder that passes its check, to a target this user may write to.
 
-        The place is asked first. Raises CigposeError where the check finds something, or for a
-        rehearsal unless that is allowed; CredentialsError, PublishError.
+        Access to the target is checked first. Raises CigposeError where the release fails its
+        check, or for a rehearsal unless that is allowed; CredentialsError, PublishError.
         """
         target = open_target(to, release)
         target.check_access()
@@ -76,63 +76,66 @@ class Publication:
         paths = [*(file.path for file in manifest.files), *beside, MANIFEST]
         files = {target.name_of(path): release / path for path in paths}
         if len(files) < len(paths):
-            raise PublishError(f"{release}: expected names that stay apart there, found two alike")
+            raise PublishError(
+                f"{release}: expected file names that differ on the target, found two alike; "
+                "rename one"
+            )
         return cls(files, target, update, progress, say, sleep, _sha256=sha256)
 
     def plan(self) -> tuple[RemoteState, list[str], list[str]]:
-        """What is there, the paths to bring over, and those to remove.
+        """The state of the target, the paths to upload, and those to remove.
 
         Raises PublishError where what is there is not to be replaced.
         """
-        there = self.target.look()
-        bring = [path for path in self.files if self._differs(path, there.files.get(path))]
-        extra = sorted(set(there.files) - set(self.files))
-        if foreign := sorted(set(extra) - there.ours):
+        remote = self.target.look()
+        upload = [path for path in self.files if self._differs(path, remote.files.get(path))]
+        extra = sorted(set(remote.files) - set(self.files))
+        if foreign := sorted(set(extra) - remote.ours):
             raise PublishError(
-                f"{foreign[0]}: expected no files but those of releases, found it there; choose "
-                "another place, or remove it"
+                f"{foreign[0]}: expected only files of releases on the target, found this one; "
+                "choose another target, or remove it"
             )
-        if there.published and not self.update and (bring or extra):
-            raise _published_already((bring or extra)[0])
-        return there, bring, extra
+        if remote.published and not self.update and (upload or extra):
+            raise _published_already((upload or extra)[0])
+        return remote, upload, extra
 
     def run(self) -> None:
         """Publishes. Raises PublishError."""
         tries = 0
         while tries < TRIES:
-            before = self.brought
+            before = self.uploaded
             try:
                 if self._one_round():
                     return
-                problem, wait_s = "what was sent is not yet all there", None
+                problem, wait_s = "not everything that was uploaded is there yet", None
             except TransientError as error:
                 problem, wait_s = str(error), error.wait_s
-            tries = 1 if self.brought > before else tries + 1
+            tries = 1 if self.uploaded > before else tries + 1
             if tries < TRIES:
                 wait = min(LONGEST_WAIT_S, 2.0 ** (tries - 1) if wait_s is None else wait_s)
                 self.say(f"{problem}; trying again in {wait:.0f} s")
                 self.sleep(wait)
         raise PublishError(
-            f"{problem}; given up after {TRIES} tries, the same command goes on from here"
+            f"{problem}; gave up after {TRIES} tries; run the same command to continue from here"
         )
 
     def _one_round(self) -> bool:
-        """Looks, brings over what is missing, makes it visible, and looks whether all is there."""
-        there, bring, extra = self.plan()
-        if bring or extra or not there.published:
+        """Uploads what is missing, makes it visible, and checks that everything is there."""
+        remote, missing, extra = self.plan()
+        if missing or extra or not remote.published:
             self.target.begin()
             for path in extra:
                 self.target.remove(path)
-            for path in bring:
+            for path in missing:
                 if path not in self.target.kept_back:
-                    self._bring(path, replace=path in there.files)
+                    self._upload(path, replace=path in remote.files)
             self.target.commit()
             self._compare(set(self.files) - self.target.kept_back, self.target.look())
             self.target.publish({path: self.files[path] for path in self.target.kept_back})
-            there, bring, extra = self.plan()
-        self._compare(set(self.files), there)
+            remote, missing, extra = self.plan()
+        self._compare(set(self.files), remote)
         self.target.tidy()
-        return there.published and not bring and not extra
+        return remote.published and not missing and not extra
 
     def _differs(self, path: str, remote: RemoteFile | None) -> bool:
         if remote is None or remote.size != self.files[path].stat().st_size:
@@ -144,21 +147,21 @@ class Publication:
             self._sha256[path] = file_sha256(self.files[path])
         return self._sha256[path]
 
-    def _bring(self, path: str, *, replace: bool) -> None:
+    def _upload(self, path: str, *, replace: bool) -> None:
         file = self.files[path]
         if replace:
             self.target.remove(path)
-        with self.progress(f"sending {path}", file.stat().st_size) as on_bytes:
+        with self.progress(f"uploading {path}", file.stat().st_size) as on_bytes:
             self.target.put(path, file, on_bytes)
-        self.brought += 1
+        self.uploaded += 1
 
-    def _compare(self, paths: set[str], there: RemoteState) -> None:
-        """Reads back what was not yet and compares it; what differs is removed, to be sent anew."""
+    def _compare(self, paths: set[str], state: RemoteState) -> None:
+        """Compares what was not read back yet; what differs is removed for a retry."""
         differing = []
         for path in sorted(paths):
-            remote = there.files.get(path)
+            remote = state.files.get(path)
             if remote is None:
-                raise TransientError(f"{path}: expected it there, found it gone")
+                raise TransientError(f"{path}: expected it on the target, but it is gone")
             if remote.key in self._read_back:
                 continue
             digest = hashlib.sha256()
@@ -171,20 +174,20 @@ class Publication:
             else:
                 differing.append(path)
         if differing:
-            if there.published and not self.update and not self.brought:
+            if state.published and not self.update and not self.uploaded:
                 raise _published_already(differing[0])
             for path in differing:
                 self.target.remove(path)
             raise TransientError(
-                f"{differing[0]}: expected what was to be sent, read back something else, as in "
-                f"{len(differing)} files"
+                f"{differing[0]}: expected what was uploaded, read back something else "
+                f"(in {len(differing)} files)"
             )
 
 
 def _published_already(path: str) -> PublishError:
     return PublishError(
-        f"expected nothing published there yet, found a release that differs in {path}; choose "
-        "another tag or place, or replace it with --update"
+        f"expected nothing published on the target yet, found a release that differs in {path}; "
+        "choose another tag or target, or replace it with --update"
     )
 
 
@@ -195,7 +198,7 @@ def _checked_manifest(release: Path, *, allow_synthetic: bool) -> Manifest:
     if manifest.rehearsal and not allow_synthetic:
         raise PublishError(
             f"{release}: expected real weights, found a rehearsal with synthetic ones; release "
-            "real ones, or rehearse publishing, too, with --allow-synthetic"
+            "real ones, or rehearse publishing with --allow-synthetic"
         )
     return manifest
 
@@ -226,6 +229,6 @@ def open_target(to: str, release: Path) -> Target:
 
         return StoreTarget.of(to)
     raise PublishError(
-        f"{to}: expected github:OWNER/REPO@TAG, hf:ORG/REPO or a URL as file:///folder or "
-        "s3://bucket/folder, found none of them"
+        f"{to}: expected github:OWNER/REPO@TAG, hf:ORG/REPO or a URL such as file:///folder or "
+        "s3://bucket/folder; correct --to"
     )

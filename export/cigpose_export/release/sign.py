@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cigpose_export.errors import ReleaseError, last_line
+from cigpose_export.errors import ReleaseError
 from cigpose_export.release.extra import release_extra
+from cigpose_runtime.errors import last_line
 from cigpose_runtime.releases.check import check_release
 from cigpose_runtime.releases.manifest import SIGNATURE
 
@@ -41,7 +42,7 @@ def sign_release(folder: Path, private_key: Path, *, password: str | None) -> Pa
     except (ValueError, TypeError) as error:
         raise ReleaseError(
             f"{private_key}: expected an elliptic-curve private key in PEM and its password, found "
-            f"otherwise ({last_line(str(error))}); docs/releasing.md says how one is made"
+            f"otherwise ({last_line(error)}); docs/releasing.md says how one is made"
         ) from error
     partial.chmod(0o644)
     partial.replace(signature)

@@ -45,11 +45,11 @@ class StoreTarget:
             fs, root = fsspec.core.url_to_fs(url, skip_instance_cache=True, **options)
         except (ValueError, ImportError) as error:
             raise PublishError(
-                f"{shown}: expected a URL that fsspec knows, found otherwise ({error}); give "
+                f"{shown}: expected a URL that fsspec knows, found something else ({error}); give "
                 "another, or install what it names"
             ) from error
         if not root.strip("/"):
-            raise PublishError(f"{shown}: expected a folder, found the top of all; name one in it")
+            raise PublishError(f"{shown}: expected a folder, found the root; name a folder in it")
         return cls(fs, root.rstrip("/"))
 
     def name_of(self, path: str) -> str:
@@ -87,7 +87,7 @@ class StoreTarget:
 
     def put(self, path: str, file: Path, on_bytes: Callable[[int], None]) -> None:
         """As `Target`."""
-        with _errors(f"sending {path}"):
+        with _errors(f"uploading {path}"):
             self.fs.put_file(str(file), f"{self.root}/{path}", callback=_Portions(on_bytes))
 
     def remove(self, path: str) -> None:
@@ -97,7 +97,7 @@ class StoreTarget:
                 self.fs.rm_file(f"{self.root}/{path}")
 
     def commit(self) -> None:
-        """As `Target`: a file is there as soon as it was sent."""
+        """As `Target`: a file is there as soon as it is uploaded."""
 
     def read(self, path: str) -> Iterator[bytes]:
         """As `Target`."""

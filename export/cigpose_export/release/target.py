@@ -1,4 +1,4 @@
-"""What a place to publish at has to be able to do."""
+"""What a place to publish to has to be able to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cigpose_runtime.releases.manifest import UNLISTED, Manifest
 
 
 class TransientError(PublishError):
-    """What may go well the next time. wait_s: how long the server asked to be left alone."""
+    """A failure that may pass on the next try. wait_s: how long the server asked us to wait."""
 
     def __init__(self, message: str, wait_s: float | None = None) -> None:
         super().__init__(message)
@@ -22,7 +22,7 @@ class TransientError(PublishError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file over there: its size, its sha256 where the server tells, and a key of this version."""
+    """A file on the target: its size, its sha256 if the server tells, and a key of this version."""
 
     size: int
     sha256: str | None
@@ -31,8 +31,11 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class RemoteState:
-    """What is over there: files by their path here, those of an earlier release, and whether all
-    is visible to others. ours: the paths that may be removed; the others are somebody else's."""
+    """What the target holds.
+
+    published: whether it is visible to others. files: by path, those of an earlier release
+    included. ours: the paths that may be removed; the others belong to somebody else.
+    """
 
     published: bool
     files: Mapping[str, RemoteFile]
@@ -40,14 +43,14 @@ class RemoteState:
 
 
 class Target(Protocol):
-    """A place to publish at. Methods raise TransientError, PublishError or CredentialsError."""
+    """A place to publish to. Methods raise TransientError, PublishError or CredentialsError."""
 
     @property
     def kept_back(self) -> frozenset[str]:
-        """The paths that `publish` brings over, for their being there makes the rest visible."""
+        """The paths that `publish` uploads last, because their presence makes the rest visible."""
 
     def name_of(self, path: str) -> str:
-        """How a file of a release is called there."""
+        """The name of a release's file on the target."""
 
     def check_access(self) -> None:
         """Raises CredentialsError unless this user may publish here."""
@@ -59,16 +62,16 @@ class Target(Protocol):
         """Makes the place ready for files, and what is being replaced invisible, if it can."""
 
     def put(self, path: str, file: Path, on_bytes: Callable[[int], None]) -> None:
-        """Brings a file over."""
+        """Uploads a file."""
 
     def remove(self, path: str) -> None:
         """Removes a file there."""
 
     def commit(self) -> None:
-        """Ends the bringing over: from here on `read` finds everything."""
+        """Ends the upload: from here on `read` finds everything."""
 
     def read(self, path: str) -> Iterable[bytes]:
-        """A file as it is there, in portions."""
+        """The content of a file on the target, in chunks."""
 
     def publish(self, kept_back: Mapping[str, Path]) -> None:
         """Makes the release visible to others."""

@@ -1,4 +1,4 @@
-"""What may be released: models whose very bytes verify has passed."""
+"""What may be released: models whose exact bytes passed verification."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class VerifiedModel:
 def verified_models(
     project: Project, folder: Path, *, allow_synthetic: bool
 ) -> list[VerifiedModel]:
-    """The models of the folder, each with the verdict on its very bytes."""
+    """The models of the folder, each with the verdict on its exact bytes."""
     found = [
         variant for name, variant in project.variants.items() if (folder / f"{name}.onnx").is_file()
     ]
@@ -52,7 +52,7 @@ def verified_models(
             "ones; export real ones, or rehearse with --allow-synthetic"
         )
     if len(kinds) > 1:
-        raise ReleaseError(f"{folder}: expected weights of one kind, found both; separate them")
+        raise ReleaseError(f"{folder}: expected weights of one kind, found several; separate them")
     return models
 
 
@@ -68,7 +68,10 @@ def _verified(variant: Variant, path: Path) -> VerifiedModel:
             f"found others; {advice}"
         )
     if not report.passed:
-        raise ReleaseError(f"{path.name}: expected a model that passed, found it failed; mend it")
+        raise ReleaseError(
+            f"{path.name}: expected a model that passed verification, but it failed; "
+            "fix it and verify again"
+        )
     if not (path.parent / "golden" / variant.name).is_dir():
         raise ReleaseError(f"{path.name}: expected golden vectors, found none; {advice}")
     return VerifiedModel(variant, path, read_contract(path), report)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from os import PathLike, fspath
 from typing import Any
 
-from cigpose_runtime.errors import OnnxFileError, ProviderError
+from cigpose_runtime.errors import OnnxFileError, ProviderError, first_line
 
 CPU = "CPUExecutionProvider"
 
@@ -78,8 +78,3 @@ def require_providers(providers: Sequence[str]) -> None:
                 f"expected an execution provider of this onnxruntime, found {provider!r}; it has "
                 f"{', '.join(available)}; install the onnxruntime build that brings it"
             )
-
-
-def first_line(error: Exception) -> str:
-    """What onnxruntime says of itself, in one line; its errors share no base class."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from cigpose_runtime.errors import CheckError, CigposeError, FileError, InstallError
+from cigpose_runtime.errors import CheckError, CigposeError, FileError, InstallError, first_line
 from cigpose_runtime.files import file_sha256, open_file
 from cigpose_runtime.releases.golden import selftest
 from cigpose_runtime.releases.manifest import (
@@ -71,7 +71,7 @@ def _signature_errors(folder: Path, public_key: Path) -> Iterator[CheckError]:
         config.use_elliptic_key_verifier(public_key=public_key)
     except Exception as error:
         raise FileError(
-            f"{public_key}: expected a public key in PEM, found otherwise ({_reason(error)}); "
+            f"{public_key}: expected a public key in PEM, found otherwise ({first_line(error)}); "
             "give the publisher's"
         ) from error
     try:
@@ -79,12 +79,8 @@ def _signature_errors(folder: Path, public_key: Path) -> Iterator[CheckError]:
     except Exception as error:  # noqa: BLE001 - nor here; whatever it is, nothing is verified
         yield CheckError(
             f"{SIGNATURE}: expected a signature of these files by the owner of {public_key}, found "
-            f"none such ({_reason(error)}); use none of them"
+            f"none such ({first_line(error)}); use none of them"
         )
-
-
-def _reason(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _differences(folder: Path, manifest: Manifest) -> Iterator[CheckError]:

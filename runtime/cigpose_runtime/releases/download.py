@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from cigpose_runtime.errors import CheckError, DownloadError, InputError, error_context, quoted
-from cigpose_runtime.files import appears_whole, file_sha256, open_file
+from cigpose_runtime.files import appears_whole, file_sha256, locked, open_file
 from cigpose_runtime.releases.manifest import MANIFEST, Manifest, ReleasedFile, asset_name
 
 TIMEOUT_S = 30.0
@@ -152,8 +151,7 @@ def _download(file: ReleasedFile, source: Source, blob: Path, on_bytes: OnBytes)
     """Fills the blob's .part, going on with what is there, and names it once its hash is right."""
     blob.parent.mkdir(parents=True, exist_ok=True)
     part = blob.with_name(f".{blob.name}.part")
-    with part.open("ab") as content:
-        _lock(content)
+    with part.open("ab") as content, locked(part):
         tries = 0
         while (before := part.stat().st_size) < file.size:
             try:
@@ -221,11 +219,3 @@ def _open(url: str, done: int = 0) -> Iterator[IO[bytes]]:
 def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     return str(getattr(reason, "strerror", None) or reason or type(error).__name__)
-
-
-def _lock(content: IO[bytes]) -> None:
-    """Waits until no other process fills the same part, where the system has such locks."""
-    with contextlib.suppress(ImportError, OSError):
-        import fcntl
-
-        fcntl.flock(content, fcntl.LOCK_EX)

@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 RELATIVE_TOLERANCE = 1e-4
-"""Parity gate: max|difference| <= 1e-4 * max(1, p99.9 |reference|)."""
+"""Parity gate: max|difference| <= RELATIVE_TOLERANCE * max(1, SCALE_QUANTILE of |reference|)."""
+
+SCALE_QUANTILE = 0.999
+"""Of the absolute values of a reference: its scale, which a few outliers do not decide."""
 
 LEAST_COSINE = 0.999999
 """Parity gate: the cosine between outputs and reference."""
 
 PRECISION_FACTOR = 4.0
 PRECISION_FLOOR = 1e-6
-"""Precision gate: error against float64 <= 4 * PyTorch's own float32 error + 1e-6."""
+"""Precision gate: error against float64 <= PRECISION_FACTOR * PyTorch's own + PRECISION_FLOOR."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def max_difference(first: NDArray[np.floating], second: NDArray[np.floating]) ->
 def tolerance_of(reference: NDArray[np.floating]) -> float:
     """What the parity gate allows beside this reference."""
     with np.errstate(invalid="ignore"):  # infinity less infinity
-        scale = float(np.quantile(np.abs(reference), 0.999))
+        scale = float(np.quantile(np.abs(reference), SCALE_QUANTILE))
     return RELATIVE_TOLERANCE * max(1.0, scale)
 
 

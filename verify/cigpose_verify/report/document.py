@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from cigpose_runtime.errors import FileError
 from cigpose_runtime.files import appears_whole, open_file
+from cigpose_verify.measures.gates import STAGES
+from cigpose_verify.report.typed import typed
 
 SCHEMA_VERSION = 1
-
-STAGES = {
-    "structure": "a well-formed, self-contained graph of ordinary operators",
-    "contract": "the metadata say what config and checkpoint say",
-    "interface": "outputs of the right names, shapes and types",
-    "intervention": "the graph chooses the keypoints that PyTorch chooses",
-    "parity": "outputs within max|difference| <= 1e-4 * max(1, p99.9), cosine >= 0.999999",
-    "precision": "error against float64 at most 4 times that of PyTorch's float32, + 1e-6",
-    "replacement": "each keypoint replaced in turn, the head says what PyTorch's says",
-    "batch": "a row of a batch equals the same row by itself, to the parity gate",
-    "keypoints": "the same bins wherever the reference is clear",
-}
-"""The stages in order, and what each asks for."""
+PICTURE = "data:image/jpeg;base64,"
+VECTORS = {"torch_x", "onnx_x", "torch_y", "onnx_y"}
 
 Figure = float | None
 """A measured number; None where it was NaN or infinite, which JSON cannot say."""
@@ -239,50 +229,37 @@ class Report:
         with open_file(path, "a parity report") as file:
             text = file.read()
         try:
-            return cls._from_document(json.loads(text))
-        except (ValueError, KeyError, TypeError) as error:
+            content = json.loads(text)
+            if isinstance(content, dict) and content.get("schema_version") != SCHEMA_VERSION:
+                raise ValueError(f"schema version {content.get('schema_version')!r:.40}")
+            report: Report = typed(cls, content, "report")
+            for problem in _problems(report):
+                raise ValueError(problem)
+            return report
+        except (ValueError, OverflowError, RecursionError) as error:
             raise FileError(
                 f"{path}: expected a parity report of schema version {SCHEMA_VERSION}, found "
                 f"another file ({error}); delete it and run verify again"
             ) from error
 
-    @classmethod
-    def _from_document(cls, document: dict[str, Any]) -> Report:
-        if document["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema version {document['schema_version']}")
-        parts: dict[str, Any] = dict(document)
-        for name, kind in (("failures", Failure), ("cases", CaseResult), ("cells", Cell)):
-            parts[name] = tuple(kind(**_tuples(item)) for item in document[name])
-        singles = {
-            "precision": Precision,
-            "intervention": InterventionResult,
-            "keypoints": KeypointResult,
-        }
-        for name, single in singles.items():
-            if document[name] is not None:
-                parts[name] = single(**_tuples(document[name]))
-        if (worst := document["worst"]) is not None:
-            pictured = tuple(Pictured(**_tuples(item)) for item in worst["keypoints"])
-            parts["worst"] = Worst(**{**_tuples(worst), "keypoints": pictured})
-        if (divergence := document["divergence"]) is not None:
-            first = divergence["first"]
-            parts["divergence"] = Divergence(
-                case=divergence["case"],
-                first=None if first is None else TensorError(**first),
-                tensors=tuple(TensorError(**item) for item in divergence["tensors"]),
-            )
-        return cls(**parts)
+
+def _problems(report: Report) -> Iterator[str]:
+    """What no verdict of ours says, though its types are right; the pages rely on it."""
+    if (report.verdict, bool(report.failures)) not in (("passed", False), ("failed", True)):
+        yield "expected the verdict passed, or failed with its failures"
+    if unknown := {failure.stage for failure in report.failures} - set(STAGES):
+        yield f"expected stages of the protocol, found {sorted(unknown)[0]!r}"
+    positive = [report.precision.limit] if report.precision else []
+    if (worst := report.worst) is not None:
+        positive += [worst.split_ratio, *worst.input_wh]
+        if not worst.picture.startswith(PICTURE):
+            yield "expected the worst crop as a JPEG in a data URI"
+        if not worst.keypoints or set(worst.vectors) != VECTORS:
+            yield f"expected keypoints, and vectors {', '.join(sorted(VECTORS))}"
+    if not all(value > 0 for value in positive):
+        yield "expected limits, sizes and ratios above 0"
 
 
 def figure(value: float) -> Figure:
     """A number for a report, rounded to 6 significant digits; None for NaN and infinities."""
     return float(f"{value:.6g}") if math.isfinite(value) else None
-
-
-def _tuples(value: Any) -> Any:
-    """JSON's lists as tuples, all the way down."""
-    if isinstance(value, list):
-        return tuple(map(_tuples, value))
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return value

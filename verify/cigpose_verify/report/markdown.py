@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from cigpose_verify.measures.gates import precision_factor
 from cigpose_verify.report.document import Report
-from cigpose_verify.report.page import first_reason, headline, largest_share, number, percent
+from cigpose_verify.report.words import first_reason, headline, largest_share, number, percent
 
 
 def render_markdown(reports: Sequence[Report]) -> str:
@@ -25,7 +26,8 @@ def _lines(reports: Sequence[Report]) -> Iterator[str]:
         return
     yield ""
     yield (
-        "| model | verdict | error / limit | error to float64 / PyTorch's (≤ 4) | intervention | "
+        "| model | verdict | error / limit | error to float64 / PyTorch's "
+        f"(≤ {precision_factor()}) | intervention | "
         "misread outside near ties | same bins, near ties too | near ties on crops | sha256 |"
     )
     yield "|---|---|--:|--:|--:|--:|--:|--:|---|"
@@ -37,7 +39,7 @@ def _lines(reports: Sequence[Report]) -> Iterator[str]:
     named = [
         f"{n} {versions[n]}" for n in ("torch", "onnxruntime", "onnx", "numpy") if n in versions
     ]
-    yield f"Compared with {', '.join(named)}."
+    yield f"Compared with {_cell(', '.join(named))}."
 
 
 def _cells(report: Report) -> Iterator[str]:

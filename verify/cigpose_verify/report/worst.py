@@ -14,7 +14,7 @@ from cigpose_runtime import Contract
 from cigpose_verify.cases import Case
 from cigpose_verify.measures.keypoints import Readout
 from cigpose_verify.reference_record import Candidate, Outputs, Recorded
-from cigpose_verify.report.document import Figure, Pictured, Worst, figure
+from cigpose_verify.report.document import PICTURE, Figure, Pictured, Worst, figure
 
 
 class WorstRow(Protocol):
@@ -85,4 +85,4 @@ def _data_uri(case: Case, contract: Contract) -> str:
         levels = levels[::-1]
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(levels.transpose(1, 2, 0))).save(file, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return PICTURE + base64.b64encode(file.getvalue()).decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 
+from cigpose_runtime.errors import first_line
 from cigpose_runtime.model_file.onnx_graph import OnnxFile
 
 FORBIDDEN_OPS = frozenset(
@@ -25,7 +26,7 @@ def check_structure(data: bytes, described: OnnxFile) -> list[str]:
     try:
         onnx.checker.check_model(data, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        problems.append(f"onnx.checker refuses the model ({str(error).strip().splitlines()[0]})")
+        problems.append(f"onnx.checker refuses the model ({first_line(error)})")
     forbidden = sorted(FORBIDDEN_OPS & set(described.op_counts))
     if forbidden:
         problems.append(

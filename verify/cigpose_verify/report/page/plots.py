@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from html import escape
+
+from markupsafe import Markup, escape
 
 from cigpose_verify.report.document import Divergence, Figure, Report, Worst
 
@@ -13,7 +14,7 @@ LABEL = 300
 ROW = 24
 
 
-def error_strip(reports: Sequence[Report]) -> str:
+def error_strip(reports: Sequence[Report]) -> Markup:
     """One row a model and one mark a case: errors against float64, ours and PyTorch's own."""
     rows = [report for report in reports if report.precision and report.cells]
     values = [
@@ -21,11 +22,11 @@ def error_strip(reports: Sequence[Report]) -> str:
         for report in rows
         for case in report.cases
         for value in (case.error_float64, case.torch_error_float64)
-        if value
+        if value and value > 0
     ]
     values += [report.precision.limit for report in rows if report.precision]
     if not values:
-        return ""
+        return Markup()
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     high = max(high, low + 1)
 
@@ -70,7 +71,7 @@ def _diamond(x: float, y: float, title: str) -> str:
     return f'<polygon class="torch" points="{points}"><title>PyTorch, {title}</title></polygon>'
 
 
-def crop_picture(worst: Worst) -> str:
+def crop_picture(worst: Worst) -> Markup:
     """The crop with PyTorch's keypoints as circles and ours as crosses; the worst five named."""
     w, h = worst.input_wh
     unit = w / 192
@@ -105,12 +106,12 @@ def crop_picture(worst: Worst) -> str:
     return _svg(w, h, label, parts, extra=' class="crop"')
 
 
-def vector_plot(worst: Worst, axis: str) -> str:
+def vector_plot(worst: Worst, axis: str) -> Markup:
     """The SimCC vectors along one axis of the worst keypoint: PyTorch's and ours, with peaks."""
     pairs = [(kind, worst.vectors[f"{kind}_{axis}"]) for kind in ("torch", "onnx")]
     finite = [v for _, vector in pairs for v in vector if v is not None]
     if not finite:
-        return ""
+        return Markup()
     low, high = min(finite), max(finite)
     width, height = 640, 110
     count = len(pairs[0][1])
@@ -143,12 +144,12 @@ def vector_plot(worst: Worst, axis: str) -> str:
     return _svg(width, height + 22, label, parts)
 
 
-def divergence_plot(divergence: Divergence) -> str:
+def divergence_plot(divergence: Divergence) -> Markup:
     """Error / tolerance of each compared tensor, in graph order, on a log axis."""
     shares = [_share(t.error, t.tolerance) for t in divergence.tensors]
     if not shares:
-        return ""
-    low, high = -6.0, max(1.0, math.ceil(math.log10(max(shares))))
+        return Markup()
+    low, high = -6.0, float(math.ceil(math.log10(max(10.0, *shares))))
     height = 130
 
     def y(share: float) -> float:
@@ -180,11 +181,12 @@ def _log_grid(low: float, high: float, y: object) -> Iterator[str]:
 def _share(error: Figure, tolerance: float) -> float:
     if error is None:
         return 1e9
-    return error / tolerance if tolerance else (0.0 if error == 0 else 1e9)
+    return min(error / tolerance, 1e9) if tolerance else (0.0 if error == 0 else 1e9)
 
 
-def _svg(width: float, height: float, label: str, parts: Sequence[str], extra: str = "") -> str:
-    return (
+def _svg(width: float, height: float, label: str, parts: Sequence[str], extra: str = "") -> Markup:
+    """parts: all that is text in them is escaped, all else is a number or a word of ours."""
+    return Markup(
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}"{extra}>'
         f"{''.join(parts)}</svg>"
     )

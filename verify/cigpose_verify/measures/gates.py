@@ -1,0 +1,60 @@
+"""What each stage asks for, in words that are made from the constants that decide."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from cigpose_verify.measures import keypoints, parity
+
+STAGES = (
+    "structure",
+    "contract",
+    "interface",
+    "intervention",
+    "parity",
+    "precision",
+    "replacement",
+    "batch",
+    "keypoints",
+)
+"""The stages in order."""
+
+
+def gates() -> dict[str, str]:
+    """What each stage asks for, by its name, in the order of STAGES."""
+    texts = {
+        "structure": "a well-formed, self-contained graph of ordinary operators",
+        "contract": "the metadata say what config and checkpoint say",
+        "interface": "outputs of the right names, shapes and types",
+        "intervention": "the graph chooses the keypoints that PyTorch chooses",
+        "parity": f"max|difference| ≤ {parity_tolerance()}, cosine ≥ {exact(parity.LEAST_COSINE)}",
+        "precision": (
+            f"error against float64 at most {precision_factor()} times that of PyTorch's own "
+            f"float32, + {exact(parity.PRECISION_FLOOR)}"
+        ),
+        "replacement": "each keypoint replaced in turn, the head says what PyTorch's says",
+        "batch": "a row of a batch equals the same row by itself, to the parity gate",
+        "keypoints": (
+            "the same bins wherever PyTorch is clear; at most "
+            f"{exact(100 * Decimal(str(keypoints.MOST_NEAR_TIES)))} % of the confident keypoints "
+            "on crops may be near ties"
+        ),
+    }
+    return {stage: texts[stage] for stage in STAGES}
+
+
+def parity_tolerance() -> str:
+    """The largest difference that the parity gate allows, as a formula."""
+    scale = exact(100 * Decimal(str(parity.SCALE_QUANTILE)))
+    return f"{exact(parity.RELATIVE_TOLERANCE)} · max(1, p{scale})"
+
+
+def precision_factor() -> str:
+    """How many times PyTorch's own error the precision gate allows."""
+    return exact(parity.PRECISION_FACTOR)
+
+
+def exact(limit: float | Decimal) -> str:
+    """A limit with all its digits: 4, 0.999999, 1e-4."""
+    number = Decimal(str(limit)).normalize()
+    return f"{number:e}" if abs(number) < Decimal("0.001") else f"{number:f}"
