@@ -1,13 +1,3 @@
-_base_ = ['./_base_/cigpose-x.py', './_base_/coco-ubody.py']
+_base_ = './cigpose-x_coco-wholebody_384x288.py'
 
-codec = dict(
-    type='SimCCLabel', input_size=(288, 384), sigma=(6.0, 6.93),
-    simcc_split_ratio=2.0, normalize=False, use_dark=False)
-model = dict(head=dict(
-    out_channels=_base_.num_keypoints, input_size=codec['input_size'],
-    in_featuremap_size=(9, 12), decoder=codec,
-    gau_cfg=dict(hidden_dims=512, s=256),
-    gcn_cfg=dict(num_layers=_base_.gcn_num_layers, input_dim=512, hidden_dim=512),
-    cim_cfg=dict(
-        intervention_strategy='topk', intervention_k=_base_.intervention_k, intervention_k_val=1),
-    keypoint_connections=_base_.keypoint_connections, keypoint_groups=_base_.keypoint_groups))
+dataset_type = 'UBody2dDataset'

@@ -1,4 +1,6 @@
 # COCO-WholeBody: its 133 keypoints as the head's graph.
+_base_ = './cigpose.py'
+
 dataset_type = 'CocoWholeBodyDataset'
 num_keypoints = 133
 
@@ -46,3 +48,10 @@ keypoint_groups = [
 
 gcn_num_layers = 1
 intervention_k = 13  # while training; inference replaces one keypoint
+
+model = dict(head=dict(
+    out_channels=num_keypoints,
+    gcn_cfg=dict(num_layers=gcn_num_layers),
+    cim_cfg=dict(intervention_k=intervention_k),
+    keypoint_connections=keypoint_connections,
+    keypoint_groups=keypoint_groups))

@@ -1,4 +1,6 @@
 # COCO: its 17 keypoints as the head's graph.
+_base_ = './cigpose.py'
+
 dataset_type = 'CocoDataset'
 num_keypoints = 17
 
@@ -15,3 +17,10 @@ keypoint_groups = [
 
 gcn_num_layers = 1
 intervention_k = 1  # while training; inference replaces one keypoint
+
+model = dict(head=dict(
+    out_channels=num_keypoints,
+    gcn_cfg=dict(num_layers=gcn_num_layers),
+    cim_cfg=dict(intervention_k=intervention_k),
+    keypoint_connections=keypoint_connections,
+    keypoint_groups=keypoint_groups))

@@ -101,7 +101,7 @@ def export_variant(
 
 def require_config_of(variant: Variant, config: Config) -> None:
     """Raises `ConfigError` when a config is not that of the variant."""
-    expected = (variant.num_keypoints, variant.input_w, variant.input_h)
+    expected = (len(variant.keypoints.names), variant.input_w, variant.input_h)
     found = (config.model.head.out_channels, *config.codec.input_size)
     if found != expected:
         raise ConfigError(

@@ -32,10 +32,6 @@ class Project:
         """The MMEngine config of a variant."""
         return self.root / "configs" / f"{name}.py"
 
-    def config_files(self, name: str) -> list[Path]:
-        """The config of a variant and all that it may be based on."""
-        return [self.config_path(name), *sorted((self.root / "configs" / "_base_").glob("*.py"))]
-
     def checkpoint_path(self, name: str, weights: WeightsKind) -> Path:
         """Where a variant's checkpoint lies once it is fetched or synthesised."""
         return self.root / "checkpoints" / weights / f"{name}.pth"

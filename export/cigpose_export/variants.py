@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cigpose_export.errors import ConfigError
+from cigpose_runtime.keypoints import COCO, COCO_WHOLEBODY, KEYPOINT_SETS, KeypointSet
 
 WeightsKind = Literal["real", "synthetic", "demo"]
 
@@ -15,7 +16,9 @@ NAME = re.compile(
     r"cigpose-(?P<size>[mlx])_(?P<dataset>coco-wholebody|coco-ubody|coco|crowdpose)"
     r"_(?P<height>256|384)x(?P<width>192|288)"
 )
-NUM_KEYPOINTS = {"coco-wholebody": 133, "coco-ubody": 133, "coco": 17, "crowdpose": 14}
+KEYPOINTS = {**KEYPOINT_SETS, "coco-ubody": COCO_WHOLEBODY}
+"""The keypoints by data set; UBody is annotated with those of COCO-WholeBody."""
+
 MANIFEST_KEYS = {"source", "config", "published", "sha256"}
 
 
@@ -30,7 +33,7 @@ class Variant:
     name: str
     size: str
     dataset: str
-    num_keypoints: int
+    keypoints: KeypointSet
     input_w: int
     input_h: int
     source: str
@@ -58,7 +61,7 @@ class Variant:
             name=name,
             size=match["size"],
             dataset=match["dataset"],
-            num_keypoints=NUM_KEYPOINTS[match["dataset"]],
+            keypoints=KEYPOINTS[match["dataset"]],
             input_w=int(match["width"]),
             input_h=int(match["height"]),
             source=table["source"],
@@ -71,7 +74,7 @@ DEMO = Variant(
     name="cigpose-demo_drawn_128x96",
     size="demo",
     dataset="drawn",
-    num_keypoints=17,
+    keypoints=COCO,
     input_w=96,
     input_h=128,
     source="export/cigpose_export/drawn/train.py",

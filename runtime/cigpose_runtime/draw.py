@@ -23,7 +23,7 @@ RIGHT: Colour = (30, 130, 255)
 CENTRE: Colour = (140, 220, 160)
 OUTLINE: Colour = (20, 20, 20)
 
-_FINE_PARTS = ("face", "thumb", "finger", "hand_root")
+_FINE_PARTS = ("face", "left hand", "right hand")
 _FINE = 0.45
 """How thick lines of face and hands are, as a share of the body's."""
 
@@ -48,9 +48,9 @@ def draw_poses(frame: Pixels, poses: Poses, *, threshold: float = THRESHOLD) -> 
         )
     canvas = frame.copy()
     colours = np.array([_side(name) for name in poses.names], np.float32)
-    thickness = np.array(
-        [_FINE if any(part in name for part in _FINE_PARTS) else 1 for name in poses.names]
-    )
+    thickness = np.ones(len(poses.names))
+    for part, where in poses.keypoint_set.parts.items():
+        thickness[where] = _FINE if part in _FINE_PARTS else 1
     a, b = np.array(poses.skeleton, np.intp).reshape(-1, 2).T
     both = np.where((colours[a] == colours[b]).all(axis=1)[:, None], colours[a], CENTRE)
     thin = np.maximum(thickness[a], thickness[b])

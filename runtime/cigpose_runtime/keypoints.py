@@ -4,7 +4,9 @@ Values are those of MMPose 1.3.2, configs/_base_/datasets/{coco,crowdpose,coco_w
 a test compares every one. The skeletons are for display; the graph inside the models has its own.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate, chain
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -13,6 +15,7 @@ Pairs = tuple[tuple[int, int], ...]
 class KeypointSet:
     """K keypoints in the order of a model's outputs.
 
+    dataset: the name of the set, by which KEYPOINT_SETS finds it.
     names: K names.
     skeleton: the index pairs that a drawing connects.
     flip_pairs: the index pairs that swap when the picture is mirrored; the rest stay.
@@ -33,6 +36,12 @@ class KeypointSet:
         for left, right in self.flip_pairs:
             indices[left], indices[right] = right, left
         return tuple(indices)
+
+    @property
+    def parts(self) -> Mapping[str, slice]:
+        """Where body, foot, face, left hand and right hand are; empty unless these are the
+        keypoints of COCO-WholeBody."""
+        return _WHOLEBODY_PARTS if self.names == _WHOLEBODY_NAMES else {}
 
 
 _SIDES = ("left", "right")
@@ -60,12 +69,18 @@ def _left_right_pairs(names: tuple[str, ...]) -> Pairs:
 
 _COCO_NAMES = ("nose", *_joint_by_joint("eye", "ear", *_LIMB_JOINTS))
 _CROWDPOSE_NAMES = (*_joint_by_joint(*_LIMB_JOINTS), "top_head", "neck")
-_WHOLEBODY_NAMES = (
-    *_COCO_NAMES,
-    *_side_by_side(*_FOOT),
-    *(f"face-{index}" for index in range(68)),
-    *_side_by_side(*_HAND),
-)
+_NAMES_BY_PART = {
+    "body": _COCO_NAMES,
+    "foot": _side_by_side(*_FOOT),
+    "face": tuple(f"face-{index}" for index in range(68)),
+    **{f"{side} hand": tuple(f"{side}_{part}" for part in _HAND) for side in _SIDES},
+}
+_WHOLEBODY_NAMES = tuple(chain(*_NAMES_BY_PART.values()))
+_ENDS = accumulate(map(len, _NAMES_BY_PART.values()))
+_WHOLEBODY_PARTS = {
+    part: slice(end - len(names), end)
+    for (part, names), end in zip(_NAMES_BY_PART.items(), _ENDS, strict=True)
+}
 
 # fmt: off
 _COCO_SKELETON = (
@@ -151,7 +166,7 @@ COCO_WHOLEBODY = KeypointSet(
     oks_sigmas=_COCO_SIGMAS + _FEET_SIGMAS + _FACE_SIGMAS + _HAND_SIGMAS + _HAND_SIGMAS,
 )
 
-KEYPOINT_SETS: dict[int, KeypointSet] = {
-    len(keypoints.names): keypoints for keypoints in (COCO, CROWDPOSE, COCO_WHOLEBODY)
+KEYPOINT_SETS: dict[str, KeypointSet] = {
+    keypoints.dataset: keypoints for keypoints in (COCO, CROWDPOSE, COCO_WHOLEBODY)
 }
-"""The keypoint sets by their number of keypoints: 14, 17 and 133."""
+"""The keypoint sets by name: coco, crowdpose and coco-wholebody."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from cigpose_runtime.arrays import Floats
-from cigpose_runtime.errors import InputError
+from cigpose_runtime.errors import InputError, quoted
 from cigpose_runtime.poses import Poses
 
 Person = dict[str, Any]
@@ -21,14 +21,14 @@ CATEGORY_ID = 1
 
 SCHEMA_VERSION = 1
 
-# Where the parts of COCO-WholeBody's 133 keypoints are, by the field of its results.
-WHOLE_BODY_PARTS = {
-    "keypoints": slice(0, 17),
-    "foot_kpts": slice(17, 23),
-    "face_kpts": slice(23, 91),
-    "lefthand_kpts": slice(91, 112),
-    "righthand_kpts": slice(112, 133),
+WHOLE_BODY_FIELDS = {
+    "body": "keypoints",
+    "foot": "foot_kpts",
+    "face": "face_kpts",
+    "left hand": "lefthand_kpts",
+    "right hand": "righthand_kpts",
 }
+"""The fields of COCO-WholeBody's annotations and results, by the part in `KeypointSet.parts`."""
 
 # OpenPose's BODY_25 from COCO-WholeBody's body and feet; neck and mid-hip are means of two.
 _NECK, _MID_HIP = (5, 6), (11, 12)
@@ -57,14 +57,14 @@ def to_coco(poses: Poses, image_id: int | str) -> list[Person]:
 def to_coco_wholebody(poses: Poses, image_id: int | str) -> list[Person]:
     """COCO-WholeBody results: as COCO's, with feet, face and hands in fields of their own.
 
-    Raises InputError for models of other than 133 keypoints.
+    Raises InputError for models of other keypoints than COCO-WholeBody's.
     """
-    _require_whole_body(poses, "COCO-WholeBody")
+    parts = _whole_body_parts(poses, "COCO-WholeBody")
     return [
         {
             "image_id": image_id,
             "category_id": CATEGORY_ID,
-            **{field: _flat(person[part]) for field, part in WHOLE_BODY_PARTS.items()},
+            **{field: _flat(person[parts[part]]) for part, field in WHOLE_BODY_FIELDS.items()},
             "score": _rounded(score),
         }
         for person, score in zip(_triples(poses), poses.person_scores, strict=True)
@@ -75,23 +75,23 @@ def to_openpose(poses: Poses) -> dict[str, Any]:
     """OpenPose's JSON (version 1.3): BODY_25, face and hands in frame pixels.
 
     What OpenPose has and the model has not is 0, 0, 0: the pupils. Raises InputError for models of
-    other than 133 keypoints.
+    other keypoints than COCO-WholeBody's.
     """
-    _require_whole_body(poses, "OpenPose")
+    parts = _whole_body_parts(poses, "OpenPose")
     people = []
     for index, person in enumerate(_triples(poses)):
         body = np.stack(
             [person[k] if isinstance(k, int) else _between(person, k) for k in _BODY_25]
         )
-        face = np.concatenate([person[23:91], np.zeros((_FACE_PUPILS, 3), np.float32)])
+        face = np.concatenate([person[parts["face"]], np.zeros((_FACE_PUPILS, 3), np.float32)])
         number = -1 if poses.track_ids is None else int(poses.track_ids[index])
         people.append(
             {
                 "person_id": [number],
                 "pose_keypoints_2d": _flat(body),
                 "face_keypoints_2d": _flat(face),
-                "hand_left_keypoints_2d": _flat(person[91:112]),
-                "hand_right_keypoints_2d": _flat(person[112:133]),
+                "hand_left_keypoints_2d": _flat(person[parts["left hand"]]),
+                "hand_right_keypoints_2d": _flat(person[parts["right hand"]]),
             }
         )
     return {"version": 1.3, "people": people}
@@ -156,9 +156,12 @@ def _rounded(value: Any) -> float:
     return round(float(value), 3)
 
 
-def _require_whole_body(poses: Poses, form: str) -> None:
-    if len(poses.names) != 133:
+def _whole_body_parts(poses: Poses, form: str) -> Mapping[str, slice]:
+    keypoints = poses.keypoint_set
+    if not keypoints.parts:
         raise InputError(
-            f"expected 133 keypoints for {form} results, found {len(poses.names)}; use a "
-            "whole-body model, or another form"
+            f"expected COCO-WholeBody's keypoints for {form} results, found the "
+            f"{len(keypoints.names)} of {quoted(keypoints.dataset)}; use a whole-body model, or "
+            "another form"
         )
+    return keypoints.parts

@@ -15,6 +15,7 @@ from cigpose_export.drawn.dataset import write_dataset
 from cigpose_export.jobs.export import export_variants
 from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
+from cigpose_runtime.keypoints import COCO
 
 pytest.importorskip("xtcocotools", reason="no evaluator was built: that takes a C compiler")
 
@@ -38,7 +39,7 @@ def resident_kb(process):
 def test_memory_is_flat_and_an_interrupted_run_goes_on(tmp_path, record_property):
     (model,) = export_variants(Project.of_this_clone(), [DEMO], weights="demo", out=tmp_path)
     drawn = tmp_path / "drawn"
-    write_dataset(drawn, pictures=PICTURES, num_keypoints=17, seed=7, on_done=lambda _: None)
+    write_dataset(drawn, pictures=PICTURES, keypoints=COCO, seed=7, on_done=lambda _: None)
     places = ["--annotations", drawn / "annotations.json", "--images", drawn / "images"]
     command = [sys.executable, "-m", "cigpose_export.cli.main", "accuracy", model.path, *places]
     out = tmp_path / "out"

@@ -19,6 +19,7 @@ from cigpose_export.variants import DEMO
 from cigpose_runtime import PoseModel
 from cigpose_runtime.estimation.decode import decode_simcc
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
+from cigpose_runtime.keypoints import KEYPOINT_SETS
 
 pytest.importorskip("xtcocotools", reason="no evaluator was built: that takes a C compiler")
 
@@ -41,7 +42,13 @@ def model_path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
-    write_dataset(folder, pictures=PICTURES, num_keypoints=17, seed=UNSEEN, on_done=lambda _: None)
+    write_dataset(
+        folder,
+        pictures=PICTURES,
+        keypoints=KEYPOINT_SETS["coco"],
+        seed=UNSEEN,
+        on_done=lambda _: None,
+    )
     return folder
 
 

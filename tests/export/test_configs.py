@@ -172,68 +172,65 @@ def test_a_missing_config_is_a_config_error(tmp_path):
 
 CONTRADICTIONS = {
     "split ratio 0": (
-        {"simcc_split_ratio=2.0": "simcc_split_ratio=0"},
+        "codec = dict(simcc_split_ratio=0)",
         "codec: expected simcc_split_ratio > 0, found 0",
     ),
     "split ratio below 0": (
-        {"simcc_split_ratio=2.0": "simcc_split_ratio=-2.0"},
+        "codec = dict(simcc_split_ratio=-2.0)",
         "codec: expected simcc_split_ratio > 0, found -2.0",
     ),
     "split ratio NaN": (
-        {"simcc_split_ratio=2.0": "simcc_split_ratio=float('nan')"},
+        "codec = dict(simcc_split_ratio=float('nan'))",
         "codec: expected simcc_split_ratio > 0, found nan",
     ),
     "split ratio that is text": (
-        {"simcc_split_ratio=2.0": "simcc_split_ratio='2'"},
+        "codec = dict(simcc_split_ratio='2')",
         "a part is missing or of the wrong type",
     ),
     "two split ratios": (
-        {"simcc_split_ratio=2.0": "simcc_split_ratio=3.0"},
+        "codec = dict(simcc_split_ratio=3.0)",
         "simcc_split_ratio is 2.0 in the head and 3.0 in the codec",
     ),
     "two input sizes": (
-        {"input_size=codec['input_size']": "input_size=(288, 384)"},
+        "model['head']['input_size'] = (288, 384)",
         "input_size is (288, 384) in the head, (192, 256) in codec",
     ),
     "a graph of more keypoints": (
-        {"out_channels=_base_.num_keypoints": "out_channels=14"},
+        "model['head']['out_channels'] = 14",
         "the graph names keypoints 0 to 16, but out_channels is 14",
     ),
 }
 
 
-@pytest.mark.parametrize(("changes", "message"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
-def test_a_config_that_contradicts_itself_is_a_config_error(tiny_project, changes, message):
-    path = changed_config(tiny_project, changes)
+@pytest.mark.parametrize(("change", "message"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_a_config_that_contradicts_itself_is_a_config_error(tiny_project, change, message):
+    path = changed_config(tiny_project, change)
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     assert_is_one_line(caught.value, path.name, message)
 
 
 UNBUILDABLE = {
-    "an unknown head": ({"model = dict(head=dict(": "model = dict(head=dict(type='NoHead', "}),
-    "an argument that the head does not take": ({"head=dict(": "head=dict(depth=3, "}),
-    "an unknown intervention": ({"'topk'": "'random'"}),
-    "several feature maps": ({"head=dict(": "head=dict(in_featuremap_num=3, "}),
+    "an unknown head": ("model['head']['type'] = 'NoHead'"),
+    "an argument that the head does not take": ("model['head']['depth'] = 3"),
+    "an unknown intervention": ("model['head']['cim_cfg'] = dict(intervention_strategy='random')"),
+    "several feature maps": ("model['head']['in_featuremap_num'] = 3"),
 }
 
 
-@pytest.mark.parametrize("changes", UNBUILDABLE.values(), ids=UNBUILDABLE)
-def test_a_model_that_cannot_be_built_is_a_config_error(tiny_project, changes):
-    config = load_config(changed_config(tiny_project, changes))
+@pytest.mark.parametrize("change", UNBUILDABLE.values(), ids=UNBUILDABLE)
+def test_a_model_that_cannot_be_built_is_a_config_error(tiny_project, change):
+    config = load_config(changed_config(tiny_project, change))
     with pytest.raises(ConfigError) as caught:
         build_reference(config)
     assert_is_one_line(caught.value, ".py: MMPose cannot build the model")
 
 
-def changed_config(project: Project, changes: dict[str, str]) -> Path:
+def changed_config(project: Project, change: str) -> Path:
     (name,) = project.variants
     path = project.config_path(name)
-    text = path.read_text("utf-8")
-    for old, new in changes.items():
-        assert old in text
-        text = text.replace(old, new)
-    path.write_text(text)
+    with path.open("a") as file:
+        file.write(change)
     return path
 
 

@@ -26,12 +26,16 @@ pytestmark = [
 PICTURES = 60
 
 
-@pytest.fixture(scope="module", params=sorted(PROTOCOLS))
+@pytest.fixture(scope="module", params=KEYPOINT_SETS)
 def dataset(request, tmp_path_factory):
-    """Number of keypoints, annotation file, and seeded estimates beside the annotated poses."""
+    """Name of the keypoints, annotation file, and seeded estimates beside the annotated poses."""
     folder = tmp_path_factory.mktemp(f"drawn{request.param}")
     annotations = write_dataset(
-        folder, pictures=PICTURES, num_keypoints=request.param, seed=3, on_done=lambda _: None
+        folder,
+        pictures=PICTURES,
+        keypoints=KEYPOINT_SETS[request.param],
+        seed=3,
+        on_done=lambda _: None,
     )
     protocol = PROTOCOLS[request.param]
     pictures = read_pictures(annotations, folder / "images", None, protocol)
@@ -66,15 +70,15 @@ def dataset(request, tmp_path_factory):
     return request.param, annotations, estimates
 
 
-def figures_of_mmpose(num_keypoints, annotations, estimates, folder):
+def figures_of_mmpose(name, annotations, estimates, folder):
     with missing_packages_as_placeholders():
         from mmpose.evaluation.metrics import CocoMetric, CocoWholeBodyMetric  # noqa: TID251
-    settings = {"iou_type": "keypoints_crowd", "use_area": False} if num_keypoints == 14 else {}
-    metric_class = CocoWholeBodyMetric if num_keypoints == 133 else CocoMetric
+    settings = {"iou_type": "keypoints_crowd", "use_area": False} if name == "crowdpose" else {}
+    metric_class = CocoWholeBodyMetric if name == "coco-wholebody" else CocoMetric
     prefix = str(folder / "mmpose")
     metric = metric_class(ann_file=str(annotations), outfile_prefix=prefix, **settings)
-    sigmas = np.array(KEYPOINT_SETS[num_keypoints].oks_sigmas)
-    metric.dataset_meta = {"num_keypoints": num_keypoints, "sigmas": sigmas}
+    sigmas = np.array(KEYPOINT_SETS[name].oks_sigmas)
+    metric.dataset_meta = {"num_keypoints": len(sigmas), "sigmas": sigmas}
     metric.process(
         [],
         [
@@ -96,24 +100,24 @@ def figures_of_mmpose(num_keypoints, annotations, estimates, folder):
 
 
 def test_figures_are_those_of_mmposes_metric_classes(dataset, tmp_path):
-    num_keypoints, annotations, estimates = dataset
-    protocol, sigmas = PROTOCOLS[num_keypoints], KEYPOINT_SETS[num_keypoints].oks_sigmas
+    name, annotations, estimates = dataset
+    protocol, sigmas = PROTOCOLS[name], KEYPOINT_SETS[name].oks_sigmas
     results = tmp_path / "results.json"
     write_results(results, estimates, protocol, sigmas)
     assert len(json.loads(results.read_text())) == len(estimates) - 1  # one double is dropped
     figures = evaluate(annotations, results, protocol, sigmas)
-    theirs = figures_of_mmpose(num_keypoints, annotations, estimates, tmp_path)
-    whole = "whole " if num_keypoints == 133 else ""
-    names = {name: f"{whole}{name.replace('AP(', 'AP (')}" for name in theirs}
+    theirs = figures_of_mmpose(name, annotations, estimates, tmp_path)
+    whole = "whole " if name == "coco-wholebody" else ""
+    names = {key: f"{whole}{key.replace('AP(', 'AP (')}" for key in theirs}
     assert len(theirs) >= 9
-    for name, value in theirs.items():
-        assert figures[names[name]] == pytest.approx(float(value), abs=1e-6), name
+    for key, value in theirs.items():
+        assert figures[names[key]] == pytest.approx(float(value), abs=1e-6), key
     assert 0.1 < figures[f"{whole}AP"] < 0.99  # neither all right nor all wrong
 
 
 def test_the_annotated_poses_themselves_are_perfect(dataset, tmp_path):
-    num_keypoints, annotations, estimates = dataset
-    protocol, sigmas = PROTOCOLS[num_keypoints], KEYPOINT_SETS[num_keypoints].oks_sigmas
+    name, annotations, estimates = dataset
+    protocol, sigmas = PROTOCOLS[name], KEYPOINT_SETS[name].oks_sigmas
     truth = {a["id"]: a for a in json.loads(annotations.read_text())["annotations"]}
     perfect = []
     for e in estimates:
@@ -124,11 +128,11 @@ def test_the_annotated_poses_themselves_are_perfect(dataset, tmp_path):
             perfect.append(Estimate(e.image_id, e.number, e.box_xyxy, 1.0, e.area, points))
     write_results(tmp_path / "results.json", perfect, protocol, sigmas)
     figures = evaluate(annotations, tmp_path / "results.json", protocol, sigmas)
-    assert figures["whole AP" if num_keypoints == 133 else "AP"] == pytest.approx(1.0, abs=1e-6)
+    assert figures["whole AP" if name == "coco-wholebody" else "AP"] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_without_the_evaluator_one_line_says_what_to_do(dataset, tmp_path, monkeypatch):
-    num_keypoints, annotations, _ = dataset
+    name, annotations, _ = dataset
     monkeypatch.setitem(__import__("sys").modules, "xtcocotools.coco", None)
     with pytest.raises(InstallError, match="make evaluator"):
-        evaluate(annotations, tmp_path / "none.json", PROTOCOLS[num_keypoints], [])
+        evaluate(annotations, tmp_path / "none.json", PROTOCOLS[name], [])

@@ -6,6 +6,7 @@ import pytest
 from cigpose_export.errors import ConfigError, MissingCheckpointError, VariantError
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant
+from cigpose_runtime.keypoints import COCO
 
 SPEC = json.loads((Path(__file__).parents[1] / "data" / "variants.json").read_text("utf-8"))
 PUBLISHED = {entry["name"]: entry for entry in SPEC["variants"]}
@@ -33,7 +34,7 @@ def test_a_variant_is_what_the_publisher_says_of_it(name):
     variant, entry = Project.of_this_clone().variants[name], PUBLISHED[name]
     assert variant.source == f"gdrive:{entry['google_drive_id']}"
     assert variant.dataset == entry["dataset"]
-    assert variant.num_keypoints == entry["num_keypoints"]
+    assert len(variant.keypoints.names) == entry["num_keypoints"]
     assert [variant.input_w, variant.input_h] == entry["input_size_wh"]
     costs = {"gflops", "params_m"}
     accuracy = {key: value for key, value in entry["reported"].items() if key not in costs}
@@ -58,7 +59,7 @@ def test_a_recorded_hash_is_read(tmp_path):
         name="cigpose-m_coco_256x192",
         size="m",
         dataset="coco",
-        num_keypoints=17,
+        keypoints=COCO,
         input_w=192,
         input_h=256,
         source="gdrive:x",

@@ -159,13 +159,13 @@ def test_a_batch_is_its_people_one_by_one(count):
 # The flip test
 
 
-@pytest.mark.parametrize("num_keypoints", KEYPOINT_SETS)
-def test_averaging_is_that_of_mmposes_flip_test(mmpose, num_keypoints):
+@pytest.mark.parametrize("keypoints", KEYPOINT_SETS.values(), ids=KEYPOINT_SETS)
+def test_averaging_is_that_of_mmposes_flip_test(mmpose, keypoints):
     import torch
 
-    flip_indices = KEYPOINT_SETS[num_keypoints].flip_indices
-    simcc = random_outputs(num_keypoints=num_keypoints)
-    flipped = random_outputs(num_keypoints=num_keypoints, seed=1)
+    flip_indices = keypoints.flip_indices
+    simcc = random_outputs(num_keypoints=len(keypoints.names))
+    flipped = random_outputs(num_keypoints=len(keypoints.names), seed=1)
     theirs = mmpose.flip_vectors(*map(torch.from_numpy, flipped), list(flip_indices))
     for ours, straight, mirrored in zip(
         average_flipped(simcc, flipped, flip_indices), simcc, theirs, strict=True
@@ -175,7 +175,7 @@ def test_averaging_is_that_of_mmposes_flip_test(mmpose, num_keypoints):
 
 
 def test_a_model_that_mirrors_perfectly_is_not_changed_by_the_flip_test():
-    flip_indices = KEYPOINT_SETS[17].flip_indices
+    flip_indices = KEYPOINT_SETS["coco"].flip_indices
     x, y = random_outputs()
     mirrored = x[:, flip_indices, ::-1], y[:, flip_indices]
     averaged = average_flipped((x, y), mirrored, flip_indices)

@@ -1,4 +1,5 @@
 import runpy
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,5 +62,29 @@ def test_flip_pairs_go_from_left_to_right_and_no_index_is_in_two(keypoints: Keyp
     )
 
 
-def test_sets_are_found_by_their_number_of_keypoints():
-    assert KEYPOINT_SETS == {17: COCO, 14: CROWDPOSE, 133: COCO_WHOLEBODY}
+def test_sets_are_found_by_name():
+    expected = {"coco": COCO, "crowdpose": CROWDPOSE, "coco-wholebody": COCO_WHOLEBODY}
+    assert expected == KEYPOINT_SETS
+
+
+def test_whole_body_parts_are_those_of_the_names():
+    # The lengths and the order are those of the data set's paper: 17 + 6 + 68 + 21 + 21.
+    lengths = {part: where.stop - where.start for part, where in COCO_WHOLEBODY.parts.items()}
+    assert lengths == {"body": 17, "foot": 6, "face": 68, "left hand": 21, "right hand": 21}
+    names = COCO_WHOLEBODY.names
+    assert [name for where in COCO_WHOLEBODY.parts.values() for name in names[where]] == [*names]
+    first = {part: names[where][0] for part, where in COCO_WHOLEBODY.parts.items()}
+    assert first == {
+        "body": "nose",
+        "foot": "left_big_toe",
+        "face": "face-0",
+        "left hand": "left_hand_root",
+        "right hand": "right_hand_root",
+    }
+
+
+def test_parts_are_told_by_the_keypoints_and_not_by_their_number():
+    others = tuple(f"point {index}" for index in range(133))
+    assert replace(COCO_WHOLEBODY, names=others).parts == {}
+    assert replace(COCO_WHOLEBODY, dataset="coco-ubody").parts == COCO_WHOLEBODY.parts
+    assert COCO.parts == CROWDPOSE.parts == {}

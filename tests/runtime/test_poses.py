@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cigpose_runtime import KEYPOINT_SETS, InputError, Poses
+from cigpose_runtime import InputError, Poses
 from people import people
+from tiny_onnx import SET_OF
 
 
 def test_arrays_are_read_only_and_not_the_givers():
@@ -35,7 +36,7 @@ def test_other_shapes_and_types_are_refused(changes):
 
 @pytest.mark.parametrize("k", [14, 17, 133])
 def test_nobody_has_the_shapes_of_everybody(k):
-    poses = Poses.none(KEYPOINT_SETS[k])
+    poses = Poses.none(SET_OF[k])
     assert (len(poses), poses.keypoints.shape, poses.scores.shape) == (0, (0, k, 2), (0, k))
     assert poses.boxes_xyxy.shape == (0, 4)
     assert poses.person_scores.shape == (0,)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from cigpose_runtime import KEYPOINT_SETS, Poses
+from cigpose_runtime import Poses
+from tiny_onnx import SET_OF
 
 
 def people(count, *, k=17, seed=0, shift=(0, 0), **changes):
@@ -16,4 +17,4 @@ def people(count, *, k=17, seed=0, shift=(0, 0), **changes):
         "scores": np.full((count, k), 0.8, np.float32),
         "boxes_xyxy": (boxes + np.tile(shift, 2)).astype(np.float32),
     }
-    return Poses(keypoint_set=KEYPOINT_SETS[k], **{**arrays, **changes})
+    return Poses(keypoint_set=SET_OF[k], **{**arrays, **changes})

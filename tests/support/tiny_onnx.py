@@ -8,6 +8,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cigpose_runtime import KEYPOINT_SETS, METADATA_KEY, Contract, SourceCheckpoint
 
+SET_OF = {len(some.names): some for some in KEYPOINT_SETS.values()}
+"""The published keypoint sets, for short, by their number of keypoints."""
+
 
 def tiny_contract(
     *,
@@ -18,7 +21,7 @@ def tiny_contract(
     **changes: Any,
 ) -> Contract:
     """The contract of tiny_model with the same arguments; `changes` replace any of its fields."""
-    keypoints = KEYPOINT_SETS[num_keypoints]
+    keypoints = SET_OF[num_keypoints]
     fields: dict[str, Any] = {
         "schema_version": 1,
         "name": f"tiny_{keypoints.dataset}",

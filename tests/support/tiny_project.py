@@ -21,16 +21,17 @@ ONE_OF_EACH_SET = (
 )
 """The smallest full-size variants."""
 
-BACKBONE = """\
-_base_ = './cigpose.py'
+# A small backbone, and a head with a small attention unit and graph network.
+TINY = """\
+_base_ = './_base_/{}.py'
 
 model = dict(
     backbone=dict(deepen_factor=0.17, widen_factor=0.0625),
-    head=dict(in_channels=64))
+    head=dict(
+        in_channels=64,
+        gau_cfg=dict(hidden_dims=32, s=16),
+        gcn_cfg=dict(input_dim=32, hidden_dim=32)))
 """
-
-# The published configs with a small attention unit and graph network.
-SMALLER = {"hidden_dims=256, s=128": "hidden_dims=32, s=16", "_dim=256": "_dim=32"}
 
 
 def tiny_name(dataset: str = "coco") -> str:
@@ -49,13 +50,8 @@ def make_tiny_project(root: Path, dataset: str = "coco") -> Project:
     base.mkdir(parents=True)
     shutil.copy(CLONE / "configs" / "_base_" / f"{dataset}.py", base)
     shutil.copy(CLONE / "configs" / "_base_" / "cigpose.py", base)
-    (base / "cigpose-m.py").write_text(BACKBONE)
-    config = (CLONE / "configs" / f"{name}.py").read_text("utf-8")
-    for full, small in SMALLER.items():
-        assert full in config
-        config = config.replace(full, small)
     project = Project(root)
-    project.config_path(name).write_text(config)
+    project.config_path(name).write_text(TINY.format(dataset))
     project.manifest_path.parent.mkdir()
     project.manifest_path.write_text(
         f'# One tiny variant.\n[{name}]\nsource = "gdrive:none"\npublished = {{ ap = 50.0 }}\n'

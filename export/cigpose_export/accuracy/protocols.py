@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cigpose_runtime import keypoints
+from cigpose_runtime.writers import WHOLE_BODY_FIELDS
+
 SCORE_THRESHOLD = 0.2
 """A person's score is its box's times the mean of the keypoint scores above this."""
 
@@ -22,30 +25,29 @@ class Protocol:
     """
 
     name: str
-    num_keypoints: int
     fields: Mapping[str, int]
     kinds: Mapping[str, str]
     use_area: bool
     published: Mapping[str, str]
 
+    @property
+    def num_keypoints(self) -> int:
+        """K of the models that are evaluated."""
+        return sum(self.fields.values())
+
 
 COCO = Protocol(
     name="COCO",
-    num_keypoints=17,
-    fields={"keypoints": 17},
+    fields={"keypoints": len(keypoints.COCO.names)},
     kinds={"": "keypoints"},
     use_area=True,
     published={"ap": "AP", "ar": "AR"},
 )
 COCO_WHOLEBODY = Protocol(
     name="COCO-WholeBody",
-    num_keypoints=133,
     fields={
-        "keypoints": 17,
-        "foot_kpts": 6,
-        "face_kpts": 68,
-        "lefthand_kpts": 21,
-        "righthand_kpts": 21,
+        WHOLE_BODY_FIELDS[part]: where.stop - where.start
+        for part, where in keypoints.COCO_WHOLEBODY.parts.items()
     },
     kinds={
         "body": "keypoints_body",
@@ -66,12 +68,17 @@ COCO_WHOLEBODY = Protocol(
 )
 CROWDPOSE = Protocol(
     name="CrowdPose",
-    num_keypoints=14,
-    fields={"keypoints": 14},
+    fields={"keypoints": len(keypoints.CROWDPOSE.names)},
     kinds={"": "keypoints_crowd"},
     use_area=False,
     published={"ap": "AP", "ap_easy": "AP (E)", "ap_medium": "AP (M)", "ap_hard": "AP (H)"},
 )
 
-PROTOCOLS = {protocol.num_keypoints: protocol for protocol in (COCO, COCO_WHOLEBODY, CROWDPOSE)}
-"""By the number of keypoints."""
+PROTOCOLS = {
+    "coco": COCO,
+    "drawn": COCO,
+    "crowdpose": CROWDPOSE,
+    "coco-wholebody": COCO_WHOLEBODY,
+    "coco-ubody": COCO_WHOLEBODY,
+}
+"""By the data set that a model's contract names."""

@@ -18,18 +18,20 @@ from cigpose_export.openmmlab import (
     pseudo_collate,
 )
 from cigpose_runtime.arrays import Floats, Pixels
-from cigpose_runtime.keypoints import KEYPOINT_SETS
+from cigpose_runtime.keypoints import KeypointSet
 
 
 class PyTorchEstimator:
     """An MMPose estimator with its test pipeline, in PyTorch."""
 
-    def __init__(self, estimator: Any, config: Config, *, flip: bool) -> None:
+    def __init__(
+        self, estimator: Any, config: Config, keypoints: KeypointSet, *, flip: bool
+    ) -> None:
         # Of MMPose's CSPNeXt, at each call. For good: it runs in a thread beside others.
         warnings.filterwarnings("ignore", "`torch.cuda.amp.autocast", FutureWarning)
         self.estimator = estimator
         self.estimator.test_cfg["flip_test"] = flip
-        self.flip_indices = list(KEYPOINT_SETS[config.model.head.out_channels].flip_indices)
+        self.flip_indices = list(keypoints.flip_indices)
         self.steps = [
             GetBBoxCenterScale(padding=config.box_padding),
             TopdownAffine(input_size=config.codec.input_size),

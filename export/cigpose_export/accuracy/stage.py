@@ -25,6 +25,7 @@ from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
 from cigpose_runtime import Contract, PoseModel
+from cigpose_runtime.errors import quoted
 from cigpose_runtime.estimation.preprocess import boxes_to_crops
 from cigpose_runtime.files import appears_whole, file_sha256
 
@@ -74,11 +75,11 @@ def measure_accuracy(
     """
     model = PoseModel(path, flip=flip)
     contract = model.contract
-    protocol = PROTOCOLS.get(contract.num_keypoints)
+    protocol = PROTOCOLS.get(contract.dataset)
     if protocol is None:
         raise UsageError(
-            f"{path}: expected {', '.join(map(str, PROTOCOLS))} keypoints, found "
-            f"{contract.num_keypoints}; no data set is evaluated for these"
+            f"{path}: expected a model of {', '.join(PROTOCOLS)}, found one of "
+            f"{quoted(contract.dataset)}; no data set is evaluated for these keypoints"
         )
     pictures = read_pictures(annotations, images, boxes, protocol)
     out.mkdir(parents=True, exist_ok=True)
@@ -144,7 +145,7 @@ def _pytorch_side(project: Project, contract: Contract, *, flip: bool) -> tuple[
     config = load_config(project.config_path(variant.name))
     estimator = build_reference(config)
     load_weights(estimator, checkpoint)
-    return checkpoint.sha256, PyTorchEstimator(estimator, config, flip=flip)
+    return checkpoint.sha256, PyTorchEstimator(estimator, config, contract.keypoints, flip=flip)
 
 
 def _published(project: Project, contract: Contract) -> dict[str, float]:

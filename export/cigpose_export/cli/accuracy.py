@@ -10,6 +10,7 @@ import click
 
 from cigpose_export.cli.options import json_option, pass_project
 from cigpose_export.project import Project
+from cigpose_runtime.keypoints import KEYPOINT_SETS
 
 
 @click.command()
@@ -66,7 +67,7 @@ def accuracy(
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--pictures", type=click.IntRange(min=1), default=500, show_default=True)
-@click.option("--keypoints", type=click.Choice(["14", "17", "133"]), default="17")
+@click.option("--keypoints", type=click.Choice([*KEYPOINT_SETS]), default="coco")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 def draw(folder: Path, pictures: int, keypoints: str, seed: int) -> None:
     """Draw a data set of people, in the form of COCO, COCO-WholeBody or CrowdPose."""
@@ -75,6 +76,10 @@ def draw(folder: Path, pictures: int, keypoints: str, seed: int) -> None:
 
     with counted_progress("drawing", pictures) as on_done:
         path = write_dataset(
-            folder, pictures=pictures, num_keypoints=int(keypoints), seed=seed, on_done=on_done
+            folder,
+            pictures=pictures,
+            keypoints=KEYPOINT_SETS[keypoints],
+            seed=seed,
+            on_done=on_done,
         )
     click.echo(str(path))

@@ -32,7 +32,7 @@ def list_variants(project: Project, as_json: bool) -> None:
     rows: list[dict[str, Any]] = [
         {
             "name": v.name,
-            "keypoints": v.num_keypoints,
+            "keypoints": len(v.keypoints.names),
             "input": [v.input_w, v.input_h],
             "published": dict(v.published),
             "checkpoints": [k for k in kinds if project.checkpoint_path(v.name, k).is_file()],

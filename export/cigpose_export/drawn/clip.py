@@ -9,7 +9,7 @@ import numpy as np
 
 from cigpose_export.drawn.figure import Figure, make_figure
 from cigpose_export.drawn.scene import Scene, compose, draw_background
-from cigpose_runtime.keypoints import KEYPOINT_SETS
+from cigpose_runtime.keypoints import COCO, KeypointSet
 
 SWAY = 0.45
 """How far a pose goes towards another one, in radians of the circle that they span."""
@@ -35,12 +35,11 @@ class _Swaying:
 
 
 def draw_clip(
-    seed: int, frames: int, size_wh: tuple[int, int], people: int = 2, num_keypoints: int = 17
+    seed: int, frames: int, size_wh: tuple[int, int], people: int = 2, keypoints: KeypointSet = COCO
 ) -> Iterator[Scene]:
     """The scenes of a clip, which can be played in a loop."""
     width, height = size_wh
     background = draw_background(np.random.default_rng([seed, 0]), width, height)
-    names = KEYPOINT_SETS[num_keypoints].names
     for frame in range(frames):
         angle = SWAY * np.sin(2 * np.pi * frame / frames)
         figures: list[Figure] = []
@@ -48,4 +47,6 @@ def draw_clip(
             center = width * (person + 0.5) / people, 0.47 * height
             rng: Any = _Swaying([seed, 1 + person], angle)
             figures.append(make_figure(rng, center, 0.86 * height))
-        yield compose(np.random.default_rng([seed, 9]), background.copy(), figures, [], names)
+        yield compose(
+            np.random.default_rng([seed, 9]), background.copy(), figures, [], keypoints.names
+        )

@@ -12,38 +12,43 @@ import numpy as np
 
 from cigpose_export.drawn.scene import Scene, annotation_of, draw_scene
 from cigpose_runtime.files import appears_whole
-from cigpose_runtime.keypoints import KEYPOINT_SETS
+from cigpose_runtime.keypoints import COCO, CROWDPOSE, KeypointSet
 
 
 def write_dataset(
-    folder: Path, *, pictures: int, num_keypoints: int, seed: int, on_done: Callable[[int], None]
+    folder: Path,
+    *,
+    pictures: int,
+    keypoints: KeypointSet,
+    seed: int,
+    on_done: Callable[[int], None],
 ) -> Path:
     """Writes `images/` and `annotations.json`; returns the latter.
 
-    The annotations are in the form of COCO (17 keypoints), COCO-WholeBody (133) or CrowdPose (14).
+    The annotations are in the form of the keypoints' data set: COCO, COCO-WholeBody or CrowdPose.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(pictures):
-        scene = draw_scene([seed, number], num_keypoints)
+        scene = draw_scene([seed, number], keypoints)
         name = f"{number:06d}.png"
         cv2.imwrite(str(folder / "images" / name), scene.picture)
         height, width = scene.picture.shape[:2]
         images.append({"id": number, "file_name": name, "width": width, "height": height})
-        if num_keypoints == 14:
+        if keypoints == CROWDPOSE:
             images[-1]["crowdIndex"] = crowd_index(scene)
         for person in scene.people:
-            annotation = annotation_of(person, num_keypoints)
+            annotation = annotation_of(person, keypoints)
             annotations.append({"id": len(annotations), "image_id": number, **annotation})
         on_done(1)
-    keypoints = KEYPOINT_SETS[17 if num_keypoints == 133 else num_keypoints]
+    named = COCO if keypoints.parts else keypoints  # the body alone, as in COCO-WholeBody
     category: dict[str, Any] = {
         "id": 1,
         "name": "person",
         "supercategory": "person",
-        "keypoints": list(keypoints.names),
-        "skeleton": [[a + 1, b + 1] for a, b in keypoints.skeleton],
+        "keypoints": list(named.names),
+        "skeleton": [[a + 1, b + 1] for a, b in named.skeleton],
     }
     document = {
         "info": {"description": f"drawn people, seed {seed}"},

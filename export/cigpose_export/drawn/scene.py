@@ -12,20 +12,14 @@ from numpy.typing import NDArray
 
 from cigpose_export.drawn.figure import Figure, Points, Shape, convex, make_figure
 from cigpose_runtime.arrays import Pixels
-from cigpose_runtime.keypoints import KEYPOINT_SETS
+from cigpose_runtime.keypoints import COCO, KeypointSet
+from cigpose_runtime.writers import WHOLE_BODY_FIELDS
 
 SIZES_WH = ((320, 240), (240, 320), (384, 256), (288, 288))
 
 _SHIFT = 4  # cv2 takes fixed-point coordinates with so many binary places
 _OCCLUDER = 255
 _LEAST_SEEN = 0.3
-
-_WHOLEBODY_PARTS = {
-    "foot": (17, 23),
-    "face": (23, 91),
-    "lefthand": (91, 112),
-    "righthand": (112, 133),
-}
 
 
 @dataclass(frozen=True)
@@ -54,20 +48,18 @@ class Scene:
 
 def draw_scene(
     seed: int | Sequence[int],
-    num_keypoints: int = 17,
+    keypoints: KeypointSet = COCO,
     size_wh: tuple[int, int] | None = None,
 ) -> Scene:
     """Draws the scene of a seed: the same bytes each time.
 
-    size_wh: one of SIZES_WH at random if None. Raises KeyError for a number of keypoints that is
-    not 14, 17 or 133.
+    keypoints: one of KEYPOINT_SETS. size_wh: one of SIZES_WH at random if None.
     """
-    names = KEYPOINT_SETS[num_keypoints].names
     rng = np.random.default_rng(seed)
     width, height = size_wh or SIZES_WH[rng.integers(len(SIZES_WH))]
     canvas = draw_background(rng, width, height)
     figures = _place(rng, width, height)
-    return compose(rng, canvas, figures, _occluders(rng, figures), names)
+    return compose(rng, canvas, figures, _occluders(rng, figures), keypoints.names)
 
 
 def compose(
@@ -199,12 +191,13 @@ def _photograph(rng: np.random.Generator, canvas: Pixels) -> Pixels:
     return exposed
 
 
-def annotation_of(person: Drawn, num_keypoints: int) -> dict[str, Any]:
-    """A person in the form of COCO, of COCO-WholeBody for 133 keypoints; without the ids."""
+def annotation_of(person: Drawn, keypoints: KeypointSet) -> dict[str, Any]:
+    """A person in the form of COCO, of COCO-WholeBody for its keypoints; without the ids."""
     rows = np.column_stack([person.keypoints.round(2), person.visibility])
     rows[person.visibility == 0] = 0
     left, top, right, bottom = person.box_xyxy
-    body = rows[:17] if num_keypoints == 133 else rows
+    parts = dict(keypoints.parts)
+    body = rows[parts.pop("body", slice(None))]
     annotation: dict[str, Any] = {
         "category_id": 1,
         "iscrowd": 0,
@@ -213,13 +206,12 @@ def annotation_of(person: Drawn, num_keypoints: int) -> dict[str, Any]:
         "keypoints": _flat(body),
         "num_keypoints": int((body[:, 2] > 0).sum()),
     }
-    if num_keypoints == 133:
-        for part, (first, last) in _WHOLEBODY_PARTS.items():
-            points = rows[first:last]
-            annotation[f"{part}_kpts"] = _flat(points)
-            annotation[f"{part}_valid"] = bool((points[:, 2] > 0).any())
-            if part != "foot":
-                annotation[f"{part}_box"] = _extent(points)
+    for part, where in parts.items():
+        field, points = WHOLE_BODY_FIELDS[part], rows[where]
+        annotation[field] = _flat(points)
+        annotation[field.replace("_kpts", "_valid")] = bool((points[:, 2] > 0).any())
+        if part != "foot":
+            annotation[field.replace("_kpts", "_box")] = _extent(points)
     return annotation
 
 

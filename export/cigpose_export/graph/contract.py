@@ -10,7 +10,6 @@ from cigpose_export.graph.versions import tool_versions
 from cigpose_export.openmmlab import Config
 from cigpose_export.variants import Variant
 from cigpose_runtime import SCHEMA_VERSION, Contract, SourceCheckpoint
-from cigpose_runtime.keypoints import KEYPOINT_SETS
 
 LICENSE = "Apache-2.0"
 ATTRIBUTION = (
@@ -22,7 +21,7 @@ ATTRIBUTION = (
 def build_contract(variant: Variant, config: Config, checkpoint: Checkpoint) -> Contract:
     """What a user needs to run the model, from its config and checkpoint."""
     head, preprocessor = config.model.head, config.model.data_preprocessor
-    keypoints = KEYPOINT_SETS[head.out_channels]
+    keypoints = variant.keypoints
     width, height = head.input_size
     return Contract(
         schema_version=SCHEMA_VERSION,

@@ -17,7 +17,7 @@ from pathlib import Path
 from cigpose_export.errors import ExportError
 from cigpose_export.jobs import worker
 from cigpose_export.jobs.batch import OnStage, Outcome, State, Work, run_batch
-from cigpose_export.jobs.staleness import code_hash, hash_of
+from cigpose_export.jobs.staleness import code_hash, config_hash, hash_of
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant, WeightsKind
 from cigpose_runtime import CigposeError, FileError, read_contract
@@ -142,8 +142,8 @@ class ExportJob:
     @property
     def _recipe(self) -> str:
         """A hash of all that decides the bytes of the artefact, but for the checkpoint."""
-        configs = map(file_sha256, self.project.config_files(self.name))
-        return hash_of(*configs, code_hash(worker.export))
+        config = config_hash(self.project.config_path(self.name))
+        return hash_of(config, code_hash(worker.export))
 
     def _require_replaceable(self) -> None:
         """Raises before minutes of work what writing at their end would."""

@@ -8,6 +8,7 @@ those modules. What is imported under `if TYPE_CHECKING` is not: it never runs.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import inspect
 import json
@@ -27,6 +28,33 @@ NOT_DATA = frozenset({".py", ".pyc", ".typed"})
 def hash_of(*parts: str) -> str:
     """One sha256 of several texts."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def config_hash(path: Path) -> str:
+    """A hash of a config file and of all that it is based on, by content."""
+    return hash_of(*map(file_sha256, _config_files(path.resolve())))
+
+
+def _config_files(path: Path) -> list[Path]:
+    """The file itself, then those that its `_base_` names, however far away.
+
+    Of bases in a package ("mmpose::…") nothing: its version is part of `code_hash`. What cannot be
+    read or makes no sense is left to the worker that loads the config.
+    """
+    files: dict[Path, None] = {}
+    waiting = [path]
+    while waiting:
+        current = waiting.pop()
+        if current in files or not current.is_file():
+            continue
+        files[current] = None
+        with contextlib.suppress(SyntaxError, ValueError, TypeError):
+            for node in ast.parse(current.read_bytes()).body:
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_base_":
+                    value = ast.literal_eval(node.value)
+                    bases = [value] if isinstance(value, str) else value
+                    waiting += [(current.parent / base).resolve() for base in bases]
+    return list(files)
 
 
 @cache

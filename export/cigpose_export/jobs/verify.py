@@ -18,7 +18,7 @@ from typing import Any
 from cigpose_export.errors import CheckpointError, UsageError, VariantError, VerifyError
 from cigpose_export.jobs import worker
 from cigpose_export.jobs.batch import OnStage, Outcome, State, Work, run_batch
-from cigpose_export.jobs.staleness import code_hash, hash_of
+from cigpose_export.jobs.staleness import code_hash, config_hash, hash_of
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant
 from cigpose_runtime import FileError, read_contract
@@ -172,9 +172,9 @@ class VerifyJob:
     def _record_key(self) -> str:
         """A hash of all that PyTorch's answers follow from."""
         variant, checkpoint = self._subject
-        configs = map(file_sha256, self.project.config_files(variant.name))
+        config = config_hash(self.project.config_path(variant.name))
         code = code_hash(worker.record)
-        return hash_of(file_sha256(checkpoint), *configs, code, self.options.content)
+        return hash_of(file_sha256(checkpoint), config, code, self.options.content)
 
     @cached_property
     def _key(self) -> str:

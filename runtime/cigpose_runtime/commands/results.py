@@ -54,7 +54,7 @@ class Results:
         if "csv" in self._files:
             self._write("csv", to_csv(poses, source, index))
         if "coco" in self._files:
-            write = to_coco_wholebody if len(poses.names) == 133 else to_coco
+            write = to_coco_wholebody if poses.keypoint_set.parts else to_coco
             for person in write(poses, index):
                 self._write("coco", (",\n" if self._count else "\n") + json.dumps(person))
                 self._count += 1

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.errors import InputError, quoted
-from cigpose_runtime.model_file.contract import Contract
+from cigpose_runtime.model_file.contract import BOX_PADDING, Contract
 
 Size = tuple[int, int]
 Indices = NDArray[np.intp]
@@ -40,7 +40,7 @@ _MIN_SIDE = 0.01
 
 
 def boxes_to_crops(
-    boxes_xyxy: ArrayLike, input_wh: Size, padding: float = 1.25
+    boxes_xyxy: ArrayLike, input_wh: Size, padding: float = BOX_PADDING
 ) -> tuple[Floats, Floats]:
     """The part of the frame that each person's crop shows; it may reach beyond the frame.
 

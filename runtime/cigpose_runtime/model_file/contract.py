@@ -27,6 +27,9 @@ FOREIGN_SCHEMA_VERSION = 0
 ORIGIN_FIELDS = ("name", "weights", "source_checkpoint", "tools", "license", "attribution")
 """The fields that are None in such contracts."""
 
+BOX_PADDING = 1.25
+"""That of all published models, and MMPose's default (GetBBoxCenterScale)."""
+
 _REPAIR_HINT = "correct the metadata, or export the model again"
 
 

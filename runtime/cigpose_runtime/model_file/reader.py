@@ -11,8 +11,9 @@ from os import PathLike
 from typing import Any
 
 from cigpose_runtime.errors import MetadataError, OnnxFileError, error_context
-from cigpose_runtime.keypoints import KEYPOINT_SETS
+from cigpose_runtime.keypoints import COCO, COCO_WHOLEBODY, CROWDPOSE
 from cigpose_runtime.model_file.contract import (
+    BOX_PADDING,
     FOREIGN_SCHEMA_VERSION,
     METADATA_KEY,
     ORIGIN_FIELDS,
@@ -25,9 +26,12 @@ from cigpose_runtime.model_file.onnx_graph import OnnxFile, ValueInfo, read_onnx
 _PUBLISHED: dict[str, Any] = {
     "schema_version": FOREIGN_SCHEMA_VERSION,
     "color_order": "rgb",
-    "box_padding": 1.25,
+    "box_padding": BOX_PADDING,
     "decode": "simcc-argmax",
 }
+# The short form does not name its keypoints. Only the published models carry it, and their sets
+# differ in size.
+_PUBLISHED_KEYPOINTS = {len(some.names): some for some in (COCO, CROWDPOSE, COCO_WHOLEBODY)}
 
 _INPUTS = (ValueInfo("input", "float32", ("batch", 3, "height", "width")),)
 _OUTPUTS = (
@@ -170,7 +174,7 @@ def _metadata_text(onnx_file: OnnxFile) -> str:
 def _completed(document: dict[str, Any], onnx_file: OnnxFile) -> dict[str, Any]:
     """The full document that a short one stands for."""
     _, (count, _), _ = _check_interface(onnx_file, allow_fixed_batch=True)
-    keypoints = KEYPOINT_SETS.get(count)
+    keypoints = _PUBLISHED_KEYPOINTS.get(count)
     if keypoints is None:
         raise MetadataError(
             "expected 14, 17 or 133 keypoints beside metadata without schema_version, found "
