@@ -155,6 +155,25 @@ def assert_equal(found, expected) -> None:
         assert torch.equal(found[key], value), key
 
 
+# What a file says of itself
+
+
+def test_the_config_and_the_data_set_of_a_file_are_kept_as_plain_values(state_dict, path):
+    meta = {"cfg": "codec = dict()", "dataset_meta": {"keypoint_id2name": {0: "nose"}}}
+    path.write_bytes(saved({"state_dict": state_dict, "meta": meta}))
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.config_text == "codec = dict()"
+    assert checkpoint.dataset_meta == {"keypoint_id2name": {0: "nose"}}
+
+
+def test_a_file_that_says_nothing_of_itself_has_neither(state_dict, path):
+    for meta in ({}, {"cfg": 3, "dataset_meta": [1]}, [], None):
+        path.write_bytes(saved({"state_dict": state_dict, "meta": meta}))
+        checkpoint = load_checkpoint(path)
+        assert checkpoint.config_text is None
+        assert checkpoint.dataset_meta is None
+
+
 # Files that are no checkpoint
 
 TORCH_FILE = saved({"state_dict": {"weight": torch.ones(100)}})

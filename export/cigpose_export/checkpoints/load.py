@@ -60,13 +60,17 @@ class Checkpoint:
     """What the export needs of a checkpoint file.
 
     `state_dict` is the EMA weights (MMEngine swaps them in on saving), memory-mapped, without any
-    `module.` prefix.
+    `module.` prefix. `config_text` is the text of the config that the file was trained with, as
+    MMEngine prints it (`meta['cfg']`). `dataset_meta` is what its data set said of its keypoints,
+    plain Python values and numpy arrays alone (`meta['dataset_meta']`).
     """
 
     path: Path
     sha256: str
     weights: WeightsKind
     state_dict: Mapping[str, Tensor]
+    config_text: str | None = None
+    dataset_meta: Mapping[str, Any] | None = None
 
 
 def load_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkpoint:
@@ -101,21 +105,38 @@ def load_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkp
             f"{_name_some('of another type', odd) or 'an empty one'}; "
             "pass the file that MMEngine's runner saved"
         )
+    meta = content.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
+    config_text, dataset_meta = meta.get("cfg"), meta.get("dataset_meta")
     return Checkpoint(
         path=path,
         sha256=digest,
-        weights=_kind_of(content.get("meta")),
+        weights=_kind_of(meta),
         state_dict=_without_module_prefix(state_dict),
+        config_text=config_text if isinstance(config_text, str) else None,
+        dataset_meta=_plain(dataset_meta) if isinstance(dataset_meta, Mapping) else None,
     )
 
 
-def _kind_of(meta: object) -> WeightsKind:
-    if isinstance(meta, Mapping):
-        if SYNTHETIC_MARK in meta:
-            return "synthetic"
-        if DEMO_MARK in meta:
-            return "demo"
-    return "real"
+DEEPEST = 20
+"""Levels of nesting of a data set's description; MMPose's have four."""
+
+
+def _plain(value: object, depth: int = 0) -> Any:
+    """Plain Python values and numpy arrays, None in place of anything else."""
+    if depth > DEEPEST:
+        return None
+    if isinstance(value, Mapping):
+        return {k: _plain(v, depth + 1) for k, v in value.items() if isinstance(k, str | int)}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item, depth + 1) for item in value)
+    return value if value is None or type(value) in (str, int, float, bool) else None
+
+
+def _kind_of(meta: Mapping[str, Any]) -> WeightsKind:
+    if SYNTHETIC_MARK in meta:
+        return "synthetic"
+    return "demo" if DEMO_MARK in meta else "real"
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
