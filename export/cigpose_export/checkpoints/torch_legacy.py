@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from typing import Any
+from typing import IO, Any, cast
 
 from cigpose_export.checkpoints.torch_pickle import load_pickle, pickle_size
 from cigpose_export.errors import CheckpointError
@@ -65,4 +65,4 @@ def load_torch_legacy(mapped: mmap.mmap) -> Any:
 
 def _next_pickle(mapped: mmap.mmap) -> Any:
     start = mapped.tell()
-    return load_pickle(mapped[start : start + pickle_size(mapped)])
+    return load_pickle(mapped[start : start + pickle_size(cast("IO[bytes]", mapped))])

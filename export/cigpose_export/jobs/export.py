@@ -66,15 +66,20 @@ def export_variants(
     weights: WeightsKind,
     out: Path,
     checkpoint: Path | None = None,
+    weights_key: str | None = None,
     jobs: int | None = None,
     on_stage: OnStage = lambda _name, _stage: None,
 ) -> list[Outcome[ExportFigures]]:
     """Exports what is out of date into one folder.
 
-    checkpoint: exported in place of the project's own, for one variant. jobs: exports at once.
+    checkpoint: exported in place of the project's own, for one variant. weights_key: the
+    entry of the file that holds the weights, None for the usual one. jobs: exports at once.
     """
     return run_batch(
-        [ExportJob(project, variant, weights, out, checkpoint) for variant in variants],
+        [
+            ExportJob(project, variant, weights, out, checkpoint, weights_key)
+            for variant in variants
+        ],
         at_once=jobs,
         on_stage=on_stage,
     )
@@ -89,6 +94,7 @@ class ExportJob:
     weights: WeightsKind
     out: Path
     checkpoint: Path | None
+    weights_key: str | None
 
     @property
     def name(self) -> str:
@@ -122,6 +128,7 @@ class ExportJob:
             "project": str(self.project.root),
             "weights": self.weights,
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
+            "weights_key": self.weights_key,
             "target": str(self.path),
             "threads": work.threads,
         }
@@ -141,7 +148,9 @@ class ExportJob:
     def _inputs(self, checkpoint_sha256: str) -> str:
         """A hash of all that decides the bytes of the artefact."""
         configs = map(file_sha256, self.project.config_files(self.name))
-        return hash_of(*configs, code_hash(worker.export), checkpoint_sha256)
+        return hash_of(
+            *configs, code_hash(worker.export), checkpoint_sha256, self.weights_key or ""
+        )
 
     def _require_replaceable(self) -> None:
         """Raises before minutes of work what writing at their end would."""
