@@ -49,12 +49,14 @@ def export_variant(
     *,
     weights: WeightsKind,
     checkpoint_path: Path | None,
+    weights_key: str | None = None,
     target: Path,
     on_stage: Callable[[str], None],
 ) -> Exported:
     """Exports one variant to `target`, which appears only once its bytes have passed all checks.
 
-    A `checkpoint_path` replaces the project's own checkpoint of the given kind. Synthetic
+    A `checkpoint_path` replaces the project's own checkpoint of the given kind; `weights_key` names
+    the entry in it that holds the weights. Synthetic
     checkpoints are made here, anew; real ones have to be there. Raises `CigposeError`.
     """
     config = load_config(project.config_path(variant.name))
@@ -69,7 +71,9 @@ def export_variant(
         checkpoint_path = project.existing_checkpoint(variant.name, weights)
 
     on_stage("load")
-    checkpoint = load_checkpoint(checkpoint_path, expected_sha256=expected_sha256)
+    checkpoint = load_checkpoint(
+        checkpoint_path, expected_sha256=expected_sha256, weights_key=weights_key
+    )
     if checkpoint.weights != weights:
         raise CheckpointError(
             f"{checkpoint_path}: expected {weights} weights, found {checkpoint.weights} ones; "

@@ -272,7 +272,7 @@ def test_the_checkpoint_of_another_variant_is_refused_and_not_recorded(project, 
 def test_a_synthetic_checkpoint_is_no_published_one(project, server):
     synthesize(project, project.variants[NAME])
     server.body = project.checkpoint_path(NAME, "synthetic").read_bytes()
-    assert_refused(project, "expected published weights, found a synthetic checkpoint")
+    assert_refused(project, "expected published weights, found synthetic ones")
 
 
 # Failures

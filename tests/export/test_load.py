@@ -155,6 +155,125 @@ def assert_equal(found, expected) -> None:
         assert torch.equal(found[key], value), key
 
 
+# The forms that people save weights in
+
+
+def legacy(content: object) -> bytes:
+    """As MMPose's publishing script saves."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+def prefixed(weights, prefix: str) -> dict[str, Tensor]:
+    return {prefix + key: value for key, value in weights.items()}
+
+
+FORMS = {
+    "legacy container": lambda w: legacy({"meta": {"epoch": 420}, "state_dict": w}),
+    "torch.compile": lambda w: saved({"state_dict": prefixed(w, "_orig_mod.")}),
+    "compiled and parallel": lambda w: saved({"state_dict": prefixed(w, "module._orig_mod.")}),
+    "bare": saved,
+    "bare, legacy": legacy,
+    "under model": lambda w: saved({"model": w, "epoch": 3}),
+    "parameters": lambda w: saved(
+        {"model": {k: torch.nn.Parameter(v, False) for k, v in w.items()}}
+    ),
+}
+
+
+@pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
+def test_each_form_loads_to_the_weights_of_the_plain_file(state_dict, path, make):
+    path.write_bytes(make(state_dict))
+    assert_equal(load_checkpoint(path).state_dict, state_dict)
+
+
+@pytest.mark.parametrize("key", ["ema_state_dict", "state_dict_ema"])
+def test_other_weights_are_chosen_by_their_key(state_dict, path, key):
+    averaged = {"steps": torch.tensor(3), **prefixed(state_dict, "module.")}
+    raw = {name: value + 1 for name, value in state_dict.items()}
+    path.write_bytes(saved({"state_dict": raw, key: averaged}))
+    assert_equal(load_checkpoint(path, weights_key=key).state_dict, state_dict)
+
+
+def test_weights_under_an_unusual_key_are_named(state_dict, path):
+    path.write_bytes(saved({"ema_state_dict": state_dict}))
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    assert_is_one_line(caught.value, "--weights-key ema_state_dict")
+
+
+def test_a_missing_weights_key_is_named(state_dict, path):
+    path.write_bytes(saved({"state_dict": state_dict}))
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path, weights_key="ema")
+    assert_is_one_line(caught.value, "'ema'", "found the keys state_dict")
+
+
+def test_missing_counters_and_scalars_as_vectors_are_accepted(project, state_dict, path):
+    counters = [key for key in state_dict if key.endswith("num_batches_tracked")]
+    changed = dict(state_dict)
+    del changed[counters[0]]
+    changed[counters[1]] = changed[counters[1]].reshape(1)
+    path.write_bytes(saved({"state_dict": changed}))
+    model = new_model(project)
+    load_weights(model, load_checkpoint(path))
+    assert_equal(model.state_dict(), state_dict)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_converted(project, state_dict, path, dtype):
+    other = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state_dict.items()}
+    path.write_bytes(saved({"state_dict": other}))
+    model = new_model(project)
+    load_weights(model, load_checkpoint(path))
+    assert_equal(model.state_dict(), {k: v.to(state_dict[k].dtype) for k, v in other.items()})
+
+
+# Damage
+
+
+def test_a_flipped_bit_is_found_anywhere_in_a_zip_file(path):
+    for at in np.random.default_rng(0).choice(8 * len(TORCH_FILE), 200, replace=False):
+        damaged = bytearray(TORCH_FILE)
+        damaged[at // 8] ^= 1 << at % 8
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path)
+
+
+def test_the_hash_in_a_published_name_is_enforced(tmp_path, state_dict):
+    data = legacy({"state_dict": state_dict})
+    path = tmp_path / "cigpose.pth"
+    path.write_bytes(data)
+    digest = file_sha256(path)
+    good = path.rename(tmp_path / f"cigpose-{digest[:8]}_20250101.pth")
+    assert load_checkpoint(good).sha256 == digest
+    good.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(good)
+    assert_is_one_line(caught.value, f"begins with {digest[:8]}")
+
+
+# What a file says of itself
+
+
+def test_the_config_and_the_data_set_of_a_file_are_kept_as_plain_values(state_dict, path):
+    meta = {"cfg": "codec = dict()", "dataset_meta": {"keypoint_id2name": {0: "nose"}}}
+    path.write_bytes(saved({"state_dict": state_dict, "meta": meta}))
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.config_text == "codec = dict()"
+    assert checkpoint.dataset_meta == {"keypoint_id2name": {0: "nose"}}
+
+
+def test_a_file_that_says_nothing_of_itself_has_neither(state_dict, path):
+    for meta in ({}, {"cfg": 3, "dataset_meta": [1]}, [], None):
+        path.write_bytes(saved({"state_dict": state_dict, "meta": meta}))
+        checkpoint = load_checkpoint(path)
+        assert checkpoint.config_text is None
+        assert checkpoint.dataset_meta is None
+
+
 # Files that are no checkpoint
 
 TORCH_FILE = saved({"state_dict": {"weight": torch.ones(100)}})
@@ -169,11 +288,11 @@ def zip_of(name: str) -> bytes:
 
 BAD_FILES = {
     "empty file": (b"", "found an empty file"),
-    "truncated tail": (TORCH_FILE[:-100], "truncated zip archive"),
-    "half a file": (TORCH_FILE[: len(TORCH_FILE) // 2], "truncated zip archive"),
+    "truncated tail": (TORCH_FILE[:-100], "a damaged or truncated file"),
+    "half a file": (TORCH_FILE[: len(TORCH_FILE) // 2], "a damaged or truncated file"),
     "damaged zip directory": (
         TORCH_FILE.replace(b"PK\x01\x02", b"PK\x01\x03"),
-        "damaged or truncated zip archive",
+        "a damaged or truncated file",
     ),
     "HTML error page": (b"\n<!DOCTYPE html><html>Not found</html>", "an HTML or XML page"),
     "Git-LFS pointer": (
@@ -181,13 +300,13 @@ BAD_FILES = {
         "a Git-LFS pointer (run `git lfs pull`",
     ),
     "zip that is no torch file": (zip_of("readme.txt"), "a zip archive that is no torch file"),
-    "zip with the names of a torch file": (zip_of("archive/data.pkl"), "torch cannot read"),
+    "zip with the names of a torch file": (zip_of("archive/data.pkl"), "found a damaged one"),
     "bare pickle": (pickle.dumps({"state_dict": {}}), "a bare pickle"),
     "ONNX file": (b"\x08\x0apytorch", "found something else"),
-    "damaged pickle": (with_pickle(TORCH_FILE, lambda text: text[:-1]), "torch cannot read"),
+    "damaged pickle": (with_pickle(TORCH_FILE, lambda text: text[:-1]), "found a damaged one"),
     "newer pickle protocol": (
         with_pickle(TORCH_FILE, lambda _: pickle.dumps({"state_dict": {}}, protocol=4)),
-        "Unsupported operand",
+        "expected a pickle of protocol 2",
     ),
 }
 
@@ -252,7 +371,10 @@ ATTACKS = {
     "os.system": (system_call, f"({os.system.__module__}.system)"),
     "getattr chain": (getattr_chain, "nothing of it was run"),
     "subprocess": (lambda sentinel: Call(subprocess.call, ["touch", str(sentinel)]), "call)"),
-    "eval": (lambda sentinel: Call(builtins.eval, f"open({str(sentinel)!r}, 'w')"), "(eval)"),
+    "eval": (
+        lambda sentinel: Call(builtins.eval, f"open({str(sentinel)!r}, 'w')"),
+        "(builtins.eval)",
+    ),
 }
 
 
@@ -333,7 +455,7 @@ def test_another_hash_is_reported_before_the_file_is_opened(attack, path):
 
 BAD_CONTENTS = {
     "no mapping": ([1, 2], "expected an MMEngine checkpoint with a `state_dict`, found list"),
-    "no state_dict": ({"model": {}, "epoch": 3}, "found the keys model, epoch; pass"),
+    "no state_dict": ({"weights": {}, "epoch": 3}, "found the keys weights, epoch; pass"),
     "no state_dict, hostile keys": ({"a\n\x1b[2J": 1}, r"found the keys a\n\x1b[2J; pass"),
     "a state_dict that is none": ({"state_dict": 3}, "found the keys state_dict"),
     "an empty state_dict": ({"state_dict": {}}, "found an empty one"),
@@ -403,6 +525,14 @@ BAD_WEIGHTS = {
     "NaN": (with_value(torch.nan), f"1 key not finite: {WEIGHT}; pass"),
     "Inf": (with_value(torch.inf), f"1 key not finite: {WEIGHT}; pass"),
     "minus Inf": (with_value(-torch.inf), f"1 key not finite: {WEIGHT}; pass"),
+    "beyond float32": (
+        lambda weights: {**weights, WEIGHT: torch.full((32, 32), 1e300, dtype=torch.float64)},
+        f"1 key beyond float32: {WEIGHT}; pass",
+    ),
+    "integers": (
+        lambda weights: {**weights, WEIGHT: torch.ones(32, 32, dtype=torch.int8)},
+        f"1 key not of floating point: {WEIGHT}; pass",
+    ),
     "several things at once": (
         lambda weights: {**without(BIAS)(with_value(torch.nan)(weights)), "extra": torch.ones(1)},
         f"1 key missing: {BIAS}; 1 key unexpected: extra; 1 key not finite: {WEIGHT}; pass",

@@ -91,8 +91,8 @@ def _verify(project: Project, variant: Variant, path: Path) -> str:
     checkpoint = load_checkpoint(path, expected_sha256=variant.sha256)
     if checkpoint.weights != "real":
         raise CheckpointError(
-            f"{path}: expected published weights, found a synthetic checkpoint; correct the source "
-            "of this variant in checkpoints/manifest.toml"
+            f"{path}: expected published weights, found {checkpoint.weights} ones; correct the "
+            "source of this variant in checkpoints/manifest.toml"
         )
     if variant.sha256 is None:
         load_weights(build_reference(load_config(project.config_path(variant.name))), checkpoint)

@@ -1,17 +1,11 @@
-"""Opens MMEngine checkpoint files without executing what they say.
-
-A runner file holds more than weights: message hub, optimizer, schedulers. `torch.load` with
-`weights_only=True` refuses a few of the types in there. They are admitted *by name*, as inert
-stand-ins that keep nothing and call nothing; the real `getattr` is never among them.
-"""
+"""Opens checkpoint files without executing what they say, and puts their weights into a model."""
 
 from __future__ import annotations
 
-import pickle
+import mmap
 import re
-import warnings
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cigpose_export.checkpoints.forms import choose_weights, name_some
+from cigpose_export.checkpoints.plain import plain_mapping
+from cigpose_export.checkpoints.safetensors_file import is_safetensors, load_safetensors
+from cigpose_export.checkpoints.stored import TensorReader
+from cigpose_export.checkpoints.torch_legacy import MAGIC, load_torch_legacy
+from cigpose_export.checkpoints.torch_zip import load_torch_zip
 from cigpose_export.errors import CheckpointError
 from cigpose_export.variants import WeightsKind
-from cigpose_runtime.errors import FileError, first_line, printable
-from cigpose_runtime.files import file_sha256
+from cigpose_runtime.errors import FileError, error_context
+from cigpose_runtime.files import file_sha256, open_file
 
 SYNTHETIC_MARK = "cigpose_synthetic"
 """Key in a checkpoint's `meta` that `synthesize` leaves and no published file has."""
@@ -30,115 +30,184 @@ SYNTHETIC_MARK = "cigpose_synthetic"
 DEMO_MARK = "cigpose_demo"
 """The same for the model that is trained on drawn people."""
 
-
-class _Inert:
-    """Stands in for a type in a checkpoint that inference has no use for; keeps nothing."""
-
-    def __new__(cls, *_args: object, **_kwargs: object) -> _Inert:
-        return super().__new__(cls)
-
-    def __setstate__(self, _state: object) -> None: ...
-
-
-_STAND_INS: list[Any] = [
-    (_Inert, name)
-    for name in (
-        "mmengine.logging.history_buffer.HistoryBuffer",
-        "builtins.getattr",
-        "numpy.ndarray",
-        "numpy.dtype",
-        "numpy.core.multiarray._reconstruct",
-        "numpy.core.multiarray.scalar",
-        "numpy._core.multiarray._reconstruct",
-        "numpy._core.multiarray.scalar",
-    )
-]
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})_\d{8}\.pth|_\d{8}-([0-9a-f]{8})\.pth")
+"""How a file's name ends that one of OpenMMLab's publishing scripts has named."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """What the export needs of a checkpoint file.
 
-    `state_dict` is the EMA weights (MMEngine swaps them in on saving), memory-mapped, without any
-    `module.` prefix.
+    `state_dict` is memory-mapped, its keys without what wrappers of a model put before them.
+    `config_text` is the text of the config that the file was trained with, as MMEngine prints it
+    (`meta['cfg']`). `dataset_meta` is what its data set said of its keypoints, plain Python values
+    and numpy arrays alone (`meta['dataset_meta']`).
     """
 
     path: Path
     sha256: str
     weights: WeightsKind
     state_dict: Mapping[str, Tensor]
+    config_text: str | None = None
+    dataset_meta: Mapping[str | int, Any] | None = None
 
 
-def load_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkpoint:
-    """Hashes a checkpoint file, then opens it safely.
+def load_checkpoint(
+    path: Path, *, expected_sha256: str | None = None, weights_key: str | None = None
+) -> Checkpoint:
+    """Hashes a checkpoint file, then opens it safely, whichever form it has.
 
-    Raises `CheckpointError` for a file that is missing, is no zip-format torch file, has another
-    hash than expected, asks for code to be run, or holds no `state_dict` of tensors.
+    Without an expected hash, the checksums in the file are compared, where it has such.
+    weights_key: the entry with the weights, in place of the usual one. Raises `CheckpointError` for
+    a file that is missing, damaged or no checkpoint, has another hash, asks for code to be run, or
+    holds no state dict of tensors.
     """
     try:
         digest = file_sha256(path)
     except FileError as error:
         raise CheckpointError(str(error).replace("a file", "a checkpoint file", 1)) from error
-    if expected_sha256 is not None and digest != expected_sha256:
+    _require_hash(path, digest, expected_sha256)
+    with error_context(path), _mapped(path) as mapped:
+        content = _load_inert(mapped, check_sums=expected_sha256 is None)
+        weights = choose_weights(content, weights_key)
+        reader = TensorReader(mapped)
+        meta = content.get("meta")
+        meta = meta if isinstance(meta, Mapping) else {}
+        config_text = meta.get("cfg")
+        return Checkpoint(
+            path=path,
+            sha256=digest,
+            weights=_kind_of(meta),
+            state_dict={key: reader.read(stored) for key, stored in weights.items()},
+            config_text=config_text if isinstance(config_text, str) else None,
+            dataset_meta=plain_mapping(meta.get("dataset_meta")),
+        )
+
+
+def _require_hash(path: Path, digest: str, expected: str | None) -> None:
+    if expected is not None and digest != expected:
         raise CheckpointError(
-            f"{path}: expected sha256 {expected_sha256} (checkpoints/manifest.toml), "
+            f"{path}: expected sha256 {expected} (checkpoints/manifest.toml), "
             f"found {digest}; the file was not opened: delete it and fetch it again"
         )
-    _require_torch_zip(path)
-    content = _load_inert(path)
-    state_dict = content.get("state_dict") if isinstance(content, Mapping) else None
-    if not isinstance(state_dict, Mapping):
-        found = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else ""
+    named = HASH_IN_NAME.search(path.name)
+    if named and not digest.startswith(begins := named[1] or named[2]):
         raise CheckpointError(
-            f"{path}: expected an MMEngine checkpoint with a `state_dict`, found "
-            f"{f'the keys {printable(found)}' if found else type(content).__name__}; "
-            "pass the file that MMEngine's runner saved"
+            f"{path}: expected a sha256 that begins with {begins}, as the name says, found "
+            f"{digest}; the file was not opened: fetch it again, or rename it if you changed it"
         )
-    odd = [str(key) for key, value in state_dict.items() if not _is_weight(key, value)]
-    if odd or not state_dict:
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    """The file as bytes that may be written to without changing it; unmapped with its last user."""
+    with open_file(path, "a checkpoint file") as file:
+        if not path.stat().st_size:
+            raise CheckpointError(_not_a_checkpoint("an empty file"))
+        yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def _load_inert(mapped: mmap.mmap, *, check_sums: bool) -> Any:
+    head = mapped[:512]
+    if head.startswith(b"PK"):
+        return load_torch_zip(mapped, check_sums=check_sums)
+    if head.startswith(MAGIC):
+        return load_torch_legacy(mapped)
+    if is_safetensors(head):
+        tensors, metadata = load_safetensors(mapped)
+        return {"state_dict": tensors, "meta": metadata}
+    if head.startswith(b"version https://git-lfs"):
+        found = "a Git-LFS pointer (run `git lfs pull` where it came from)"
+    elif head.lstrip()[:1] == b"<":
+        found = "an HTML or XML page (an error page saved as the file?)"
+    elif head[257:262] == b"ustar":
         raise CheckpointError(
-            f"{path}: expected a `state_dict` of tensors, found "
-            f"{_name_some('of another type', odd) or 'an empty one'}; "
-            "pass the file that MMEngine's runner saved"
+            "expected a checkpoint, found a tar archive, as torch saved before 0.1.10; load it "
+            "with a torch that knows it, if you trust it, and save the weights with torch.save"
         )
-    return Checkpoint(
-        path=path,
-        sha256=digest,
-        weights=_kind_of(content.get("meta")),
-        state_dict=_without_module_prefix(state_dict),
+    elif head.startswith(b"\x80"):
+        raise CheckpointError(
+            "expected a checkpoint that torch.save wrote, found a bare pickle, which only running "
+            "it could read; load it where you trust it and save the weights with torch.save"
+        )
+    else:
+        found = "something else"
+    raise CheckpointError(_not_a_checkpoint(found))
+
+
+def _not_a_checkpoint(found: str) -> str:
+    return (
+        f"expected a checkpoint that torch.save wrote, found {found}; delete it and fetch it again"
     )
 
 
-def _kind_of(meta: object) -> WeightsKind:
-    if isinstance(meta, Mapping):
-        if SYNTHETIC_MARK in meta:
-            return "synthetic"
-        if DEMO_MARK in meta:
-            return "demo"
-    return "real"
+def _kind_of(meta: Mapping[Any, Any]) -> WeightsKind:
+    if SYNTHETIC_MARK in meta:
+        return "synthetic"
+    return "demo" if DEMO_MARK in meta else "real"
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Copies a checkpoint's weights into a model whose keys and shapes they match exactly.
+    """Copies a checkpoint's weights into a model whose keys and shapes they match.
 
-    Raises `CheckpointError` that names and counts missing, extra and misshapen keys and values
-    that are not finite.
+    As for torch, a vector of one element may stand for a scalar, and counters of batches, which
+    inference does not read, may be missing. Buffers of the data preprocessor may be there, if they
+    say what the model's say.
+
+    Raises `CheckpointError` that names and counts missing, extra and misshapen keys, values that
+    are not finite, and values that float32 cannot hold.
     """
-    expected, found = model.state_dict(), checkpoint.state_dict
+    with error_context(checkpoint.path):
+        expected = model.state_dict()
+        found = _fit(model, expected, dict(checkpoint.state_dict))
+        _require_fit(expected, found)
+    model.load_state_dict(found)
+
+
+def _fit(
+    model: nn.Module, expected: Mapping[str, Tensor], found: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The same weights, in the keys and shapes of the model wherever these leave no doubt."""
+    buffers = dict(model.named_buffers())
+    for key in [key for key in found if key.startswith("data_preprocessor.")]:
+        if key in expected or key not in buffers:
+            continue
+        value, ours = found.pop(key), buffers[key]
+        if value.shape.numel() != ours.numel() or not _same(value, ours):
+            raise CheckpointError(
+                f"expected {key} {ours.flatten().tolist()}, as in the config, found "
+                f"{value.flatten()[:3].tolist()}; pass the checkpoint of this variant"
+            )
+    for key, value in expected.items():
+        if key.endswith(".num_batches_tracked"):
+            found.setdefault(key, value)
+        if not value.shape and key in found and found[key].shape == (1,):
+            found[key] = found[key][0]
+    return found
+
+
+def _same(value: Tensor, ours: Tensor) -> bool:
+    return torch.allclose(value.flatten().double(), ours.flatten().double(), rtol=1e-6, atol=0)
+
+
+def _require_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     classes = "head.final_layer.weight"
     if classes in found and classes in expected and found[classes].dim():
         wanted, given = len(expected[classes]), len(found[classes])
         if wanted != given:
             raise CheckpointError(
-                f"{checkpoint.path}: the config expects {wanted} keypoints, the weights have "
+                f"the config expects {wanted} keypoints, the weights have "
                 f"{given}; pass the checkpoint of this variant"
             )
     shared = [key for key in expected if key in found]
     fitting = [key for key in shared if expected[key].shape == found[key].shape]
+    floats = [key for key in fitting if expected[key].is_floating_point()]
+    real = [key for key in floats if found[key].is_floating_point()]
+    finite = [key for key in real if found[key].isfinite().all()]
     problems = [
-        _name_some("missing", [key for key in expected if key not in found]),
-        _name_some("unexpected", [key for key in found if key not in expected]),
-        _name_some(
+        name_some("missing", [key for key in expected if key not in found]),
+        name_some("unexpected", [key for key in found if key not in expected]),
+        name_some(
             "of the wrong shape",
             [
                 f"{key} (expected {tuple(expected[key].shape)}, found {tuple(found[key].shape)})"
@@ -146,92 +215,14 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
                 if key not in fitting
             ],
         ),
-        _name_some("not finite", [key for key in fitting if not found[key].isfinite().all()]),
+        name_some("not of floating point", [key for key in floats if key not in real]),
+        name_some("not finite", [key for key in real if key not in finite]),
+        name_some(
+            "beyond float32",
+            [key for key in finite if not found[key].to(expected[key].dtype).isfinite().all()],
+        ),
     ]
     if any(problems):
         raise CheckpointError(
-            f"{checkpoint.path}: {'; '.join(p for p in problems if p)}; "
-            "pass the checkpoint of this variant"
+            f"{'; '.join(p for p in problems if p)}; pass the checkpoint of this variant"
         )
-    model.load_state_dict(dict(found))
-
-
-def _require_torch_zip(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(512)
-    if names := _names_in_zip(path):
-        if any(name.endswith("/data.pkl") for name in names):
-            return
-        found = "a zip archive that is no torch file"
-    elif not head:
-        found = "an empty file"
-    elif head.startswith(b"version https://git-lfs"):
-        found = "a Git-LFS pointer (run `git lfs pull` where it came from)"
-    elif head.lstrip()[:1] == b"<":
-        found = "an HTML or XML page (an error page saved as the file?)"
-    elif head.startswith(b"PK"):
-        found = "a damaged or truncated zip archive"
-    elif head.startswith(b"\x80"):
-        found = "a bare pickle (torch saved it before 1.6, or something else did)"
-    else:
-        found = "something else"
-    raise CheckpointError(
-        f"{path}: expected a checkpoint in torch's zip format, found {found}; "
-        "delete it and fetch it again"
-    )
-
-
-def _names_in_zip(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return []
-
-
-def _load_inert(path: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals(_STAND_INS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an error says all there is to say
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: the file asks for more than weights ({_asked_for(error)}); nothing of it "
-            "was run: do not use it unless you trust where it came from"
-        ) from error
-    except Exception as error:
-        raise CheckpointError(
-            f"{path}: torch cannot read the file ({printable(first_line(error))}); "
-            "delete it and fetch it again"
-        ) from error
-
-
-def _asked_for(error: pickle.UnpicklingError) -> str:
-    """What the file asked for, without torch's advice on how to give it that."""
-    name = re.search(r"GLOBAL (\S+)", str(error))
-    return printable(name[1] if name else first_line(error.__context__ or error))
-
-
-def _is_weight(key: object, value: object) -> bool:
-    return (
-        isinstance(key, str)
-        and isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
-        and not value.is_quantized
-    )
-
-
-def _without_module_prefix(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    prefix = "module."
-    if state_dict and all(key.startswith(prefix) for key in state_dict):
-        return {key.removeprefix(prefix): value for key, value in state_dict.items()}
-    return state_dict
-
-
-def _name_some(what: str, items: list[str], limit: int = 5) -> str:
-    if not items:
-        return ""
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    noun = "key" if len(items) == 1 else "keys"
-    return f"{len(items)} {noun} {what}: {printable(', '.join(items[:limit]))}{more}"

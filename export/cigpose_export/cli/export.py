@@ -53,6 +53,7 @@ def list_variants(project: Project, as_json: bool) -> None:
 @all_option
 @weights_option
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Export this file instead.")
+@click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/WEIGHTS]")
 @click.option("--jobs", type=click.IntRange(min=1), help="Exports at once  [default: by cores]")
 @pass_project
@@ -62,6 +63,7 @@ def export(
     every: bool,
     weights: WeightsKind,
     checkpoint: Path | None,
+    weights_key: str | None,
     out: Path | None,
     jobs: int | None,
 ) -> int:
@@ -80,6 +82,7 @@ def export(
             weights=weights,
             out=out or project.artefact_folder(weights),
             checkpoint=checkpoint,
+            weights_key=weights_key,
             jobs=jobs,
             on_stage=on_stage,
         )

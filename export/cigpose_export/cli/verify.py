@@ -27,6 +27,7 @@ from cigpose_runtime.estimation.session import CPU
 @weights_option
 @click.option("--out", type=click.Path(path_type=Path), help="With --all: where the files lie.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare with this file.")
+@click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of more pictures.")
 @click.option("--provider", "providers", multiple=True, help="Execution provider, repeatable.")
 @click.option("--against", type=click.Path(path_type=Path), help="A CIGPose fork's checkout.")
@@ -40,6 +41,7 @@ def verify(
     weights: WeightsKind,
     out: Path | None,
     checkpoint: Path | None,
+    weights_key: str | None,
     images: Path | None,
     providers: tuple[str, ...],
     against: Path | None,
@@ -69,6 +71,7 @@ def verify(
             project,
             files,
             checkpoint=checkpoint,
+            weights_key=weights_key,
             images=images,
             providers=providers or (CPU,),
             against=against,

@@ -66,15 +66,20 @@ def export_variants(
     weights: WeightsKind,
     out: Path,
     checkpoint: Path | None = None,
+    weights_key: str | None = None,
     jobs: int | None = None,
     on_stage: OnStage = lambda _name, _stage: None,
 ) -> list[Outcome[ExportFigures]]:
     """Exports what is out of date into one folder.
 
-    checkpoint: exported in place of the project's own, for one variant. jobs: exports at once.
+    checkpoint: exported in place of the project's own, for one variant. weights_key: the
+    entry of the file that holds the weights, None for the usual one. jobs: exports at once.
     """
     return run_batch(
-        [ExportJob(project, variant, weights, out, checkpoint) for variant in variants],
+        [
+            ExportJob(project, variant, weights, out, checkpoint, weights_key)
+            for variant in variants
+        ],
         at_once=jobs,
         on_stage=on_stage,
     )
@@ -89,6 +94,7 @@ class ExportJob:
     weights: WeightsKind
     out: Path
     checkpoint: Path | None
+    weights_key: str | None
 
     @property
     def name(self) -> str:
@@ -123,6 +129,7 @@ class ExportJob:
             "project": str(self.project.root),
             "weights": self.weights,
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
+            "weights_key": self.weights_key,
             "target": str(self.path),
             "threads": work.threads,
         }
@@ -143,7 +150,7 @@ class ExportJob:
     def _recipe(self) -> str:
         """A hash of all that decides the bytes of the artefact, but for the checkpoint."""
         config = config_hash(self.project.config_path(self.name))
-        return hash_of(config, code_hash(worker.export))
+        return hash_of(config, code_hash(worker.export), self.weights_key or "")
 
     def _require_replaceable(self) -> None:
         """Raises before minutes of work what writing at their end would."""

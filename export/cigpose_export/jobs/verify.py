@@ -39,12 +39,13 @@ class ReferenceOptions:
 
     checkpoint: in place of the project's own, for one file. images: a folder of pictures that add
     crops to the cases. against: a folder that a CIGPose fork's mmpose package lies in; its head is
-    then the PyTorch side.
+    then the PyTorch side. weights_key: the entry of the checkpoint that holds the weights.
     """
 
     checkpoint: Path | None = None
     images: Path | None = None
     against: Path | None = None
+    weights_key: str | None = None
 
     def __post_init__(self) -> None:
         if self.against is not None and not (self.against / "mmpose").is_dir():
@@ -55,13 +56,14 @@ class ReferenceOptions:
 
     @cached_property
     def content(self) -> str:
-        """A hash of the pictures and of the fork's code."""
+        """A hash of the pictures, of the fork's code and of the choice of weights."""
         files = []
         if self.images is not None and self.images.is_dir():
             files += sorted(path for path in self.images.iterdir() if path.is_file())
         if self.against is not None:
             files += sorted((self.against / "mmpose").rglob("*.py"))
-        return hash_of(*(f"{path.name} {file_sha256(path)}" for path in files))
+        named = (f"{path.name} {file_sha256(path)}" for path in files)
+        return hash_of(self.weights_key or "", *named)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -80,16 +82,18 @@ def verify_files(
     images: Path | None = None,
     providers: Sequence[str] = (CPU,),
     against: Path | None = None,
+    weights_key: str | None = None,
     jobs: int | None = None,
     on_stage: OnStage = lambda _name, _stage: None,
 ) -> list[Outcome[Report]]:
     """Verifies what has to be, and writes the pages of each folder.
 
-    checkpoint, images, against: as in ReferenceOptions. providers: of onnxruntime, by its names.
+    checkpoint, images, against, weights_key: as in ReferenceOptions.
+    providers: of onnxruntime, by its names.
     jobs: files at once. Raises UsageError and ProviderError for options that cannot be met.
     """
     require_providers(providers)
-    options = ReferenceOptions(checkpoint, images, against)
+    options = ReferenceOptions(checkpoint, images, against, weights_key)
     # The largest first: none of them is left to run alone at the end.
     ordered = sorted(files, key=lambda path: -path.stat().st_size if path.is_file() else 0)
     work = [VerifyJob(project, path, options, tuple(providers)) for path in ordered]
@@ -212,6 +216,7 @@ class VerifyJob:
             "project": str(self.project.root),
             "variant": variant.name,
             "checkpoint": str(checkpoint),
+            "weights_key": self.options.weights_key,
             "images": str(images.absolute()) if images else None,
             "threads": work.threads,
         }

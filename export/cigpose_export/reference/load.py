@@ -14,11 +14,11 @@ from cigpose_runtime import Contract
 
 
 def load_reference(
-    project: Project, variant: Variant, checkpoint_path: Path
+    project: Project, variant: Variant, checkpoint_path: Path, weights_key: str | None = None
 ) -> tuple[Any, Contract, Checkpoint]:
     """The estimator, the contract of an artefact of it, and the checkpoint. Raises CigposeError."""
     config = load_config(project.config_path(variant.name))
-    checkpoint = load_checkpoint(checkpoint_path, expected_sha256=None)
+    checkpoint = load_checkpoint(checkpoint_path, weights_key=weights_key)
     estimator = build_reference(config)
     load_weights(estimator, checkpoint)
     return estimator, build_contract(variant, config, checkpoint), checkpoint

@@ -36,6 +36,7 @@ def record_variant(
     variant: Variant,
     *,
     checkpoint_path: Path,
+    weights_key: str | None = None,
     images: Path | None,
     fork: bool,
     target: Path,
@@ -51,7 +52,7 @@ def record_variant(
             "--against: expected an MMPose fork that registers CIGHead, found none there; give "
             "the folder that its mmpose package lies in"
         )
-    estimator, contract, checkpoint = load_reference(project, variant, checkpoint_path)
+    estimator, contract, checkpoint = load_reference(project, variant, checkpoint_path, weights_key)
     origin = {
         "reference_head": head,
         "checkpoint": checkpoint.path.name,

@@ -23,12 +23,13 @@ def trace_variant(
     variant: Variant,
     *,
     checkpoint_path: Path,
+    weights_key: str | None = None,
     images: Path | None,
     case: str,
     target: Path,
 ) -> None:
     """Traces one case, by its name, of those that `record_variant` records."""
-    estimator, contract, _ = load_reference(project, variant, checkpoint_path)
+    estimator, contract, _ = load_reference(project, variant, checkpoint_path, weights_key)
     (chosen,) = (c for c in make_cases(contract, images) if c.name == case)
     trace(lower(estimator), chosen).write(target)
 
