@@ -17,6 +17,10 @@ class CheckpointError(CigposeError):
     """A checkpoint file is not what its variant needs."""
 
 
+class ConfigMismatchError(CheckpointError):
+    """A checkpoint says that it was trained as another model than the one in the config."""
+
+
 class MissingCheckpointError(CheckpointError):
     """A checkpoint has not been fetched or synthesised yet."""
 

@@ -13,6 +13,7 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
+from cigpose_export.checkpoints.compare_config import require_same_model
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.errors import CheckpointError, ConfigError, ExportError
@@ -34,13 +35,18 @@ from cigpose_verify.stages.structure import check_structure
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made and from what; `reference_head` is the head's class."""
+    """What an export made and from what.
+
+    `reference_head` is the head's class; `note` what of the checkpoint's own config could not be
+    compared, None where all could.
+    """
 
     reference_head: str
     checkpoint_sha256: str
     sha256: str
     nodes: int
     size: int
+    note: str | None = None
 
 
 def export_variant(
@@ -79,6 +85,7 @@ def export_variant(
             f"{checkpoint_path}: expected {weights} weights, found {checkpoint.weights} ones; "
             f"pass --weights {checkpoint.weights} or another file"
         )
+    note = require_same_model(checkpoint, config)
     estimator = build_reference(config)
     load_weights(estimator, checkpoint)
 
@@ -100,6 +107,7 @@ def export_variant(
         sha256=hashlib.sha256(written).hexdigest(),
         nodes=parse_onnx(written).node_count,
         size=len(written),
+        note=note,
     )
 
 

@@ -90,6 +90,8 @@ def export(
     for head in sorted({o.result.reference_head for o in outcomes if o.result}):
         if not head.startswith("cigpose_export."):
             click.echo(f"built from the installed CIGPose fork's own head, {head}")
+    for note in (o.result.note for o in outcomes if o.result and o.result.note):
+        click.echo(f"note: {note}")
     errors = [outcome.error for outcome in outcomes if outcome.error]
     for error in errors:
         say_error(error)

@@ -26,13 +26,17 @@ from cigpose_runtime.files import appears_whole, file_sha256
 
 @dataclass(frozen=True)
 class ExportFigures:
-    """What an export took and gave; sizes in bytes, `peak_memory` of its largest process."""
+    """What an export took and gave; sizes in bytes, `peak_memory` of its largest process.
+
+    `note`: as of `pipeline.Exported`.
+    """
 
     reference_head: str
     nodes: int
     size: int
     seconds: float
     peak_memory: int
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,7 @@ class ExportJob:
             size=done["size"],
             seconds=round(time.monotonic() - started, 2),
             peak_memory=report["peak_memory"],
+            note=done["note"],
         )
         inputs = hash_of(recipe, done["checkpoint_sha256"])
         Receipt(inputs, done["sha256"], figures).write(self._receipt_path)

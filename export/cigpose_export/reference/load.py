@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cigpose_export.checkpoints.compare_config import require_same_model
 from cigpose_export.checkpoints.load import Checkpoint, load_checkpoint, load_weights
 from cigpose_export.graph.contract import build_contract
 from cigpose_export.modeling.build import build_reference, load_config
@@ -19,6 +20,7 @@ def load_reference(
     """The estimator, the contract of an artefact of it, and the checkpoint. Raises CigposeError."""
     config = load_config(project.config_path(variant.name))
     checkpoint = load_checkpoint(checkpoint_path, weights_key=weights_key)
+    require_same_model(checkpoint, config)
     estimator = build_reference(config)
     load_weights(estimator, checkpoint)
     return estimator, build_contract(variant, config, checkpoint), checkpoint
