@@ -38,6 +38,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
     "cigpose_verify": (
         "__main__",
         "judge",
+        "rows",
         "golden",
         "diverge",
         "stages/",

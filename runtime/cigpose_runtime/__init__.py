@@ -12,10 +12,10 @@ from cigpose_runtime.errors import (
     ProviderError,
 )
 from cigpose_runtime.keypoints import KEYPOINT_SETS, KeypointSet
-from cigpose_runtime.model_file.contract import (
+from cigpose_runtime.model_file.contract import Contract
+from cigpose_runtime.model_file.contract_fields import (
     METADATA_KEY,
     SCHEMA_VERSION,
-    Contract,
     SourceCheckpoint,
 )
 from cigpose_runtime.model_file.onnx_graph import OnnxFile, ValueInfo, parse_onnx, read_onnx_file

@@ -20,7 +20,7 @@ from cigpose_runtime import (
     parse_onnx,
     read_contract,
 )
-from cigpose_runtime.model_file.contract import _RULES
+from cigpose_runtime.model_file.contract_fields import RULES
 from cigpose_runtime.model_file.reader import contract_from_metadata
 from tiny_onnx import SET_OF, tiny_contract, tiny_model
 
@@ -143,7 +143,7 @@ def test_whole_numbers_in_json_are_read_as_floats():
 
 
 def test_every_field_has_a_rule_and_they_are_in_the_same_order():
-    assert [field.name for field in fields(Contract)] == list(_RULES)
+    assert [field.name for field in fields(Contract)] == list(RULES)
 
 
 def test_contracts_can_be_set_members():

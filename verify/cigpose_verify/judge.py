@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -16,11 +15,11 @@ from numpy.typing import NDArray
 from cigpose_runtime import Contract, OnnxFileError, contract_of, parse_onnx
 from cigpose_verify.errors import RunError
 from cigpose_verify.machine import cores
-from cigpose_verify.matrix import Matrix, Setting, run_all
+from cigpose_verify.matrix import Matrix
 from cigpose_verify.measures.gates import STAGES
-from cigpose_verify.measures.keypoints import MOST_NEAR_TIES, Readout, misread
-from cigpose_verify.measures.parity import LEAST_COSINE, cosine
-from cigpose_verify.reference_record import Candidate, Outputs, Recorded, ReferenceRecord
+from cigpose_verify.measures.keypoints import MOST_NEAR_TIES
+from cigpose_verify.measures.parity import LEAST_COSINE
+from cigpose_verify.reference_record import Outputs, ReferenceRecord
 from cigpose_verify.report.document import (
     CaseResult,
     Cell,
@@ -32,6 +31,7 @@ from cigpose_verify.report.document import (
     figure,
 )
 from cigpose_verify.report.worst import picture_worst
+from cigpose_verify.rows import Row, largest, rank, run_cell
 from cigpose_verify.stages.contract import check_contract
 from cigpose_verify.stages.intervention import (
     Examined,
@@ -41,30 +41,6 @@ from cigpose_verify.stages.intervention import (
     plausible,
 )
 from cigpose_verify.stages.structure import check_structure
-
-
-@dataclass(frozen=True)
-class Row:
-    """One case's outputs under one setting and batch, beside PyTorch's.
-
-    candidate: the recorded choice that the outputs follow. error: against PyTorch's float32, and
-    `excess` the larger error / tolerance of the two vectors; error64: against float64.
-    against_single: against the same case run by itself, as the larger difference / tolerance.
-    distance (K,2): from PyTorch's keypoint to ours, in input pixels.
-    """
-
-    recorded: Recorded
-    candidate: Candidate
-    setting: str
-    error: float
-    excess: float
-    cosine: float
-    error64: float
-    against_single: float
-    misread: int
-    agreeing: int
-    distance: NDArray[np.floating]
-    score_error: float
 
 
 def judge(
@@ -112,7 +88,7 @@ def judge(
             singles: dict[int, tuple[Row, Outputs]] = {}
             for batch in matrix.batches:
                 try:
-                    cell, new = _run_cell(session, setting, batch, record, inputs, singles)
+                    cell, new = run_cell(session, setting, batch, record, inputs, singles)
                 except RunError as error:
                     failures.append(Failure("interface", f"{setting}, batch {batch}: {error}"))
                     continue
@@ -154,81 +130,6 @@ def _interface_problems(found: Contract, expected: Contract) -> list[str]:
     ]
 
 
-def _run_cell(
-    session: ort.InferenceSession,
-    setting: Setting,
-    batch: int,
-    record: ReferenceRecord,
-    inputs: NDArray[np.float32],
-    singles: dict[int, tuple[Row, Outputs]],
-) -> tuple[Cell, list[tuple[Row, Outputs]]]:
-    """Runs all cases in batches of one size; a batch of one fills `singles`, others are held to it.
-
-    Raises `RunError`.
-    """
-    new, seconds = [], 0.0
-    for ran in run_all(session, inputs, batch):
-        seconds += ran.seconds
-        for index, case in enumerate(ran.cases):
-            outputs = ran.row(index)
-            row = _row_of(outputs, record.cases[case], record, f"{setting}, batch {batch}")
-            if batch == 1:
-                singles[case] = row, outputs
-            elif case in singles:
-                row = _held_to(*singles[case], row, outputs)
-            new.append((row, outputs))
-    rows = [row for row, _ in new]
-    cell = Cell(
-        provider=setting.provider,
-        level=setting.level,
-        threads=setting.threads,
-        batch=batch,
-        rows=len(rows),
-        error=figure(max(row.error for row in rows)),
-        excess=figure(max(row.excess for row in rows)),
-        cosine=figure(min(row.cosine for row in rows)),
-        error_float64=figure(max(row.error64 for row in rows)),
-        against_single=figure(max(row.against_single for row in rows)),
-        milliseconds=round(seconds / len(rows) * 1000, 2),
-    )
-    return cell, new
-
-
-def _row_of(outputs: Outputs, recorded: Recorded, record: ReferenceRecord, setting: str) -> Row:
-    """Compares with the recorded choice that the outputs follow: the one that they are nearest."""
-    candidate = min(recorded.candidates, key=lambda c: _largest(outputs.errors(c.double)))
-    single, errors = candidate.single, outputs.errors(candidate.single)
-    said, there = Readout.of(*outputs.vectors), candidate.said
-    return Row(
-        recorded=recorded,
-        candidate=candidate,
-        setting=setting,
-        error=_largest(errors),
-        excess=_largest(e / t for e, t in zip(errors, candidate.tolerances, strict=True)),
-        cosine=min(cosine(a, b) for a, b in zip(outputs.vectors, single.vectors, strict=True)),
-        error64=_largest(outputs.errors(candidate.double)),
-        against_single=0.0,
-        misread=int(misread(said, *candidate.double.vectors, record.epsilon).sum()),
-        agreeing=int((said.bins == there.bins).all(axis=1).sum()),
-        distance=np.abs(said.bins - there.bins) / record.contract.split_ratio,
-        score_error=_largest(np.abs(said.scores - there.scores)),
-    )
-
-
-def _held_to(single: Row, by_itself: Outputs, row: Row, outputs: Outputs) -> Row:
-    """The row with its difference from the same case run by itself, where both chose alike."""
-    if single.candidate is not row.candidate:
-        return row
-    differences = outputs.errors(by_itself)
-    excess = (d / t for d, t in zip(differences, row.candidate.tolerances, strict=True))
-    return replace(row, against_single=_largest(excess))
-
-
-def _largest(values: Iterable[float]) -> float:
-    """The maximum; NaN if there is one, which max() may pass over."""
-    return float(np.max(list(values)))
-
-
 def _failures_of(
     rows: Sequence[Row], record: ReferenceRecord, slack: float | None
 ) -> Iterator[Failure]:
@@ -246,7 +147,7 @@ def _failures_of(
                 f"low for that by more than {slack:.2e}",
             )
             break
-    worst = max(rows, key=lambda row: _rank(row.excess))
+    worst = max(rows, key=lambda row: rank(row.excess))
     if not (worst.excess <= 1 and min(row.cosine for row in rows) >= LEAST_COSINE):
         beyond = sum(not (row.excess <= 1 and row.cosine >= LEAST_COSINE) for row in rows)
         yield Failure(
@@ -255,7 +156,7 @@ def _failures_of(
             f"{worst.error:.2e}, {worst.excess:.1f} times what is allowed, at cosine "
             f"{worst.cosine:.8f} ({beyond} of {len(rows)} outputs out of tolerance)",
         )
-    worst = max(rows, key=lambda row: _rank(row.error64))
+    worst = max(rows, key=lambda row: rank(row.error64))
     if not worst.error64 <= record.epsilon:
         yield Failure(
             "precision",
@@ -263,7 +164,7 @@ def _failures_of(
             f"{worst.error64:.2e}, PyTorch's own is {record.error:.2e}; expected at most "
             f"{record.epsilon:.2e}",
         )
-    worst = max(rows, key=lambda row: _rank(row.against_single))
+    worst = max(rows, key=lambda row: rank(row.against_single))
     if not worst.against_single <= 1:
         yield Failure(
             "batch",
@@ -295,12 +196,7 @@ def _forced(rows: Sequence[Row]) -> int:
 def _worst_crop(rows: Sequence[tuple[Row, Outputs]]) -> tuple[Row, Outputs] | None:
     """The row of the largest error, of those that show a picture."""
     crops = [pair for pair in rows if pair[0].recorded.case.kind == "crop"]
-    return max(crops, key=lambda pair: _rank(pair[0].error), default=None)
-
-
-def _rank(value: float) -> float:
-    """For sorting: NaN is worse than anything."""
-    return float("inf") if np.isnan(value) else value
+    return max(crops, key=lambda pair: rank(pair[0].error), default=None)
 
 
 def _near_ties(rows: Sequence[Row], record: ReferenceRecord) -> tuple[int, int]:
@@ -311,7 +207,7 @@ def _near_ties(rows: Sequence[Row], record: ReferenceRecord) -> tuple[int, int]:
     confident = near = 0
     for recorded in record.cases:
         if recorded.case.kind == "crop":
-            measured = _largest(row.error64 for row in rows if row.recorded is recorded)
+            measured = largest(row.error64 for row in rows if row.recorded is recorded)
             clarity = recorded.own.clarity
             confident += int(clarity.confident.sum())
             rivalled = clarity.near_ties(float(np.fmin(measured, record.epsilon)))
@@ -331,15 +227,15 @@ def _cases_of(rows: Sequence[Row], record: ReferenceRecord) -> Iterator[CaseResu
             source=case.source,
             box_xyxy=case.box_xyxy,
             gap=figure(gap(recorded.scores, k)),
-            error=figure(_largest(row.error for row in own)) if own else None,
+            error=figure(largest(row.error for row in own)) if own else None,
             tolerance=min(recorded.own.tolerances),
-            error_float64=figure(_largest(row.error64 for row in own)) if own else None,
-            torch_error_float64=_largest(torch_errors),
+            error_float64=figure(largest(row.error64 for row in own)) if own else None,
+            torch_error_float64=largest(torch_errors),
         )
 
 
 def _precision_of(rows: Sequence[Row], record: ReferenceRecord) -> Precision:
-    error = _largest(row.error64 for row in rows)
+    error = largest(row.error64 for row in rows)
     return Precision(
         error_float64=figure(error),
         torch_error_float64=record.error,

@@ -4,6 +4,8 @@ Space is measured in body heights: x to the person's left, y down, z to where th
 What tells left from right is what does in photographs, so that a mirrored picture is a picture of
 a mirrored person: the face and the feet, and a shirt that is of a red kind in front and of a blue
 kind behind; what is farther away is darker.
+
+Long because the measures of every part of the body and its painting stand in one order.
 """
 
 from __future__ import annotations

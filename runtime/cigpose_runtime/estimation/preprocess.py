@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.errors import InputError, quoted
-from cigpose_runtime.model_file.contract import BOX_PADDING, Contract
+from cigpose_runtime.model_file.contract import Contract
+from cigpose_runtime.model_file.contract_fields import BOX_PADDING
 
 Size = tuple[int, int]
 Indices = NDArray[np.intp]

@@ -12,13 +12,12 @@ from typing import Any
 
 from cigpose_runtime.errors import MetadataError, OnnxFileError, error_context
 from cigpose_runtime.keypoints import COCO, COCO_WHOLEBODY, CROWDPOSE
-from cigpose_runtime.model_file.contract import (
+from cigpose_runtime.model_file.contract import Contract, load_document
+from cigpose_runtime.model_file.contract_fields import (
     BOX_PADDING,
     FOREIGN_SCHEMA_VERSION,
     METADATA_KEY,
     ORIGIN_FIELDS,
-    Contract,
-    load_document,
 )
 from cigpose_runtime.model_file.onnx_graph import OnnxFile, ValueInfo, read_onnx_file
 

@@ -1,0 +1,179 @@
+"""The fields of the metadata contract: what each has to be, in words and as a test."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+METADATA_KEY = "cigpose_meta"
+SCHEMA_VERSION = 1
+FOREIGN_SCHEMA_VERSION = 0
+"""Schema version of contracts for models that this project did not export."""
+
+ORIGIN_FIELDS = ("name", "weights", "source_checkpoint", "tools", "license", "attribution")
+"""The fields that are None in such contracts."""
+
+BOX_PADDING = 1.25
+"""That of all published models, and MMPose's default (GetBBoxCenterScale)."""
+
+
+@dataclass(frozen=True)
+class SourceCheckpoint:
+    """The checkpoint that a model was exported from: file name without folder, sha256 in hex."""
+
+    file: str
+    sha256: str
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str and value != ""
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 < value < 2**31
+
+
+def _is_float(value: Any) -> bool:
+    return type(value) is float and math.isfinite(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_float(value) and value > 0
+
+
+def _is_tuple_of(holds: Callable[[Any], bool], value: Any, length: int | None = None) -> bool:
+    return type(value) is tuple and length in (None, len(value)) and all(map(holds, value))
+
+
+def _is_index(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_index_pair(value: Any) -> bool:
+    return _is_tuple_of(_is_index, value, length=2) and value[0] != value[1]
+
+
+def _is_disjoint_pairs(value: Any) -> bool:
+    return _is_tuple_of(_is_index_pair, value) and len({*chain(*value)}) == 2 * len(value)
+
+
+def _is_names(value: Any) -> bool:
+    return _is_tuple_of(_is_text, value) and len({*value}) == len(value)
+
+
+def _is_source_checkpoint(value: Any) -> bool:
+    return (
+        isinstance(value, SourceCheckpoint)
+        and _is_text(value.file)
+        and not {"/", "\\"} & {*value.file}
+        and _is_text(value.sha256)
+        and re.fullmatch("[0-9a-f]{64}", value.sha256) is not None
+    )
+
+
+def _is_tools(value: Any) -> bool:
+    return (
+        _is_tuple_of(lambda pair: _is_tuple_of(_is_text, pair, length=2), value)
+        and len(dict(value)) == len(value)
+        and value == tuple(sorted(value))
+    )
+
+
+def _is_one_of(*options: str) -> Callable[[Any], bool]:
+    return lambda value: type(value) is str and value in options
+
+
+# From JSON to the types of the fields. A value of another form stays as it is, and no rule holds.
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _read_float(value: Any) -> Any:
+    """Whole numbers may be written without a point, if a float has them exactly."""
+    return float(value) if type(value) is int and abs(value) <= 2**53 else value
+
+
+def _read_tuple_of(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: tuple(map(read, value)) if type(value) is list else value
+
+
+def _read_source_checkpoint(value: Any) -> Any:
+    is_complete = type(value) is dict and value.keys() == {"file", "sha256"}
+    return SourceCheckpoint(**value) if is_complete else value
+
+
+def _read_tools(value: Any) -> Any:
+    return tuple(sorted(value.items())) if type(value) is dict else value
+
+
+class _Rule(NamedTuple):
+    """What a field has to be, in words and as a test, and how JSON's types become its type."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+    from_json: Callable[[Any], Any] = _same
+
+
+_TEXT = _Rule("text", _is_text)
+_COUNT = _Rule("an integer from 1 to 2147483647", _is_count)
+FOREIGN_ORIGIN = _Rule("null in schema version 0", lambda value: value is None)
+
+RULES = {
+    "schema_version": _Rule(
+        f"{FOREIGN_SCHEMA_VERSION} or {SCHEMA_VERSION}",
+        lambda value: type(value) is int and value in (FOREIGN_SCHEMA_VERSION, SCHEMA_VERSION),
+    ),
+    "name": _TEXT,
+    "dataset": _TEXT,
+    "num_keypoints": _COUNT,
+    "input_w": _COUNT,
+    "input_h": _COUNT,
+    "split_ratio": _Rule("a float above 0", _is_positive, _read_float),
+    "mean": _Rule(
+        "3 floats",
+        lambda value: _is_tuple_of(_is_float, value, length=3),
+        _read_tuple_of(_read_float),
+    ),
+    "std": _Rule(
+        "3 floats above 0",
+        lambda value: _is_tuple_of(_is_positive, value, length=3),
+        _read_tuple_of(_read_float),
+    ),
+    "color_order": _Rule("'rgb' or 'bgr'", _is_one_of("rgb", "bgr")),
+    "box_padding": _Rule(
+        "a float of at least 1", lambda value: _is_float(value) and value >= 1, _read_float
+    ),
+    "decode": _Rule("'simcc-argmax'", _is_one_of("simcc-argmax")),
+    "keypoint_names": _Rule("different names", _is_names, _read_tuple_of(_same)),
+    "skeleton": _Rule(
+        "pairs of different indices",
+        lambda value: _is_tuple_of(_is_index_pair, value),
+        _read_tuple_of(_read_tuple_of(_same)),
+    ),
+    "flip_pairs": _Rule(
+        "pairs of indices, no index twice",
+        _is_disjoint_pairs,
+        _read_tuple_of(_read_tuple_of(_same)),
+    ),
+    "oks_sigmas": _Rule(
+        "floats above 0",
+        lambda value: _is_tuple_of(_is_positive, value),
+        _read_tuple_of(_read_float),
+    ),
+    "weights": _Rule("'real', 'synthetic' or 'demo'", _is_one_of("real", "synthetic", "demo")),
+    "source_checkpoint": _Rule(
+        "a file name without folders and a sha256 of 64 lower-case hex digits",
+        _is_source_checkpoint,
+        _read_source_checkpoint,
+    ),
+    "tools": _Rule("a version for each tool, sorted by tool", _is_tools, _read_tools),
+    "opset": _COUNT,
+    "license": _TEXT,
+    "attribution": _TEXT,
+}
