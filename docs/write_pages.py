@@ -26,6 +26,7 @@ SECTIONS = {
     "What a model file says": (
         "model_file.reader",
         "model_file.contract",
+        "model_file.contract_fields",
         "model_file.onnx_graph",
         "keypoints",
     ),
@@ -36,7 +37,7 @@ SECTIONS = {
 WHOLE = frozenset({"draw", "writers", "errors"})
 """Modules that are imported by their own name: all that is public in them is shown."""
 
-HELPERS = frozenset({"error_context", "quoted", "printable"})
+HELPERS = frozenset({"error_context", "first_line", "last_line", "quoted", "printable"})
 """What is public in these modules for ours alone."""
 
 HEAD = """# The runtime's API
