@@ -83,7 +83,8 @@ def measure_export(project: Project, variant: Variant, folder: Path) -> Measured
 def measure_trace(variant: Variant, folder: Path) -> Measured:
     """One straight trace by itself."""
     path = folder / f"{variant.name}.traced.onnx"
-    command = [sys.executable, "-m", "benchmarks.straight_trace", variant.name, str(path)]
+    script = Path(__file__).with_name("straight_trace.py")
+    command = [sys.executable, "-P", str(script), variant.name, str(path)]
     started = time.monotonic()
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started
