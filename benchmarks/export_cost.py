@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import onnxruntime as ort
 from rich.table import Table
 
 from cigpose_export.cli.console import byte_size, print_table
@@ -23,6 +22,7 @@ from cigpose_export.jobs.verify import verify_files
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant
 from cigpose_runtime.errors import last_line
+from cigpose_runtime.estimation.ort import ort
 
 TRACED = ("cigpose-m_coco-wholebody_256x192", "cigpose-l_coco-wholebody_256x192")
 """The variants that are also traced: one m, one l, with the largest graph."""
@@ -83,7 +83,8 @@ def measure_export(project: Project, variant: Variant, folder: Path) -> Measured
 def measure_trace(variant: Variant, folder: Path) -> Measured:
     """One straight trace by itself."""
     path = folder / f"{variant.name}.traced.onnx"
-    command = [sys.executable, "-m", "benchmarks.straight_trace", variant.name, str(path)]
+    script = Path(__file__).with_name("straight_trace.py")
+    command = [sys.executable, "-P", str(script), variant.name, str(path)]
     started = time.monotonic()
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started

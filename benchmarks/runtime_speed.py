@@ -203,7 +203,7 @@ SIDES: dict[str, Callable[[Path, Pixels], Side]] = {
 
 
 def _memory(side: str, path: Path) -> int:
-    command = [sys.executable, "-m", "benchmarks.runtime_speed", side, str(path)]
+    command = [sys.executable, "-P", __file__, side, str(path)]
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     if child.returncode != 0:
         raise ExportError(

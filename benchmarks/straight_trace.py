@@ -3,7 +3,7 @@
 That is how the head gets exported without a dense form: the TorchScript exporter, with the two
 operations that it cannot translate replaced by ones that it can. Nothing ships from here.
 
-`python -m benchmarks.straight_trace NAME FILE` writes the trace and prints its figures.
+`python benchmarks/straight_trace.py NAME FILE` writes the trace and prints its figures.
 """
 
 from __future__ import annotations

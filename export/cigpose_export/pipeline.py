@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
@@ -28,6 +27,7 @@ from cigpose_export.project import Project
 from cigpose_export.reference.run import intervention_margin, run_reference
 from cigpose_export.variants import Variant, WeightsKind
 from cigpose_runtime import Contract, contract_of, parse_onnx
+from cigpose_runtime.estimation.ort import ort
 from cigpose_runtime.files import appears_whole
 from cigpose_verify.measures.parity import compare
 from cigpose_verify.stages.structure import check_structure

@@ -9,7 +9,6 @@ import subprocess
 import time
 
 import onnx
-import onnxruntime as ort
 import pytest
 
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
@@ -18,6 +17,7 @@ from cigpose_export.pipeline import clear_cases
 from cigpose_export.project import Project
 from cigpose_export.reference.run import run_reference
 from cigpose_runtime import read_contract, read_onnx_file
+from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.measures.parity import compare
 from cigpose_verify.stages.structure import FORBIDDEN_OPS, MAX_NODES
 from tiny_project import (

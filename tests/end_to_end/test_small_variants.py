@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 import pytest
 from cigpose.inference import infer_persons, load_pose_model
 
@@ -16,6 +15,7 @@ from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.pipeline import clear_cases
 from cigpose_export.reference.run import run_reference
 from cigpose_runtime import read_contract
+from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.measures.parity import compare
 from tiny_project import ONE_OF_EACH_SET
 

@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
@@ -20,6 +19,7 @@ from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.pipeline import check_artefact, clear_cases, export_variant
 from cigpose_export.reference.run import intervention_margin, run_reference
 from cigpose_runtime import METADATA_KEY, MetadataError, OnnxFileError, read_contract
+from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.measures.parity import compare
 from tiny_project import make_tiny_project, tiny_name
 

@@ -3,7 +3,6 @@ import math
 from dataclasses import fields, replace
 
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +19,7 @@ from cigpose_runtime import (
     parse_onnx,
     read_contract,
 )
+from cigpose_runtime.estimation.ort import ort
 from cigpose_runtime.model_file.contract_fields import RULES
 from cigpose_runtime.model_file.reader import contract_from_metadata
 from tiny_onnx import SET_OF, tiny_contract, tiny_model
@@ -291,7 +291,7 @@ def test_a_stamped_file_gives_back_its_contract(save, num_keypoints):
 
 
 def test_onnx_runtime_sees_the_same_metadata_and_runs_the_model(save):
-    session = onnxruntime.InferenceSession(save(tiny_model()), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(save(tiny_model()), providers=["CPUExecutionProvider"])
     text = session.get_modelmeta().custom_metadata_map[METADATA_KEY]
     assert Contract.from_json(text) == tiny_contract()
 

@@ -57,7 +57,7 @@ def test_poses_are_the_models_answer_mapped_into_the_frame(save, frame):
     assert poses.box_scores.tolist() == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5])
     contract = tiny_contract(num_keypoints=133)
     centers, scales = boxes_to_crops(BOXES, (6, 8))
-    import onnxruntime as ort
+    from cigpose_runtime.estimation.ort import ort
 
     crops = make_input(frame, centers, scales, contract)
     simcc = ort.InferenceSession(path).run(["simcc_x", "simcc_y"], {"input": crops})
@@ -120,7 +120,7 @@ def test_the_flip_test_averages_with_the_mirror_image(save, frame):
     path = save()
     model = PoseModel(path, flip=True)
     crops = make_input(frame, *boxes_to_crops(BOXES, (6, 8)), model.contract)
-    import onnxruntime as ort
+    from cigpose_runtime.estimation.ort import ort
 
     session = ort.InferenceSession(path)
     both = [session.run(["simcc_x", "simcc_y"], {"input": i}) for i in (crops, crops[..., ::-1])]

@@ -16,7 +16,7 @@ from tiny_onnx import tiny_model
 @pytest.fixture
 def released(tmp_path):
     """A tiny model with golden vectors of its own outputs beside it."""
-    import onnxruntime as ort
+    from cigpose_runtime.estimation.ort import ort
 
     model = tiny_model()
     path = tmp_path / "tiny.onnx"

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from cigpose_runtime import Contract, OnnxFileError, contract_of, parse_onnx
+from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.errors import RunError
 from cigpose_verify.machine import cores
 from cigpose_verify.matrix import Matrix

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnxruntime as ort
 
 from cigpose_runtime.errors import first_line
+from cigpose_runtime.estimation.ort import ort
 from cigpose_runtime.estimation.session import CPU, LEVELS, open_session
 from cigpose_verify.errors import RunError
 from cigpose_verify.machine import cores

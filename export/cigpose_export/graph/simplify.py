@@ -26,7 +26,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     """Simplifies a graph; raises `ExportError` when onnxsim fails, hangs or changes the outputs."""
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "cigpose_export.graph.simplify"],
+            [sys.executable, "-P", "-m", "cigpose_export.graph.simplify"],
             input=model.SerializeToString(),
             capture_output=True,
             timeout=TIMEOUT_S,

@@ -111,7 +111,7 @@ class WorkerProcesses:
         with self._lock:
             self.require_going_on(job["name"])
             process = subprocess.Popen(
-                [sys.executable, "-m", module, json.dumps(job)],
+                [sys.executable, "-P", "-m", module, json.dumps(job)],
                 stdin=subprocess.PIPE,  # never written to: its end tells the child of ours
                 stdout=subprocess.PIPE,
                 stderr=complaints,

@@ -137,7 +137,7 @@ def _place_model(one: VerifiedModel, models: Path, staging: Path) -> None:
 def _build_runtime(project: Project, target: Path, epoch: int) -> None:
     """The wheel and sdist; hatchling sorts, and takes times from SOURCE_DATE_EPOCH."""
     ended = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-d", str(target.absolute())],
+        [sys.executable, "-P", "-m", "hatchling", "build", "-d", str(target.absolute())],
         cwd=project.root / "runtime",
         env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch)},
         capture_output=True,

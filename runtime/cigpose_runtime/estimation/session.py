@@ -37,7 +37,7 @@ def open_session(
     Raises ProviderError when a provider is not there or does not take part, OnnxFileError when
     onnxruntime refuses the model.
     """
-    import onnxruntime as ort
+    from cigpose_runtime.estimation.ort import ort
 
     require_providers(providers)
     options = ort.SessionOptions()
@@ -69,7 +69,7 @@ def open_session(
 
 def require_providers(providers: Sequence[str]) -> None:
     """Raises ProviderError for one that the installed onnxruntime does not have."""
-    import onnxruntime as ort
+    from cigpose_runtime.estimation.ort import ort
 
     available = ort.get_available_providers()
     for provider in providers:
