@@ -17,7 +17,7 @@ from cigpose_export.graph.stamp import stamp
 from cigpose_export.graph.translate import export_graph
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.modeling.dense import lower
-from cigpose_export.reference.run import plausible_choices, record_reference
+from cigpose_export.reference.record import plausible_choices, record_reference
 from cigpose_export.reference.trace import trace
 from cigpose_runtime.errors import FileError, MetadataError, OnnxFileError
 from cigpose_verify.__main__ import main

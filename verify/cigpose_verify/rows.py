@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.matrix import Setting, run_all
 from cigpose_verify.measures.keypoints import Readout, misread
 from cigpose_verify.measures.parity import cosine
