@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
-from cigpose_export import doctor
+from cigpose_export.cli import doctor
 from cigpose_export.cli.doctor import CLASHES, Finding, examine
 from cigpose_export.cli.main import main
 from cigpose_export.modeling import build

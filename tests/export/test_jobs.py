@@ -49,6 +49,7 @@ def fake_export(kind, arguments):
         sha256=digest,
         nodes=1,
         size=len(content),
+        note=None,
     )
     return {"done": done, "peak_memory": 1}
 
@@ -151,11 +152,12 @@ def test_a_config_edited_during_an_export_is_exported_anew(project, run):
 
 
 def test_an_error_of_the_system_is_one_failure_and_no_traceback(project, run):
-    run(project)
-    project.config_path(NAME).unlink()
+    receipt = project.root / "out" / ".export" / f"{NAME}.json"
+    receipt.mkdir(parents=True)
     (outcome,), _ = run(project)
     assert outcome.state == "failed"
-    assert f"{NAME}.py" in str(outcome.error)
+    assert str(receipt) in str(outcome.error)
+    assert "run it again" in str(outcome.error)
 
 
 @pytest.mark.parametrize("make", [Path.touch, lambda path: path.mkdir(mode=0o500)])

@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from cigpose_export import simplify as simplify_module
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.errors import CheckpointError, ConfigError, ExportError
+from cigpose_export.graph import simplify as simplify_module
 from cigpose_export.graph.simplify import simplify
 from cigpose_export.graph.stamp import stamp
 from cigpose_export.graph.translate import IR_VERSION, OPSET

@@ -150,7 +150,12 @@ def append(path):
     ("spoil", "message"),
     [
         (lambda m: shutil.rmtree(m / "parity"), "expected a parity report, found none"),
-        (lambda m: spoil_report(m, verdict="failed"), "expected a model that passed"),
+        (
+            lambda m: spoil_report(
+                m, verdict="failed", failures=[{"stage": "parity", "message": "seeded"}]
+            ),
+            "expected a model that passed",
+        ),
         (lambda m: spoil_report(m, sha256="0" * 64), "expected the bytes that were verified"),
         (lambda m: append(next(m.glob("*.onnx"))), "expected the bytes that were verified"),
         (lambda m: shutil.rmtree(m / "golden"), "expected golden vectors, found none"),

@@ -57,7 +57,7 @@ def test_another_folder_gives_the_same_bytes(checkpoint, tmp_path):
 
 def test_another_hash_seed_gives_the_same_bytes(checkpoint, tmp_path):
     code = (
-        f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
+        f"import sys; sys.path.insert(0, {str(TESTS / 'support')!r})\n"
         "from pathlib import Path\n"
         "from cigpose_export.checkpoints.synthesize import synthesize\n"
         "from tiny_project import make_tiny_project\n"
