@@ -95,7 +95,7 @@ def test_what_is_no_json_is_one_line(tmp_path, content):
     path = tmp_path / "annotations.json"
     path.write_bytes(content)
     with pytest.raises(
-        FileError, match="expected annotations in COCO's form, (found|but it is not JSON)"
+        FileError, match=r"expected annotations in COCO's form, (found|but it is not JSON)"
     ):
         read_pictures(path, tmp_path, None, COCO)
 

@@ -108,7 +108,7 @@ def test_a_bad_manifest_is_a_config_error(tmp_path, manifest, message):
 
 
 def test_a_missing_manifest_is_a_config_error(tmp_path):
-    with pytest.raises(ConfigError, match="found no checkpoints/manifest.toml"):
+    with pytest.raises(ConfigError, match=r"found no checkpoints/manifest\.toml"):
         _ = Project(tmp_path).variants
 
 

@@ -1,6 +1,6 @@
+import importlib.metadata
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -312,8 +312,7 @@ def test_wrong_usage_is_exit_status_2(arguments, capsys):
 
 
 def test_version_is_that_of_the_distribution(capsys):
-    pyproject = (Path(__file__).parents[2] / "runtime" / "pyproject.toml").read_text()
-    (version,) = re.findall(r'^version = "(.+)"$', pyproject, re.MULTILINE)
+    version = importlib.metadata.version("cigpose-runtime")
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0
