@@ -10,7 +10,13 @@ from cigpose_export.cli import doctor
 from cigpose_export.cli.doctor import CLASHES, Finding, examine
 from cigpose_export.cli.main import main
 from cigpose_export.modeling import build
+from cigpose_export.project import Project
 from cigpose_runtime.errors import InstallError
+
+
+def examine_here():
+    """What the doctor finds in this clone."""
+    return examine(Project.of_this_clone())
 
 
 @pytest.fixture
@@ -46,11 +52,11 @@ def broken(monkeypatch):
 
 
 def conflicts() -> list[Finding]:
-    return [finding for finding in examine() if finding.state == "conflict"]
+    return [finding for finding in examine_here() if finding.state == "conflict"]
 
 
 def finding_on(subject: str) -> Finding:
-    (finding,) = (finding for finding in examine() if finding.subject == subject)
+    (finding,) = (finding for finding in examine_here() if finding.subject == subject)
     return finding
 
 
@@ -59,14 +65,14 @@ def test_this_installation_has_no_conflict():
 
 
 def test_every_pinned_package_is_looked_at():
-    subjects = {finding.subject for finding in examine() if finding.state == "ok"}
+    subjects = {finding.subject for finding in examine_here() if finding.state == "ok"}
     assert {"Python", "torch", "onnx", "onnxsim", "numpy", "mmengine", "mmcv-lite", "mmpose"} <= (
         subjects
     )
 
 
 def test_what_only_development_needs_is_not_looked_at():
-    assert not {"ruff", "pytest", "mypy"} & {finding.subject for finding in examine()}
+    assert not {"ruff", "pytest", "mypy"} & {finding.subject for finding in examine_here()}
 
 
 def test_a_missing_package_is_a_conflict(installed):

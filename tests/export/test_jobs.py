@@ -308,6 +308,7 @@ def test_a_worker_that_is_done_ends_without_complaint(tiny_project, tmp_path):
         "name": variant.name,
         "weights": "synthetic",
         "checkpoint": None,
+        "weights_key": None,
         "target": str(tmp_path / "out" / "artefact.onnx"),
         "threads": 1,
     }

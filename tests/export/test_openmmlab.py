@@ -232,8 +232,10 @@ def test_an_installed_fork_is_the_reference_and_the_doctor_says_so():
         "fork = type('CIGHead', (nn.Module,), {'__module__': 'mmpose_fork.heads'})\n"
         "MODELS.register_module(module=fork)\n"
         "from cigpose_export.cli.doctor import examine\n"
+        "from cigpose_export.project import Project\n"
+        "findings = examine(Project.of_this_clone())\n"
         "from cigpose_export.modeling.build import register_head\n"
-        "(finding,) = [f for f in examine() if f.subject == 'reference head']\n"
+        "(finding,) = [f for f in findings if f.subject == 'reference head']\n"
         "print(finding.state, finding.found, finding.fix, sep='|')\n"
         "print(MODELS.get('CausalGraphHead') is fork)\n"
         "print('cigpose_export.modeling.cig_head' in sys.modules)\n"
@@ -264,7 +266,7 @@ PACKAGES = {
 ALLOWED = {
     "export/cigpose_export/openmmlab/__init__.py": OPENMMLAB,
     "export/cigpose_export/accuracy/evaluate.py": {"xtcocotools"},  # measures AP with it
-    "export/cigpose_export/doctor.py": {"xtcocotools"},  # looks whether it can be imported
+    "export/cigpose_export/cli/doctor.py": {"xtcocotools"},  # looks whether it can be imported
 }
 
 
