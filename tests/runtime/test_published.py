@@ -198,3 +198,28 @@ def test_the_command(release, tmp_path, capsys, monkeypatch):
     found = capsys.readouterr()
     assert found.out.splitlines() == [str(out / f"{MODEL}.onnx")]
     assert "'nothing': expected a model of the release" in found.err
+
+
+@pytest.mark.parametrize("model", ["numpy.py", "Makefile", "other.onnx"])
+def test_a_manifest_cannot_choose_which_file_a_model_is_written_to(release, tmp_path, model):
+    manifest = Manifest.from_json((release / MANIFEST).read_text())
+    (release / model).write_bytes((release / f"{MODEL}.onnx").read_bytes())
+    listed = next(file for file in manifest.files if file.path == f"{MODEL}.onnx")
+    renamed = type(listed)(model, listed.size, listed.sha256)
+    fields = {**vars(manifest), "models": {MODEL: model}, "files": (*manifest.files, renamed)}
+    (release / MANIFEST).write_text(Manifest(**fields).to_json())
+    out = tmp_path / "out"
+    with pytest.raises(CheckError, match=rf"to be in the file {re.escape(MODEL)}\.onnx"):
+        fetch_model(MODEL, Source.of(str(release)), out)
+    assert not out.exists()
+
+
+def test_golden_vectors_are_never_code(release, tmp_path):
+    manifest = Manifest.from_json((release / MANIFEST).read_text())
+    listed = next(file for file in manifest.files if file.path == f"{MODEL}.onnx")
+    code = type(listed)(f"golden/{MODEL}/numpy.py", listed.size, listed.sha256)
+    fields = {**vars(manifest), "files": (*manifest.files, code)}
+    (release / MANIFEST).write_text(Manifest(**fields).to_json())
+    with pytest.raises(CheckError, match=r"found '.*numpy\.py'"):
+        fetch_model(MODEL, Source.of(str(release)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

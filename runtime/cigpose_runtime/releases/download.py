@@ -108,8 +108,19 @@ def fetch_model(
             f"{known}"
         )
     model = manifest.models[name]
+    if model != f"{name}.onnx":
+        raise CheckError(
+            f"{MANIFEST}: expected {quoted(name)} to be in the file {name}.onnx, found "
+            f"{quoted(model)}; fetch nothing from there, and tell the publisher"
+        )
+    vectors = [file for file in manifest.files if file.path.startswith(f"golden/{name}/")]
+    if odd := [file.path for file in vectors if not file.path.endswith((".json", ".pb"))]:
+        raise CheckError(
+            f"{MANIFEST}: expected golden vectors in .json and .pb files, found {quoted(odd[0])}; "
+            "fetch nothing from there, and tell the publisher"
+        )
     for file in manifest.files:
-        if file.path == model or file.path.startswith(f"golden/{name}/"):
+        if file.path == model or file in vectors:
             _place(file, source, out / file.path, cache, on_bytes)
     return out / model
 
