@@ -13,7 +13,7 @@ from pathlib import Path
 from cigpose_runtime import CigposeError
 from cigpose_runtime.errors import error_context, printable
 from cigpose_runtime.estimation.session import CPU
-from cigpose_runtime.files import open_file
+from cigpose_runtime.files import read_bytes
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.reference_record import ReferenceRecord
@@ -35,8 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
 
     try:
-        with open_file(given.file, "an ONNX file") as opened, error_context(given.file):
-            data = opened.read()
+        data = read_bytes(given.file, "an ONNX file")
+        with error_context(given.file):
             record = ReferenceRecord.read(given.record)
             matrix = Matrix(providers=tuple(given.provider or [CPU]))
             report = judge(given.file.name, data, record, matrix, on_stage=say)

@@ -16,7 +16,7 @@ from typing import Any
 
 from cigpose_export.accuracy.protocols import Protocol
 from cigpose_runtime.errors import FileError, quoted
-from cigpose_runtime.files import open_file
+from cigpose_runtime.files import read_bytes
 
 PERSON = 1
 """The category of people in all three data sets."""
@@ -102,8 +102,7 @@ def _require_files(pictures: Sequence[Picture], folder: Path) -> None:
 
 
 def _read_json(path: Path, expected: str, kind: type) -> Any:
-    with open_file(path, expected) as file:
-        data = file.read()
+    data = read_bytes(path, expected)
     try:
         content = json.loads(data)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:

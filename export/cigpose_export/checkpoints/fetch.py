@@ -14,7 +14,7 @@ from cigpose_export.errors import CheckpointError
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant
-from cigpose_runtime.errors import DownloadError
+from cigpose_runtime.errors import DownloadError, first_line
 from cigpose_runtime.files import appears_whole, file_sha256, locked
 
 TIMEOUT_S = 60
@@ -75,11 +75,10 @@ def _download(variant: Variant, target: Path, on_bytes: Callable[[int, int | Non
             progress=on_bytes,
         )
     except (gdown.DownloadError, requests.RequestException, OSError) as error:
-        reason = (str(error).strip().splitlines() or [repr(error)])[0]
         raise DownloadError(
-            f"{variant.name}: cannot download {variant.source} ({reason}); run the same command "
-            f"again to go on, after deleting {target}*.part if the file there has changed, or put "
-            f"it at {target.parent / variant.name}.pth yourself"
+            f"{variant.name}: cannot download {variant.source} ({first_line(error)}); run the same "
+            f"command again to go on, after deleting {target}*.part if the file there has changed, "
+            f"or put it at {target.parent / variant.name}.pth yourself"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cigpose_export.errors import CheckpointError
+from cigpose_runtime.errors import first_line
 
 MOST_DIMENSIONS = 16
 """Of a tensor; convolutions have four."""
@@ -56,7 +58,7 @@ class StoredTensor:
         )
         if not sound:
             raise CheckpointError("expected tensors, found a malformed one; fetch the file again")
-        if self._end > self.storage.count or _product(self.shape) > MOST_ELEMENTS:
+        if self._end > self.storage.count or math.prod(self.shape) > MOST_ELEMENTS:
             raise CheckpointError(
                 f"expected tensors inside their storages, found one of shape {self.shape} that "
                 f"ends at element {self._end} of {self.storage.count}; fetch the file again"
@@ -92,8 +94,9 @@ class TensorReader:
             values = self._values[id(storage)]
             return values.as_strided(stored.shape, stored.strides, stored.offset)
         except (RuntimeError, ValueError, OverflowError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise CheckpointError(f"torch cannot hold a tensor of the file ({reason})") from error
+            raise CheckpointError(
+                f"torch cannot hold a tensor of the file ({first_line(error)})"
+            ) from error
 
     def _read_storage(self, storage: Storage) -> Tensor:
         if not storage.count:
@@ -108,11 +111,4 @@ class TensorReader:
 
 def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Of a tensor whose elements lie in order, the last dimension's next to each other."""
-    return tuple(_product(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
-def _product(lengths: Sequence[int]) -> int:
-    product = 1
-    for length in lengths:
-        product *= length
-    return product
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))

@@ -20,7 +20,7 @@ import torch
 
 from cigpose_export.checkpoints.stored import Storage, StoredTensor
 from cigpose_export.errors import CheckpointError
-from cigpose_runtime.errors import printable
+from cigpose_runtime.errors import first_line, printable
 
 MOST_OPERATIONS = 4_000_000
 """Of a pickle. A runner file with optimizer has 50,000; reading this many takes some 5 s."""
@@ -323,4 +323,4 @@ def _full_name(module: str, name: str) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return printable((str(error).strip().splitlines() or [repr(error)])[0])
+    return printable(first_line(error))

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cigpose_runtime.errors import CigposeError, error_context, printable
-from cigpose_runtime.files import file_sha256, open_file
-from cigpose_runtime.model_file.contract import Contract
-from cigpose_runtime.model_file.onnx_graph import OnnxFile, ValueInfo, read_onnx_file
-from cigpose_runtime.model_file.reader import contract_from_metadata, contract_of
+from cigpose_runtime.files import file_sha256
+from cigpose_runtime.model_file.onnx_graph import ValueInfo, read_onnx_file
+from cigpose_runtime.model_file.reader import contract_of, read_metadata_file
 
 JSON_SCHEMA_VERSION = 1
 
@@ -78,7 +77,7 @@ def make_report(path: Path, metadata: Path | None = None) -> Report:
     """
     onnx_file = read_onnx_file(path)
     with error_context(path):
-        override = None if metadata is None else _read_override(metadata, onnx_file)
+        override = None if metadata is None else read_metadata_file(metadata, onnx_file)
         contract = contract_of(onnx_file, override=override)
     return {
         "path": str(path),
@@ -98,11 +97,6 @@ def make_report(path: Path, metadata: Path | None = None) -> Report:
         },
         "contract": json.loads(contract.to_json()),
     }
-
-
-def _read_override(path: Path, onnx_file: OnnxFile) -> Contract:
-    with open_file(path, "a JSON file with metadata") as file, error_context(path):
-        return contract_from_metadata(file.read(), onnx_file)
 
 
 def differences(first: Report, second: Report) -> list[tuple[str, Any, Any]]:

@@ -20,9 +20,8 @@ from cigpose_runtime.estimation.detector import (
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.preprocess import boxes_to_crops
 from cigpose_runtime.files import open_file
-from cigpose_runtime.model_file.contract import Contract
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
-from cigpose_runtime.model_file.reader import contract_from_metadata
+from cigpose_runtime.model_file.reader import read_metadata_file
 
 DEVICES = {
     "cpu": ("CPUExecutionProvider",),
@@ -83,7 +82,9 @@ def count(text: str) -> int:
 
 def open_model(args: argparse.Namespace, *, alone: bool) -> PoseModel:
     """The model that the options ask for. alone: no other thread works while it runs."""
-    override = None if args.metadata is None else _override(args.metadata, args.model)
+    override = None
+    if args.metadata is not None:
+        override = read_metadata_file(args.metadata, read_onnx_file(args.model))
     return PoseModel(
         args.model,
         override=override,
@@ -143,9 +144,3 @@ def _detector_of(boxes: Any, what: str) -> Detector:
     with error_context(what):
         boxes_to_crops(boxes, (1, 1))  # says what is wrong with them
     return FixedBoxesDetector(boxes)
-
-
-def _override(metadata: Path, model: Path) -> Contract:
-    onnx_file = read_onnx_file(model)
-    with open_file(metadata, "a JSON file with metadata") as file, error_context(metadata):
-        return contract_from_metadata(file.read(), onnx_file)

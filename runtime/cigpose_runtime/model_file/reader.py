@@ -11,6 +11,7 @@ from os import PathLike
 from typing import Any
 
 from cigpose_runtime.errors import MetadataError, OnnxFileError, error_context
+from cigpose_runtime.files import read_bytes
 from cigpose_runtime.keypoints import COCO, COCO_WHOLEBODY, CROWDPOSE
 from cigpose_runtime.model_file.contract import Contract, load_document
 from cigpose_runtime.model_file.contract_fields import (
@@ -80,6 +81,16 @@ def contract_from_metadata(text: str | bytes, onnx_file: OnnxFile) -> Contract:
     if "schema_version" in document:
         return Contract.from_document(document)
     return Contract.from_document(_completed(document, onnx_file))
+
+
+def read_metadata_file(path: str | PathLike[str], onnx_file: OnnxFile) -> Contract:
+    """As contract_from_metadata, for a document in a file of its own; errors name that file.
+
+    Raises FileError, MetadataError and OnnxFileError.
+    """
+    text = read_bytes(path, "a JSON file with metadata")
+    with error_context(path):
+        return contract_from_metadata(text, onnx_file)
 
 
 def check_against_graph(

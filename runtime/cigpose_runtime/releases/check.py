@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from cigpose_runtime.errors import CheckError, CigposeError, FileError, InstallError, first_line
-from cigpose_runtime.files import file_sha256, open_file
+from cigpose_runtime.files import file_sha256, open_file, read_bytes
 from cigpose_runtime.releases.golden import selftest
 from cigpose_runtime.releases.manifest import (
     MANIFEST,
@@ -41,8 +41,8 @@ def check_release(
     signature is to be verified without model-signing.
     """
     with _unpacked(path) as folder:
-        with open_file(folder / MANIFEST, "the manifest of a release") as file:
-            manifest = Manifest.from_json(file.read().decode("utf-8", "replace"))
+        content = read_bytes(folder / MANIFEST, "the manifest of a release")
+        manifest = Manifest.from_json(content.decode("utf-8", "replace"))
         errors: list[CigposeError] = list(_differences(folder, manifest))
         broken = {str(error).partition(":")[0] for error in errors}
         for name, model in sorted(manifest.models.items()):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from cigpose_runtime.errors import CheckError, DownloadError, InputError, error_context, quoted
-from cigpose_runtime.files import appears_whole, file_sha256, locked, open_file
+from cigpose_runtime.files import appears_whole, file_sha256, locked, read_bytes
 from cigpose_runtime.releases.manifest import MANIFEST, Manifest, ReleasedFile, asset_name
 
 TIMEOUT_S = 30.0
@@ -149,8 +149,7 @@ def _manifest(source: Source, cache: Path, say: Callable[[str], None]) -> Manife
         if not kept.is_file():
             raise
         say(f"{error}; going by the manifest in the cache")
-        with open_file(kept, "a manifest in the cache") as file:
-            content = file.read()
+        content = read_bytes(kept, "a manifest in the cache")
     with error_context(url):
         manifest = Manifest.from_json(content.decode("utf-8", "replace"))
     with appears_whole(kept) as copy:

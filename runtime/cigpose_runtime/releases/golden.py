@@ -16,7 +16,7 @@ import numpy as np
 
 from cigpose_runtime.errors import FileError
 from cigpose_runtime.estimation.decode import decode_simcc
-from cigpose_runtime.files import file_sha256, open_file
+from cigpose_runtime.files import file_sha256, read_bytes
 from cigpose_runtime.model_file.reader import read_contract
 from cigpose_runtime.model_file.tensors import read_tensor
 
@@ -67,8 +67,7 @@ def selftest(
 
 
 def _read_document(folder: Path) -> dict[str, Any]:
-    with open_file(folder / "golden.json", "golden vectors") as file:
-        text = file.read()
+    text = read_bytes(folder / "golden.json", "golden vectors")
     try:
         document = json.loads(text)
     except ValueError as error:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cigpose_runtime.errors import FileError
-from cigpose_runtime.files import appears_whole, open_file
+from cigpose_runtime.files import appears_whole, read_bytes
 from cigpose_verify.measures.gates import STAGES
 from cigpose_verify.report.typed import typed
 
@@ -226,8 +226,7 @@ class Report:
     @classmethod
     def read(cls, path: Path) -> Report:
         """The report in a file that `write` made. Raises `FileError`."""
-        with open_file(path, "a parity report") as file:
-            text = file.read()
+        text = read_bytes(path, "a parity report")
         try:
             content = json.loads(text)
             if isinstance(content, dict) and content.get("schema_version") != SCHEMA_VERSION:
