@@ -294,8 +294,10 @@ def test_synthetic_weights_never_pass_for_real_ones(made, tmp_path):
 
 def test_a_config_that_contradicts_its_name_is_refused(tmp_path):
     project = make_tiny_project(tmp_path)
-    path = project.config_path(tiny_name())
-    path.write_text(path.read_text().replace("(192, 256)", "(288, 384)"))
+    size = "input_size=(192, 256)"
+    base = project.root / "configs" / "_base_" / "cigpose.py"
+    assert size in base.read_text()
+    base.write_text(base.read_text().replace(size, "input_size=(288, 384)"))
     with pytest.raises(ConfigError, match="expected keypoints, width and height"):
         export_with(project, "synthetic")
 

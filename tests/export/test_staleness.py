@@ -38,7 +38,7 @@ def imported(tmp_path_factory):
     project = make_tiny_project(root)
     (name,) = project.variants
     model, checkpoint = root / f"{name}.onnx", project.checkpoint_path(name, "synthetic")
-    clone = {"project": str(root), "name": name, "threads": 1}
+    clone = {"project": str(root), "name": name, "weights_key": None, "threads": 1}
     subject = {**clone, "variant": name, "checkpoint": str(checkpoint), "images": None}
     files = {"file": str(model), "record": str(root / "record.npz")}
     verdict = {"report": str(root / "report.json"), "golden": str(root / "golden"), "key": ""}

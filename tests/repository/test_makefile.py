@@ -39,9 +39,8 @@ def planned(clone, *arguments):
 
 def make(clone, *arguments):
     """What make prints. It takes nothing from a make that runs this test."""
-    environment = {
-        k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "PYTHON")
-    }
+    of_make = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHON")
+    environment = {k: v for k, v in os.environ.items() if k not in of_make}
     done = subprocess.run(
         ["make", *arguments],
         cwd=clone,
