@@ -17,8 +17,8 @@ OPSET = 18
 is known since ONNX 1.13, and it loads in every onnxruntime that the published client admits."""
 
 IR_VERSION = 8
-"""The IR version of ONNX 1.13, which came with opset 18; the exporter writes a newer one that older
-readers refuse for no need of this graph."""
+"""The IR version of ONNX 1.13, which came with opset 18; the exporter writes a newer one, which
+older readers refuse although this graph uses nothing of it."""
 
 
 def export_graph(model: nn.Module, *, input_h: int, input_w: int) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Where the people of a frame are: detectors, of which any with one method will do."""
+"""Where the people of a frame are: detectors, any callable from a frame to Detections."""
 
 from __future__ import annotations
 
@@ -41,13 +41,17 @@ class Detections:
 
 
 class Detector(Protocol):
-    """Anything that finds people in a frame, (H, W, 3) uint8 BGR."""
+    """Any callable that takes a frame, (H, W, 3) uint8 BGR, and returns Detections."""
 
     def __call__(self, frame: Pixels) -> Detections: ...
 
 
 class WholeFrameDetector:
-    """Takes the whole frame for one person: for pictures that are crops already."""
+    """Takes the whole frame for one person: for pictures that are crops already.
+
+    >>> WholeFrameDetector()(np.zeros((480, 640, 3), np.uint8)).boxes_xyxy.tolist()
+    [[0.0, 0.0, 640.0, 480.0]]
+    """
 
     def __call__(self, frame: Pixels) -> Detections:
         height, width = frame.shape[:2]
@@ -55,7 +59,12 @@ class WholeFrameDetector:
 
 
 class FixedBoxesDetector:
-    """Says the same boxes for every frame. boxes_xyxy: (N, 4) in frame pixels."""
+    """Gives the same boxes for every frame. boxes_xyxy: (N, 4) in frame pixels.
+
+    >>> detector = FixedBoxesDetector([[100, 40, 300, 460]])
+    >>> detector(np.zeros((480, 640, 3), np.uint8)).boxes_xyxy.tolist()
+    [[100.0, 40.0, 300.0, 460.0]]
+    """
 
     def __init__(self, boxes_xyxy: ArrayLike) -> None:
         boxes = np.asarray(boxes_xyxy, np.float32).reshape(-1, 4)
@@ -75,6 +84,11 @@ class YoloxDetector:
     nms_threshold: the largest overlap (IoU) of two boxes. providers, threads and spinning are as in
     PoseModel.
     Raises FileError, OnnxFileError and ProviderError, each naming the file.
+
+    >>> detector = YoloxDetector("yolox.onnx", score_threshold=0.5)
+    >>> found = detector(np.zeros((480, 640, 3), np.uint8))
+    >>> found.boxes_xyxy.shape, found.scores.shape
+    ((2, 4), (2,))
     """
 
     def __init__(
@@ -110,7 +124,7 @@ class YoloxDetector:
         self._is_decoded = self._sees_decoded()
 
     def __call__(self, frame: Pixels) -> Detections:
-        """The people in a frame, the surest first."""
+        """The people in a frame, the highest score first."""
         blob, ratio = letterbox(frame, self.input_wh)
         predictions = self._predict(blob)
         scores = predictions[:, 4] * predictions[:, 5 + self.class_id]

@@ -26,6 +26,14 @@ class PosePipeline:
 
     detect_every: the detector runs on every n-th frame; in between, a person's box is where the
     last pose was. Without a detection there is no person.
+
+    >>> from cigpose_runtime import Tracker, YoloxDetector
+    >>> detector, model = YoloxDetector("yolox.onnx"), PoseModel("model.onnx")
+    >>> pipeline = PosePipeline(detector, model, Tracker(), detect_every=3)
+    >>> for frame in np.zeros((2, 480, 640, 3), np.uint8):
+    ...     print(pipeline(frame).track_ids)
+    [1 2]
+    [1 2]
     """
 
     def __init__(
