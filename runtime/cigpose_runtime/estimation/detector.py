@@ -78,8 +78,8 @@ class YoloxDetector:
     """A YOLOX in an ONNX file, with Megvii's conventions: BGR, 0 to 255, letterbox with 114.
 
     Input size, strides (P5 or P6) and number of classes follow from the shapes in the file. Some
-    exports return boxes and some what the network says of each cell of its grid; which it is, is
-    seen on a grey picture when the file is opened: boxes lie where their cells do.
+    exports return boxes and some the raw prediction of each grid cell; which of them this file
+    returns shows on a grey picture when it is opened: boxes lie where their cells do.
     class_id: of people, 0 in COCO. score_threshold: on objectness times class score.
     nms_threshold: the largest overlap (IoU) of two boxes. providers, threads and spinning are as in
     PoseModel.
@@ -138,7 +138,7 @@ class YoloxDetector:
         return Detections(in_frame[has_area], scores[kept][has_area])
 
     def _predict(self, blob: Floats) -> Floats:
-        """What the network says of one letterboxed picture: (cells, 5 + classes)."""
+        """The network's predictions for one letterboxed picture: (cells, 5 + classes)."""
         fed = np.repeat(blob[np.newaxis], self._batch, axis=0)
         predictions: Floats = self._session.run(None, {self._input: fed})[0][0]
         return predictions
@@ -215,7 +215,7 @@ def _sources(size: int, there: int) -> tuple[NDArray[np.intp], NDArray[np.intp],
 
 
 def nms(boxes_xyxy: Floats, scores: Floats, threshold: float) -> NDArray[np.intp]:
-    """Indices of the boxes to keep, the surest first: no two overlap by more than `threshold`."""
+    """Indices of the boxes to keep, best score first; no two overlap by more than `threshold`."""
     left = np.argsort(-scores, kind="stable")
     kept = []
     while left.size:

@@ -15,7 +15,7 @@ FOLLOWED_SCORE = 0.3
 """Keypoints of at least this score make the next box of a person (MMPose's kpt_thr)."""
 
 FOLLOWED_KEYPOINTS = 3
-"""With fewer of them a person is lost until the detector says so again."""
+"""With fewer of them a person is lost until the detector finds them again."""
 
 MARGIN = 0.1
 """By how much of its size such a box is larger than the keypoints' extent, on each side."""
@@ -68,7 +68,7 @@ class PosePipeline:
 
 
 def followed(poses: Poses, width: int, height: int) -> Detections:
-    """Where the people of the last frame are in this one, of width x height px: about there."""
+    """Boxes in this frame, of width x height px, for the people of the last one."""
     boxes, scores = [], []
     for index, seen in enumerate(poses.scores >= FOLLOWED_SCORE):
         if seen.sum() < FOLLOWED_KEYPOINTS:

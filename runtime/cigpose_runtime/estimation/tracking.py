@@ -1,4 +1,4 @@
-"""Who is who from frame to frame."""
+"""Which person is which, from frame to frame."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Tracker:
     """Gives each person a number that stays, from one call to the next.
 
     In each frame, pairs of a known and a new person are joined, the most alike first: the mean of
-    box overlap (IoU) and keypoint similarity (OKS), if at least `similarity`. Who is not seen for
-    up to `window` frames keeps the number.
+    box overlap (IoU) and keypoint similarity (OKS), if at least `similarity`. A person who is
+    out of sight for up to `window` frames keeps the number.
 
     >>> from cigpose_runtime import PoseModel
     >>> model, tracker = PoseModel("model.onnx"), Tracker()
