@@ -147,8 +147,8 @@ def test_a_loop_is_named_where_few_files_may_be_open(tmp_path):
 
 UNREADABLE = {
     "a missing _base_": ("_base_ = ['./none.py']", "none.py"),
-    "no Python": ("model = dict(", "no loadable MMEngine config"),
-    "binary": ("\x00\x01", "no loadable MMEngine config"),
+    "no Python": ("model = dict(", "not a loadable MMEngine config"),
+    "binary": ("\x00\x01", "not a loadable MMEngine config"),
     "code that fails": ("model = 1 / 0", "division by zero"),
     "empty": ("", "missing at the top level: model, codec, box_padding"),
     "no codec": (
