@@ -7,9 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from cigpose_runtime import __version__
-from cigpose_runtime.errors import CigposeError, printable
+from cigpose_runtime.errors import CigposeError
+from cigpose_runtime.terminal import echo
 
 PROGRAM = "cigpose-runtime"
 
@@ -47,8 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     for error in errors:
-        sys.stderr.write(f"{PROGRAM}: error: {printable(str(error))}\n")
+        echo(f"{PROGRAM}: error: {error}", err=True)
     return max((error.exit_status for error in errors), default=0)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose messages are safe to show: the arguments may be names of a stranger's files."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        echo(f"{self.prog}: error: {message}", err=True)
+        sys.exit(2)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -57,7 +68,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     It returns the errors that did not keep it from going on with the next file. Only the module
     of the command that is asked for is imported: `inspect` does not wait for numpy.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM, description="Runs and inspects CIGPose pose estimators in ONNX files."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

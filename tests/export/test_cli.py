@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cigpose_export.cli import console
 from cigpose_export.cli import export as export_command
 from cigpose_export.cli import main as cli
 from cigpose_export.cli.console import byte_size
@@ -168,3 +169,30 @@ def test_exit_status_of_a_batch(run, here, monkeypatch, tmp_path, states, expect
 )
 def test_sizes_are_for_people(count, text):
     assert byte_size(count) == text
+
+
+HOSTILE = "a\x1b[31m[/]\u202e\udcff.onnx"
+HARMLESS = r"a\x1b[31m[/]\u202e\udcff.onnx"
+
+
+def test_names_of_files_neither_drive_the_terminal_nor_are_markup(capsys, tmp_path):
+    outcomes = [Outcome(HOSTILE, State.PASSED, tmp_path), Outcome("b.onnx", State.FAILED, tmp_path)]
+    console.print_verified(outcomes)
+    with console.progress(1) as on_stage:
+        on_stage(HOSTILE, State.PASSED)
+    output = capsys.readouterr()
+    assert [line.split()[:2] for line in output.out.splitlines()[1:]] == [
+        [HARMLESS, "passed"],
+        ["b.onnx", "failed"],
+    ]
+    assert output.err == f"{HARMLESS}: passed\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["verify", HOSTILE], ["list", f"--{HOSTILE}"], [HOSTILE]], ids=lambda a: a[0][:6]
+)
+def test_errors_show_arguments_harmless(run, arguments):
+    status, _, err = run(*arguments)
+    assert status != 0
+    assert HARMLESS in err
+    assert all(character.isprintable() or character == "\n" for character in err)

@@ -367,3 +367,27 @@ def test_a_port_that_is_taken_is_named(run, model, clip):
     assert status == 2
     assert "expected a free port" in err
     assert threading.active_count() < 10
+
+
+HOSTILE = "a\x1b[31m\u202e\udcff"
+HARMLESS = r"a\x1b[31m\u202e\udcff"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", HOSTILE],
+        ["image", HOSTILE, "a.png", "--whole-frame"],
+        ["image", "{model}", HOSTILE, "--whole-frame"],
+        ["image", "{model}", "a.png", "--whole-frame", f"--{HOSTILE}"],
+        ["selftest", HOSTILE],
+        ["check", HOSTILE],
+        [HOSTILE],
+    ],
+    ids=lambda arguments: arguments[0][:6],
+)
+def test_errors_show_arguments_harmless(run, model, arguments):
+    status, _, err = run(*(argument.format(model=model) for argument in arguments))
+    assert status != 0
+    assert HARMLESS in err
+    assert all(character.isprintable() or character == "\n" for character in err)

@@ -21,6 +21,7 @@ from cigpose_export.cli.options import (
 from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
 from cigpose_export.variants import WeightsKind
+from cigpose_runtime.terminal import echo
 
 
 @click.command("list")
@@ -89,13 +90,13 @@ def export(
     print_outcomes(outcomes)
     for head in sorted({o.result.reference_head for o in outcomes if o.result}):
         if not head.startswith("cigpose_export."):
-            click.echo(f"built from the installed CIGPose fork's own head, {head}")
+            echo(f"built from the installed CIGPose fork's own head, {head}")
     for note in (o.result.note for o in outcomes if o.result and o.result.note):
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
     errors = [outcome.error for outcome in outcomes if outcome.error]
     for error in errors:
         say_error(error)
     if any(outcome.state == State.INTERRUPTED for outcome in outcomes):
-        click.echo("interrupted: run the same command to continue", err=True)
+        echo("interrupted: run the same command to continue", err=True)
         return INTERRUPTED
     return status_of(errors, alone=len(variants) == 1)

@@ -19,6 +19,7 @@ from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.estimation.decode import decode_simcc, to_frame
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
+from cigpose_runtime.terminal import echo
 
 JSON_SCHEMA_VERSION = 1
 
@@ -70,10 +71,10 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
         return []
     headings = ("people", "pre ms", "model ms", "post ms", "people/s")
-    sys.stdout.write(" ".join(f"{heading:>9}" for heading in headings) + "\n")
+    echo(" ".join(f"{heading:>9}" for heading in headings))
     for timing in timings:
         cells = [f"{value:9.2f}" for value in list(asdict(timing).values())[1:]]
-        sys.stdout.write(" ".join([f"{timing.people:9d}", *cells]) + "\n")
+        echo(" ".join([f"{timing.people:9d}", *cells]))
     return []
 
 

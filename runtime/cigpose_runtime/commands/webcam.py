@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import options
 from cigpose_runtime.errors import CigposeError
+from cigpose_runtime.terminal import echo
 
 if TYPE_CHECKING:
     from cigpose_runtime.media.video import Frame
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
             view = stack.enter_context(Window())
         else:
             view = stack.enter_context(Page(args.serve))
-            sys.stderr.write(f"open {view.url}\n")
+            echo(f"open {view.url}", err=True)
         for frame in prefetched(frames, patience=PATIENCE_S):
             poses = pipeline(frame.pixels)
             if not view.show(draw_poses(frame.pixels, poses, threshold=args.threshold)):
