@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from cigpose_runtime import __version__
-from cigpose_runtime.errors import CigposeError
+from cigpose_runtime.errors import CigposeError, FileError, InputError
 from cigpose_runtime.terminal import echo
 
 PROGRAM = "cigpose-runtime"
@@ -41,16 +41,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             errors: list[CigposeError] = args.run(args)
         except CigposeError as stopped:
             errors = [stopped]
+        except MemoryError:
+            errors = [InputError("expected more memory than there is; give smaller inputs")]
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes stdout once more as it exits; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()
         return _BROKEN_PIPE
+    except OSError as stopped:
+        _close_stdout()
+        errors = [FileError(f"{stopped}; make room or correct the permissions, then run it again")]
     for error in errors:
         echo(f"{PROGRAM}: error: {error}", err=True)
     return max((error.exit_status for error in errors), default=0)
+
+
+def _close_stdout() -> None:
+    """The interpreter flushes stdout once more as it exits; gives it somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -111,11 +112,11 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(run, model, picture, t
     other = tmp_path / "other"
     other.mkdir()
     Image.open(picture).save(other / "photo.png")
-    run("image", model, picture, other / "photo.png", "--whole-frame", "--save", tmp_path / "o")
-    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["photo-2.png", "photo.png"]
-    before = picture.read_bytes()
-    run("image", model, picture, "--whole-frame", "--save", picture.parent)
-    assert picture.read_bytes() == before
+    Image.open(picture).save(other / "Photo.png")  # one name to some file systems
+    given = (picture, other / "photo.png", other / "Photo.png")
+    run("image", model, *given, "--whole-frame", "--save", tmp_path / "o")
+    names = ["Photo-3.png", "photo-2.png", "photo.png"]
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == names
 
 
 def test_a_bad_picture_is_named_and_the_others_are_done(run, model, picture, tmp_path):
@@ -161,10 +162,18 @@ def test_boxes_come_from_a_file(run, model, picture, tmp_path, content, people):
         ('{"other.png": []}', "expected boxes for photo.png"),
         ('{"photo.png": 5}', "expected a list"),
         ('[["a", 2, 3, 4]]', "expected numbers"),
+        ("[" * 100_000, "expected JSON with boxes"),
+        ("[" * 900 + "]" * 900, "expected numbers"),
+        ('{"photo.png": ' * 100_000, "expected JSON with boxes"),
+        ("[[1, 2, 1" + "0" * 400 + ", 4]]", "expected "),
+        ("[[1, 2, 1" + "0" * 5000 + ", 4]]", "expected JSON with boxes"),
+        ("[[1, 2], [1, 2, 3, 4]]", "expected numbers"),
+        ("[[{}, 2, 3, 4]]", "expected numbers"),
+        ("\ud800[[1, 2, 3, 4]]", "expected JSON with boxes"),
     ],
 )
 def test_bad_boxes_are_one_line_and_status_2(run, model, picture, tmp_path, content, message):
-    (tmp_path / "boxes.json").write_text(content)
+    (tmp_path / "boxes.json").write_bytes(content.encode("utf-8", "surrogatepass"))
     status, stdout, err = run(
         *("image", model, picture, "--boxes", tmp_path / "boxes.json"),
         *("--json", tmp_path / "out.jsonl"),
@@ -172,6 +181,24 @@ def test_bad_boxes_are_one_line_and_status_2(run, model, picture, tmp_path, cont
     (line,) = [line for line in err.splitlines() if "error" in line]
     assert (status, stdout) == (2, "")
     assert message in line
+
+
+def test_boxes_are_read_up_to_a_size_that_fits_in_memory(run, model, picture, tmp_path):
+    (tmp_path / "boxes.json").write_bytes(b"[" + b" " * (32 << 20) + b"]")
+    status, _, err = run("image", model, picture, "--boxes", tmp_path / "boxes.json")
+    assert status == 2
+    assert "expected at most 32 MB of boxes" in err
+
+
+def test_results_go_into_a_pipe_which_stays_one(model, picture, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [*RUN, "image", str(model), str(picture), "--whole-frame", "--json", str(pipe)]
+    with subprocess.Popen(command) as process, pipe.open() as reader:
+        (line,) = reader
+    assert process.returncode == 0
+    assert json.loads(line)["source"] == str(picture)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 @pytest.mark.parametrize(
@@ -182,15 +209,56 @@ def test_bad_boxes_are_one_line_and_status_2(run, model, picture, tmp_path, cont
         (["image", "{picture}", "{picture}", "--whole-frame"], "photo.png: "),
         (["image", "{model}", "{folder}/*.xyz", "--whole-frame"], "expected pictures"),
         (["image", "{model}", "{picture}", "--whole-frame", "--device", "cuda"], "CUDAExecution"),
-        (["image", "{model}", "{picture}", "--whole-frame", "--threads", "0"], "at least 1"),
+        (["image", "{model}", "{picture}", "--whole-frame", "--threads", "0"], "from 1 to 1024"),
         (["image", "{model}", "{picture}", "--whole-frame", "--save", "{model}"], "found a file"),
         (["image", "{model}", "{picture}", "--whole-frame", "--csv", "{model}/x"], "write to"),
+        (
+            ["image", "{model}", "{picture}", "--whole-frame", "--save", "{folder}"],
+            "another folder",
+        ),
+        (
+            ["image", "{model}", "{folder}", "--whole-frame", "--save", "{folder}/."],
+            "another folder",
+        ),
+        (["image", "{model}", "{picture}", "--whole-frame", "--json", "{model}"], "another file"),
+        (["image", "{model}", "{picture}", "--whole-frame", "--csv", "{picture}"], "another file"),
+        (
+            ["image", "{model}", "{picture}", "--whole-frame", "--csv", "{folder}/a/../photo.png"],
+            "for --csv than a picture",
+        ),
+        (
+            ["image", "{model}", "{picture}", "--boxes", "{clip}", "--coco", "{clip}"],
+            "for --coco than --boxes",
+        ),
+        (
+            [
+                *("image", "{model}", "{picture}", "--whole-frame"),
+                *("--json", "{folder}/new", "--csv", "{folder}/new"),
+            ],
+            "for --csv than --json",
+        ),
+        (
+            ["image", "{model}", "{picture}", "--whole-frame", "--json", "-", "--csv", "-"],
+            "one form of results on stdout",
+        ),
+        (["video", "{model}", "{clip}", "--whole-frame", "--json", "{clip}"], "another file"),
+        (
+            [
+                *("video", "{model}", "{clip}", "--whole-frame"),
+                *("--json", "{folder}/x.mp4", "--save", "{folder}/x.mp4"),
+            ],
+            "for --save than --json",
+        ),
         (["image", "{model}", "{picture}", "--detector", "{model}"], "expected a YOLOX"),
         (["video", "{model}", "{picture}", "--whole-frame", "--save", "{folder}/x.gif"], ".mp4"),
         (["video", "{model}", "{clip}", "--whole-frame", "--save", "{clip}"], "another file"),
         (["video", "{model}", "{clip}", "--whole-frame", "--detect-every", "0"], "detect_every"),
         (["video", "{model}", "{model}", "--whole-frame"], "expected a video"),
         (["webcam", "{model}", "--whole-frame", "--serve", "0", "--source", "/dev/none"], "none"),
+        (["webcam", "{model}", "--whole-frame", "--serve", "65536"], "from 0 to 65535"),
+        (["webcam", "{model}", "--whole-frame", "--serve", "-1"], "from 0 to 65535"),
+        (["webcam", "{model}", "--whole-frame", "--serve", "9" * 5000], "from 0 to 65535"),
+        (["bench", "{model}", "--threads", "9" * 12], "from 1 to 1024"),
     ],
 )
 def test_bad_usage_is_status_2_and_leaves_nothing(

@@ -13,7 +13,7 @@ from pathlib import Path
 from cigpose_runtime import CigposeError
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.estimation.session import CPU
-from cigpose_runtime.files import read_bytes
+from cigpose_runtime.files import read_bytes, require_apart
 from cigpose_runtime.terminal import echo
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
@@ -36,6 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
 
     try:
+        if given.report is not None:
+            require_apart(
+                [("the report", given.report)],
+                [("the model", given.file), ("the record", given.record)],
+            )
         data = read_bytes(given.file, "an ONNX file")
         with error_context(given.file):
             record = ReferenceRecord.read(given.record)

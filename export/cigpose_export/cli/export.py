@@ -21,6 +21,7 @@ from cigpose_export.cli.options import (
 from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
 from cigpose_export.variants import WeightsKind
+from cigpose_runtime.files import require_apart
 from cigpose_runtime.terminal import echo
 
 
@@ -76,12 +77,18 @@ def export(
     variants = selected(project, names, every)
     if checkpoint and len(variants) != 1:
         raise UsageError("--checkpoint FILE needs exactly one variant; name it")
+    folder = out or project.artefact_folder(weights)
+    if checkpoint:
+        require_apart(
+            [("the exported file", folder / f"{variants[0].name}.onnx")],
+            [("--checkpoint", checkpoint)],
+        )
     with progress(len(variants)) as on_stage:
         outcomes = export_variants(
             project,
             variants,
             weights=weights,
-            out=out or project.artefact_folder(weights),
+            out=folder,
             checkpoint=checkpoint,
             weights_key=weights_key,
             jobs=jobs,

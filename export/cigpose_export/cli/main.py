@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         say_error(CigposeError(f"{error}; make room or correct the permissions, then run it again"))
         status = CigposeError.exit_status
+    except MemoryError:
+        say_error(CigposeError("expected more memory than there is; free some, or --jobs 1"))
+        status = CigposeError.exit_status
     except (KeyboardInterrupt, click.Abort):
         status = INTERRUPTED
     sys.exit(status or 0)

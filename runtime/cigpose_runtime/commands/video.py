@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cigpose_runtime.commands import options, results
-from cigpose_runtime.errors import CheckError, CigposeError, FileError, error_context
+from cigpose_runtime.errors import CheckError, CigposeError, error_context
+from cigpose_runtime.files import require_apart
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,11 +38,14 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
     from cigpose_runtime.estimation.tracking import Tracker
     from cigpose_runtime.media.threads import Behind, prefetched
-    from cigpose_runtime.media.video import Frame, VideoReader, VideoWriter
+    from cigpose_runtime.media.video import Frame, VideoReader
+    from cigpose_runtime.media.video_writer import VideoWriter
     from cigpose_runtime.poses import Poses
 
-    if args.save is not None and args.save.absolute() == args.video.absolute():
-        raise FileError(f"{args.save}: expected another file than the video itself; rename it")
+    saved = [] if args.save is None else [("--save", args.save)]
+    require_apart(
+        [*results.outputs(args), *saved], [*options.inputs(args), ("the video", args.video)]
+    )
     model = options.open_model(args, alone=False)
     detector_for = options.open_detector(args, alone=False)
     detector = detector_for(args.video)

@@ -37,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--detect-every", type=int, default=1, metavar="N")
     parser.add_argument(
         "--serve",
-        type=int,
+        type=options.whole_number(0, 65535),
         nargs="?",
         const=DEFAULT_PORT,
         metavar="PORT",
