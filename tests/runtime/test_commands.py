@@ -250,7 +250,7 @@ def test_results_go_into_a_pipe_which_stays_one(model, picture, tmp_path):
             "for --save than --json",
         ),
         (["image", "{model}", "{picture}", "--detector", "{model}"], "expected a YOLOX"),
-        (["video", "{model}", "{picture}", "--whole-frame", "--save", "{folder}/x.gif"], ".mp4"),
+        (["video", "{model}", "{clip}", "--whole-frame", "--save", "{folder}/x.gif"], ".mp4"),
         (["video", "{model}", "{clip}", "--whole-frame", "--save", "{clip}"], "another file"),
         (["video", "{model}", "{clip}", "--whole-frame", "--detect-every", "0"], "detect_every"),
         (["video", "{model}", "{model}", "--whole-frame"], "expected a video"),
@@ -459,3 +459,58 @@ def test_errors_show_arguments_harmless(run, model, arguments):
     assert status != 0
     assert HARMLESS in err
     assert all(character.isprintable() or character == "\n" for character in err)
+
+
+def test_names_that_no_text_can_hold_do_not_stop_any_form(run, model, picture, tmp_path):
+    """A file name is bytes; these are no UTF-8."""
+    odd = tmp_path / "\udcff\x1b[31m.png"
+    try:
+        Image.open(picture).save(odd)
+    except OSError:
+        pytest.skip("the file system takes text alone")
+    status, _, err = run(
+        *("image", model, odd, "--whole-frame", "--csv", tmp_path / "a.csv"),
+        *("--json", tmp_path / "a.jsonl", "--save", tmp_path / "out"),
+    )
+    assert (status, "error" in err) == (0, False)
+    assert json.loads((tmp_path / "a.jsonl").read_text())["source"] == str(odd)
+    row = next(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert row["source"].endswith(r"\udcff\x1b[31m.png")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [odd.name]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.parametrize(
+    "arguments", [["inspect", "{model}"], ["bench", "{model}", "--rounds", "1"]]
+)
+def test_a_stdout_without_room_is_one_line(model, arguments):
+    command = [*RUN, *(argument.format(model=model) for argument in arguments)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "No space left on device" in line
+
+
+def test_too_little_memory_is_one_line(run, model, monkeypatch):
+    def take(*_args):
+        raise MemoryError
+
+    monkeypatch.setattr("cigpose_runtime.commands.inspect.make_report", take)
+    status, _, err = run("inspect", model)
+    assert (status, len(err.splitlines())) == (2, 1)
+
+
+def test_a_picture_that_cannot_be_saved_is_in_the_results(run, model, picture, tmp_path):
+    Image.open(picture).save(tmp_path / "a.gif")
+    status, stdout, err = run(
+        *("image", model, tmp_path / "a.gif", picture, "--whole-frame", "--json", "-"),
+        *("--save", tmp_path / "out"),
+    )
+    assert status == 2
+    assert [Path(json.loads(line)["source"]).name for line in stdout.splitlines()] == [
+        "a.gif",
+        "photo.png",
+    ]
+    assert "a.gif: expected a name that ends in" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]

@@ -55,8 +55,8 @@ class VideoReader:
     """The frames of a video file, in order; upright, with their own time stamps.
 
     Raises FileError for a file that is no video, has no codec here, is of more than MOST_PIXELS, or
-    is cut before anything can be read. After the last frame, `skipped` says how many could not be decoded, and `announced`
-    how many the file's header had promised, 0 if it did not.
+    is cut before anything can be read. After the last frame, `skipped` says how many could not be
+    decoded, and `announced` how many the file's header had promised, 0 if it did not.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
