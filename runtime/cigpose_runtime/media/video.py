@@ -66,14 +66,16 @@ class VideoReader:
         if not streams:
             raise FileError(f"{path}: expected a video, found no pictures in it; give another file")
         self._stream = streams[0]
-        width, height = self._stream.codec_context.width, self._stream.codec_context.height
-        if width * height > MOST_PIXELS:
+        decoder = self._stream.codec_context
+        if decoder is None:
+            raise FileError(f"{path}: expected a video, found a codec unknown here; convert it")
+        if decoder.width * decoder.height > MOST_PIXELS:
             raise FileError(
-                f"{path}: expected frames of at most {MOST_PIXELS:,} pixels, found {width} x "
-                f"{height}; scale the video down"
+                f"{path}: expected frames of at most {MOST_PIXELS:,} pixels, found "
+                f"{decoder.width} x {decoder.height}; scale the video down"
             )
-        self._stream.codec_context.options = _DECODER_OPTIONS
-        self._stream.thread_type = "AUTO"
+        decoder.options = _DECODER_OPTIONS
+        decoder.thread_type = "AUTO"
         self.skipped = 0
         self.read = 0
         self.announced = int(self._stream.frames or 0)
