@@ -329,6 +329,45 @@ def test_a_small_gif_does_not_fill_the_memory(tmp_path):
     assert int(megabytes) < 300
 
 
+def box(kind, *parts):
+    data = b"".join(parts)
+    return struct.pack(">I", 8 + len(data)) + kind + data
+
+
+def says_samples(kind, count):
+    """A header of an MP4 that has so many samples, all of one size, without a table of them."""
+    numbers = (0, 1, count) if kind == b"stsz" else (0, count)
+    inner = box(kind, struct.pack(f">{len(numbers)}I", *numbers))
+    return box(b"moov" if kind == b"stsz" else b"moof", box(b"trak", inner))
+
+
+@pytest.mark.parametrize("kind", [b"stsz", b"trun"])
+@pytest.mark.parametrize("before", [b"", box(b"free", b"\0" * 9), box(b"mdat", b"stsz" * 9)])
+def test_a_header_cannot_make_room_for_samples_that_are_not_there(tmp_path, kind, before):
+    """FFmpeg took 2 GB for a file of 779 bytes that says it has 60 million samples."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes(box(b"ftyp", b"isom\0\0\0\0") + before + says_samples(kind, 60_000_000))
+    with pytest.raises(
+        FileError, match=r"a\.mp4: .* found a header that says 60,000,000"
+    ) as raised:
+        VideoReader(path)
+    assert str(raised.value).count("a.mp4") == 1
+
+
+def test_samples_of_many_fragments_are_added_up(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(says_samples(b"trun", 1_000_000) * 5)
+    with pytest.raises(FileError, match="found a header that says 5,000,000"):
+        VideoReader(path)
+
+
+def test_a_compressed_header_is_refused(tmp_path):
+    path = tmp_path / "a.mov"
+    path.write_bytes(box(b"moov", box(b"cmov", box(b"cmvd", b"\0" * 9))))
+    with pytest.raises(FileError, match="found a compressed one"):
+        VideoReader(path)
+
+
 def test_a_frame_that_is_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "MOST_PIXELS", 64 * 48 - 1)
     path = make_clip(tmp_path / "a.mp4", count=3)

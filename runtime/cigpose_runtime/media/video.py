@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from cigpose_runtime.arrays import Pixels
-from cigpose_runtime.errors import FileError, first_line
+from cigpose_runtime.errors import FileError, error_context, first_line
 from cigpose_runtime.files import open_file
+from cigpose_runtime.media.mp4_header import check_sample_counts
 
 MOST_PIXELS = 36_000_000
 """Of a frame: 8K (8192 x 4320) fits. A decoder keeps several, and so do the queues behind it."""
@@ -158,8 +159,8 @@ class Camera:
 
 def open_media_file(path: Path) -> Any:
     """PyAV's container of a file with pictures or sound. Raises FileError."""
-    with open_file(path, "a video"):
-        pass  # for what may be wrong with the path
+    with open_file(path, "a video") as file, error_context(path):
+        check_sample_counts(file, path.stat().st_size)
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": ",".join(FORMATS),
