@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from cigpose_runtime.errors import FileError
+from cigpose_runtime.media import images
 from cigpose_runtime.media.images import read_image, write_image
 
 RGB = np.random.default_rng(0).integers(0, 255, (6, 9, 3), np.uint8)
@@ -178,6 +179,13 @@ def test_an_absurd_size_is_refused_before_anything_is_unpacked(tmp_path, size):
     (tmp_path / "a.png").write_bytes(png_of_size(*size))
     with pytest.raises(FileError, match="expected at most 89,478,485 pixels, found more"):
         read_image(tmp_path / "a.png")
+
+
+def test_a_webp_may_be_less_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MOST_WEBP_PIXELS", RGB.size // 3 - 1)
+    Image.fromarray(RGB).save(tmp_path / "a.webp")
+    with pytest.raises(FileError, match=r"expected at most 53 pixels, found more \(9 x 6\)"):
+        read_image(tmp_path / "a.webp")
 
 
 @pytest.mark.parametrize("factor", [1.5, 3])

@@ -46,6 +46,7 @@ class Results:
     """Writes poses to the files that the options name; JSON lines to stdout if they name none.
 
     Used as a context: an error discards the files, Ctrl-C and the end finish them.
+    pictures: how many were added.
     """
 
     def __init__(self, args: argparse.Namespace, *, saves: bool) -> None:
@@ -56,7 +57,8 @@ class Results:
             self._paths = {"json": STDOUT}
         self._files: dict[str, IO[bytes]] = {}
         self._stack = ExitStack()
-        self._count = 0
+        self._people = 0
+        self.pictures = 0
 
     def add(self, poses: Poses, source: str, *, index: int, seconds: float | None = None) -> None:
         """Adds the people of one picture, the index-th one; its COCO image_id is `index`."""
@@ -70,8 +72,9 @@ class Results:
         if "coco" in self._files:
             write = to_coco_wholebody if poses.keypoint_set.parts else to_coco
             for person in write(poses, index):
-                self._write("coco", (",\n" if self._count else "\n") + json.dumps(person))
-                self._count += 1
+                self._write("coco", (",\n" if self._people else "\n") + json.dumps(person))
+                self._people += 1
+        self.pictures += 1
 
     def _write(self, form: str, text: str) -> None:
         self._files[form].write(text.encode())

@@ -80,8 +80,9 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
 
 def _as_they_happen(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """A file's frames no earlier than their time, as from a camera."""
+    """A file's frames no earlier than their time, as from a camera; no gap lasts for ever."""
     started = time.monotonic()
     for frame in frames:
-        time.sleep(max(0.0, frame.seconds - (time.monotonic() - started)))
+        ahead = frame.seconds - (time.monotonic() - started)
+        time.sleep(min(max(0.0, ahead), PATIENCE_S / 2))
         yield frame

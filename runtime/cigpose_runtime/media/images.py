@@ -34,6 +34,10 @@ READ_FORMATS = sorted({*FORMATS.values(), "GIF"})
 """No file reaches another of Pillow's 40 decoders, whatever its name; the one of PostScript starts
 Ghostscript."""
 
+MOST_WEBP_PIXELS = 60_000_000
+"""Of other forms it is Pillow's 89 million, 1.3 GB while unpacked; WebP's decoder keeps more
+copies."""
+
 _QUALITY = 95
 _16_BIT_TO_8 = 257
 
@@ -42,21 +46,26 @@ def read_image(path: str | PathLike[str]) -> Pixels:
     """A picture as (H, W, 3) uint8 BGR, upright as its EXIF orientation says.
 
     Grey, palette, alpha (left out), CMYK and 16-bit pictures are converted.
-    Raises FileError for a file that is none, is damaged, or says that it unpacks to over 90 million
-    pixels, for which there would have to be 1.3 GB of memory.
+    Raises FileError for a file that is none, is damaged, or says that it unpacks to over 89 million
+    pixels (of a WebP: 60 million), whose unpacking would take over 1.3 GB of memory.
     """
     from PIL import Image
 
+    most = Image.MAX_IMAGE_PIXELS
     with open_file(path, "a picture") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metadata that are not looked at
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(file, formats=READ_FORMATS) as picture:
+                if picture.format == "WEBP":
+                    most = MOST_WEBP_PIXELS
+                    if picture.width * picture.height > most:
+                        raise Image.DecompressionBombError(f"{picture.width} x {picture.height}")
                 return _upright_bgr(picture)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise FileError(
-                f"{path}: expected at most {Image.MAX_IMAGE_PIXELS:,} pixels, found more "
-                f"({error}); scale the picture down"
+                f"{path}: expected at most {most:,} pixels, found more ({error}); scale the "
+                "picture down"
             ) from error
         except Exception as error:  # decoders raise whatever they run into, as zlib.error
             raise FileError(

@@ -153,8 +153,16 @@ class Camera:
         self.rate = Fraction(self._container.streams.video[0].average_rate or 30)
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, picture in enumerate(self._container.decode(video=0)):
-            yield Frame(_upright(picture), index, picture.pts or index, picture.time_base)
+        import av
+
+        try:
+            for index, picture in enumerate(self._container.decode(video=0)):
+                yield Frame(_upright(picture), index, picture.pts or index, picture.time_base)
+        except av.error.FFmpegError as error:
+            raise FileError(
+                f"{self.path}: expected frames of a camera, found: {error.strerror}; check the "
+                "camera, or close what else uses it"
+            ) from error
 
 
 def open_media_file(path: Path) -> Any:

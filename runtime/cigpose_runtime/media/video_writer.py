@@ -152,14 +152,15 @@ class _Audio:
         streams = self._container.streams.audio
         self._packets: Iterator[Any] = iter(())
         self._waiting: Any = None
-        if streams:
-            stream = streams[0]
-            if stream.codec_context.name in COPIED_AUDIO:
-                copied = target.add_stream_from_template(stream)
-                self._packets = _retargeted(self._container.demux(stream), copied)
-            else:
-                encoded = target.add_stream("aac", rate=stream.codec_context.sample_rate)
-                self._packets = _encoded(self._container.decode(stream), encoded)
+        codec = streams[0].codec_context if streams else None
+        if codec is None:  # no sound, or none that anything here can decode
+            return
+        if codec.name in COPIED_AUDIO:
+            copied = target.add_stream_from_template(streams[0])
+            self._packets = _retargeted(self._container.demux(streams[0]), copied)
+        else:
+            encoded = target.add_stream("aac", rate=codec.sample_rate)
+            self._packets = _encoded(self._container.decode(streams[0]), encoded)
 
     def mux_until(self, seconds: float) -> None:
         """Muxes what is heard up to this time."""
