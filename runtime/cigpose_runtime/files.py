@@ -44,10 +44,15 @@ def open_file(path: str | PathLike[str], expected: str) -> Iterator[BinaryIO]:
         ) from error
 
 
-def read_bytes(path: str | PathLike[str], expected: str) -> bytes:
-    """The content of a regular file; as open_file."""
+def read_bytes(path: str | PathLike[str], expected: str, *, most: int | None = None) -> bytes:
+    """The content of a regular file; as open_file. most: its bytes, for a stranger's file."""
     with open_file(path, expected) as file:
-        return file.read()
+        content = file.read() if most is None else file.read(most + 1)
+    if most is not None and len(content) > most:
+        raise FileError(
+            f"{path}: expected {expected}, at most {most} bytes, found more; replace it"
+        )
+    return content
 
 
 def file_sha256(path: str | PathLike[str]) -> str:

@@ -18,6 +18,8 @@ from PIL import Image
 
 from chromium import chromium, needs_chromium
 from cigpose_runtime import cli
+from cigpose_runtime.errors import FileError
+from cigpose_runtime.media.video_writer import VideoWriter
 from tiny_onnx import tiny_contract, tiny_model
 from tiny_yolox import yolox
 
@@ -187,7 +189,7 @@ def test_boxes_are_read_up_to_a_size_that_fits_in_memory(run, model, picture, tm
     (tmp_path / "boxes.json").write_bytes(b"[" + b" " * (32 << 20) + b"]")
     status, _, err = run("image", model, picture, "--boxes", tmp_path / "boxes.json")
     assert status == 2
-    assert "expected at most 32 MB of boxes" in err
+    assert "expected a JSON file with boxes, at most 33554432 bytes, found more" in err
 
 
 def test_results_go_into_a_pipe_which_stays_one(model, picture, tmp_path):
@@ -380,6 +382,22 @@ def test_ctrl_c_finishes_the_files(model, tmp_path):
         "out.mp4",
         "tiny.onnx",
     ]
+
+
+def test_a_video_that_cannot_be_saved_is_in_the_results(run, model, clip, tmp_path, monkeypatch):
+    def write(*_args):
+        raise FileError("seeded")
+
+    monkeypatch.setattr(VideoWriter, "write", write)
+    status, _, err = run(
+        *("video", model, clip, "--whole-frame", "--save", tmp_path / "out.mp4"),
+        *("--json", tmp_path / "a.jsonl", "--coco", tmp_path / "a.json"),
+    )
+    assert (status, "seeded" in err) == (2, True)
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line)["frame"] for line in lines] == list(range(len(lines)))
+    assert 0 < len(lines) == len(json.loads((tmp_path / "a.json").read_text()))
+    assert not (tmp_path / "out.mp4").exists()
 
 
 @needs_chromium

@@ -26,7 +26,7 @@ from cigpose_runtime.estimation.detector import (
 )
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.preprocess import boxes_to_crops
-from cigpose_runtime.files import Named, open_file
+from cigpose_runtime.files import Named, read_bytes
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
 from cigpose_runtime.model_file.reader import read_metadata_file
 
@@ -147,15 +147,10 @@ def read_boxes(path: Path) -> DetectorFor:
     Raises FileError for another form or more than 32 MB of it, InputError for boxes without area
     or a picture that is not in the file.
     """
-    with open_file(path, "a JSON file with boxes") as file:
-        text = file.read(_MOST_BYTES_OF_BOXES + 1)
-    if len(text) > _MOST_BYTES_OF_BOXES:
-        raise FileError(
-            f"{path}: expected at most {_MOST_BYTES_OF_BOXES >> 20} MB of boxes, found more; "
-            "split the job"
-        )
     try:
-        content: Any = json.loads(text)
+        content: Any = json.loads(
+            read_bytes(path, "a JSON file with boxes", most=_MOST_BYTES_OF_BOXES)
+        )
     except (ValueError, RecursionError) as error:
         raise FileError(
             f"{path}: expected JSON with boxes, found none ({first_line(error)}); correct it"

@@ -69,8 +69,8 @@ def read_image(path: str | PathLike[str]) -> Pixels:
             ) from error
         except Exception as error:  # decoders raise whatever they run into, as zlib.error
             raise FileError(
-                f"{path}: expected a picture ({', '.join(READ_FORMATS)}), found none that can be "
-                f"read ({first_line(error)}); replace the file"
+                f"{path}: expected a picture ({', '.join(READ_FORMATS)}), but it cannot be read "
+                f"({first_line(error)}); replace the file"
             ) from error
 
 

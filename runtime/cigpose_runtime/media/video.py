@@ -194,7 +194,7 @@ def _opened(
         return av.open(name, format=form, options=options or {}, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError, MemoryError) as error:
         raise FileError(
-            f"{path}: expected {expected}, found none that can be read "
+            f"{path}: expected {expected}, but it cannot be read "
             f"({getattr(error, 'strerror', None) or first_line(error)}); give another one"
         ) from error
 
