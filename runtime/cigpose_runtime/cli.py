@@ -43,21 +43,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             errors = [stopped]
         except MemoryError:
             errors = [InputError("expected more memory than there is; give smaller inputs")]
+        except BrokenPipeError:
+            raise
+        except OSError as stopped:
+            errors = [_no_room(stopped)]
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        _close_stdout()
+        _discard_stdout()
         return _BROKEN_PIPE
     except OSError as stopped:
-        _close_stdout()
-        errors = [FileError(f"{stopped}; make room or correct the permissions, then run it again")]
+        _discard_stdout()
+        errors = [_no_room(stopped)]
     for error in errors:
         echo(f"{PROGRAM}: error: {error}", err=True)
     return max((error.exit_status for error in errors), default=0)
 
 
-def _close_stdout() -> None:
+def _no_room(error: OSError) -> FileError:
+    return FileError(f"{error}; make room or correct the permissions, then run it again")
+
+
+def _discard_stdout() -> None:
     """The interpreter flushes stdout once more as it exits; gives it somewhere to go."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

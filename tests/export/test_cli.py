@@ -196,3 +196,26 @@ def test_errors_show_arguments_harmless(run, arguments):
     assert status != 0
     assert HARMLESS in err
     assert all(character.isprintable() or character == "\n" for character in err)
+
+
+def test_outputs_do_not_destroy_inputs(run, here, tmp_path):
+    model, checkpoint = tmp_path / "a.onnx", tmp_path / f"{NAME}.onnx"
+    for path in (model, checkpoint):
+        path.write_bytes(b"precious")
+    (tmp_path / "link").symlink_to(model)
+    for arguments in (
+        ["verify", str(model), "--json", f"{tmp_path}/../{tmp_path.name}/a.onnx"],
+        ["verify", str(model), "--json", str(tmp_path / "link")],
+        ["verify", str(model), "--checkpoint", str(checkpoint), "--json", str(checkpoint)],
+        ["export", NAME, "--checkpoint", str(checkpoint), "--out", str(tmp_path)],
+    ):
+        status, _, err = run(*here, *arguments)
+        assert (status, "expected another file for" in err) == (2, True)
+    accuracy = tmp_path / "accuracy.json"
+    accuracy.write_bytes(b"precious")
+    status, _, err = run(
+        *(*here, "accuracy", str(model), "--images", str(tmp_path), "--out", str(tmp_path)),
+        *("--annotations", str(accuracy)),
+    )
+    assert (status, "for results than --annotations" in err) == (2, True)
+    assert {path.read_bytes() for path in (model, checkpoint, accuracy)} == {b"precious"}

@@ -192,6 +192,17 @@ def test_boxes_are_read_up_to_a_size_that_fits_in_memory(run, model, picture, tm
     assert "expected a JSON file with boxes, at most 33554432 bytes, found more" in err
 
 
+def test_old_results_stay_when_there_is_no_place_for_others(run, model, picture, tmp_path):
+    (tmp_path / "old.jsonl").write_text("precious")
+    status, _, err = run(
+        *("image", model, picture, "--whole-frame", "--json", tmp_path / "old.jsonl"),
+        *("--coco", tmp_path / "new.json", "--csv", model / "below"),
+    )
+    assert (status, "expected a place to write to" in err) == (2, True)
+    assert (tmp_path / "old.jsonl").read_text() == "precious"
+    assert not (tmp_path / "new.json").exists()
+
+
 def test_results_go_into_a_pipe_which_stays_one(model, picture, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -56,7 +56,6 @@ class Results:
         if not self._paths and not saves:
             self._paths = {"json": STDOUT}
         self._files: dict[str, IO[bytes]] = {}
-        self._stack = ExitStack()
         self._people = 0
         self.pictures = 0
 
@@ -80,15 +79,13 @@ class Results:
         self._files[form].write(text.encode())
 
     def __enter__(self) -> Results:
-        for form, path in self._paths.items():
-            if path == STDOUT:
-                self._files[form] = sys.stdout.buffer
-            else:
-                try:
-                    self._files[form] = self._stack.enter_context(output_file(path))
-                except FileError:
-                    self._stack.close()
-                    raise
+        with ExitStack() as stack:
+            for form, path in self._paths.items():
+                if path == STDOUT:
+                    self._files[form] = sys.stdout.buffer
+                else:
+                    self._files[form] = stack.enter_context(output_file(path))
+            self._stack = stack.pop_all()
         if "csv" in self._files:
             self._write("csv", CSV_HEADER)
         if "coco" in self._files:
