@@ -27,8 +27,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "webcam",
         help="show poses as the camera sees them",
-        description="Shows the annotated camera in a window, or with --serve on a page that only "
-        "this machine can open. Ctrl-C or closing the window ends it.",
+        description="Shows the annotated camera in a window, or with --serve on a page of this "
+        "machine for those who know its address. Ctrl-C or closing the window ends it.",
     )
     options.add_options(parser)
     parser.add_argument(

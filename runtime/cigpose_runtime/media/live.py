@@ -1,4 +1,4 @@
-"""Shows pictures as they come: in a window, or on a page that only this machine can open."""
+"""Shows pictures as they come: in a window, or on a page of this machine with a secret address."""
 
 from __future__ import annotations
 
