@@ -65,6 +65,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
         "keypoints",
         "files",
         "arrays",
+        "terminal",
         "errors",
     ),
 }

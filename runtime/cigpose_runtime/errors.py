@@ -1,6 +1,7 @@
 """The errors that cigpose_runtime raises on purpose, each one line of text."""
 
 import reprlib
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
@@ -90,8 +91,15 @@ def _lines(said: object) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """`text` on one line with line breaks and control characters escaped, safe for a terminal."""
+    """`text` on one line, safe for a terminal whoever wrote it; applied where text is shown.
+
+    Escaped as in Python are all characters that move the cursor, start an escape sequence, reverse
+    the reading order, or have no form at all: control and format characters, line separators,
+    surrogates, private and unassigned ones. Letters, signs and spaces of all scripts stay.
+    """
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
+        character
+        if character.isprintable() or unicodedata.category(character) == "Zs"
+        else character.encode("unicode_escape").decode()
         for character in text
     )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
+from unicodedata import normalize
 
 from cigpose_runtime.errors import FileError
+
+Named = tuple[str, Path]
+"""What a file is to a command, as the user calls it, and its path."""
 
 _CHUNK_BYTES = 1 << 20
 _NAME_SHOWN = 40
@@ -97,6 +101,72 @@ def partial_name(target: Path) -> Path:
     Nobody can guess it, and so nobody can have put a link there.
     """
     return target.with_name(f".{target.name[:_NAME_SHOWN]}.{os.urandom(8).hex()}.partial")
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[BinaryIO]:
+    """Yields a file for results that somebody named, which is there whole or not at all.
+
+    What is no regular file, as a device or a pipe, is written into and stays what it is, and so
+    does a link; what it points to is replaced.
+    Raises FileError for a place that cannot be written to.
+    """
+    with ExitStack() as stack:
+        with place_to_write(path):
+            opened: AbstractContextManager[BinaryIO]
+            if path.exists() and not path.is_file():
+                opened = path.open("wb")
+            else:
+                opened = appears_whole(Path(os.path.realpath(path)))
+            file = stack.enter_context(opened)
+        yield file
+        with place_to_write(path):
+            stack.close()
+
+
+@contextmanager
+def place_to_write(path: Path) -> Iterator[None]:
+    """Raises FileError for an OSError inside."""
+    try:
+        yield
+    except OSError as error:
+        raise FileError(
+            f"{path}: expected a place to write to, found: {error.strerror or error}; correct the "
+            "path, or make room"
+        ) from error
+
+
+def require_apart(outputs: Iterable[Named], inputs: Iterable[Named]) -> None:
+    """Raises FileError unless every output is another file than all inputs and other outputs.
+
+    outputs, inputs: what each is, for the message, and its path. They are compared by what they
+    are, not by how they are spelled: links, `..` and letters of another case do not tell files
+    apart. A device or a pipe may be named as often as one likes.
+    """
+    seen = {_identity(path): what for what, path in inputs}
+    for what, path in outputs:
+        if path.exists() and not path.is_file():
+            continue
+        identity = _identity(path)
+        if identity in seen:
+            raise FileError(
+                f"{path}: expected another file for {what} than {seen[identity]}, found one and "
+                "the same; give another name"
+            )
+        seen[identity] = what
+
+
+def _identity(path: str | PathLike[str]) -> Hashable:
+    """What is equal for two paths of one file, or of one that can be there only once."""
+    path = Path(os.path.realpath(path))
+    try:
+        status = path.stat()
+    except OSError:
+        has_folder = path.parent != path
+        return (
+            (_identity(path.parent), normalize("NFC", path.name).casefold()) if has_folder else ""
+        )
+    return status.st_dev, status.st_ino
 
 
 @contextmanager

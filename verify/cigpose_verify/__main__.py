@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 from cigpose_runtime import CigposeError
-from cigpose_runtime.errors import error_context, printable
+from cigpose_runtime.errors import error_context
 from cigpose_runtime.estimation.session import CPU
-from cigpose_runtime.files import read_bytes
+from cigpose_runtime.files import read_bytes, require_apart
+from cigpose_runtime.terminal import echo
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.reference_record import ReferenceRecord
@@ -33,10 +34,15 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
 
     def say(line: str) -> None:
-        sys.stdout.write(printable(line) + "\n")
+        echo(line)
         sys.stdout.flush()
 
     try:
+        if given.report is not None:
+            require_apart(
+                [("the report", given.report)],
+                [("the model", given.file), ("the record", given.record)],
+            )
         data = read_bytes(given.file, "an ONNX file")
         with error_context(given.file):
             record = ReferenceRecord.read(given.record)
@@ -53,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.report is not None:
             report.write(given.report)
     except CigposeError as error:
-        sys.stderr.write(f"cigpose_verify: error: {printable(str(error))}\n")
+        echo(f"cigpose_verify: error: {error}", err=True)
         return error.exit_status
     for note in report.notes:
         say(f"note: {note}")

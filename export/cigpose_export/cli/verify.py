@@ -19,6 +19,7 @@ from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
 from cigpose_export.variants import WeightsKind
 from cigpose_runtime.estimation.session import CPU
+from cigpose_runtime.files import output_file, require_apart
 
 
 @click.command()
@@ -73,6 +74,13 @@ def verify(
     if json_path and not json_path.absolute().parent.is_dir():
         raise UsageError(f"--json {json_path}: expected a folder that exists; create it first")
     files = tuple(dict.fromkeys(files))
+    if json_path:
+        given = [*files, checkpoint] if checkpoint else files
+        reports_of = [file.parent / "parity" / f"{file.stem}.json" for file in files]
+        require_apart(
+            [("--json", json_path)],
+            [("an input", path) for path in given] + [("a report", path) for path in reports_of],
+        )
     with progress(len(files)) as on_stage:
         outcomes = verify_files(
             project,
@@ -91,7 +99,8 @@ def verify(
     if json_path:
         reports = [json.loads(one.result.to_json()) for one in outcomes if one.result]
         document = {"schema_version": 1, "reports": reports}
-        json_path.write_text(json.dumps(document, indent=1), "utf-8")
+        with output_file(json_path) as file:
+            file.write(json.dumps(document, indent=1).encode())
     errors = [one.error for one in outcomes if one.error]
     for error in errors:
         say_error(error)

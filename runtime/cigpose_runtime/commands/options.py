@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from cigpose_runtime.draw import THRESHOLD
-from cigpose_runtime.errors import FileError, InputError, InstallError, error_context
+from cigpose_runtime.errors import (
+    FileError,
+    InputError,
+    InstallError,
+    error_context,
+    first_line,
+    quoted,
+)
 from cigpose_runtime.estimation.detector import (
     Detector,
     FixedBoxesDetector,
@@ -19,7 +26,7 @@ from cigpose_runtime.estimation.detector import (
 )
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.preprocess import boxes_to_crops
-from cigpose_runtime.files import open_file
+from cigpose_runtime.files import Named, read_bytes
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
 from cigpose_runtime.model_file.reader import read_metadata_file
 
@@ -35,6 +42,30 @@ DEVICES = {
 EXTRA = {"PIL": "Pillow", "av": "PyAV", "rich": "rich"}
 
 DetectorFor = Callable[[Path], Detector]
+
+_MOST_BYTES_OF_BOXES = 32 << 20
+"""Some 800,000 boxes. Unpacked, JSON takes up to 20 times its size in memory."""
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """What reads an option's number within these bounds."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f"expected a number from {least} to {most}, found {quoted(text)}"
+            )
+        return number
+
+    return read
+
+
+THREADS = whole_number(1, 1024)
+"""Each has a stack of its own; the largest machines have some hundred cores."""
 
 
 def require_extra() -> None:
@@ -66,18 +97,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"least keypoint score that is drawn  [default: {THRESHOLD}]",
     )
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="[default: cpu]")
-    parser.add_argument("--threads", type=count, metavar="N", help="[default: all cores]")
+    parser.add_argument("--threads", type=THREADS, metavar="N", help="[default: all cores]")
     parser.add_argument(
         "--metadata", type=Path, metavar="FILE.json", help="in place of what the model carries"
     )
 
 
-def count(text: str) -> int:
-    """A number of things, at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, found {number}")
-    return number
+def inputs(args: argparse.Namespace) -> list[Named]:
+    """The files that these options name, none of which may be written to."""
+    named = {
+        "the model": args.model,
+        "--detector": args.detector,
+        "--boxes": args.boxes,
+        "--metadata": args.metadata,
+    }
+    return [(what, path) for what, path in named.items() if path is not None]
 
 
 def open_model(args: argparse.Namespace, *, alone: bool) -> PoseModel:
@@ -110,14 +144,17 @@ def open_detector(args: argparse.Namespace, *, alone: bool) -> DetectorFor:
 def read_boxes(path: Path) -> DetectorFor:
     """Boxes from a JSON file: [[left, top, right, bottom], ...] or {file name: such a list}.
 
-    Raises FileError for another form, InputError for boxes without area or a picture that is not
-    in the file.
+    Raises FileError for another form or more than 32 MB of it, InputError for boxes without area
+    or a picture that is not in the file.
     """
-    with open_file(path, "a JSON file with boxes") as file:
-        try:
-            content: Any = json.load(file)
-        except ValueError as error:
-            raise FileError(f"{path}: expected JSON, found none ({error}); correct it") from error
+    try:
+        content: Any = json.loads(
+            read_bytes(path, "a JSON file with boxes", most=_MOST_BYTES_OF_BOXES)
+        )
+    except (ValueError, RecursionError) as error:
+        raise FileError(
+            f"{path}: expected JSON with boxes, found none ({first_line(error)}); correct it"
+        ) from error
     with error_context(path):
         if isinstance(content, dict):
             named = {name: _detector_of(boxes, name) for name, boxes in content.items()}
