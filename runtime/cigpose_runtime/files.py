@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -91,10 +91,11 @@ def appears_whole(target: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Waits until no other process is in a block like this on the same file or folder.
 
-    Where the system or its file system has no such locks, nothing is waited for.
+    wait: False raises BlockingIOError instead. Where the system or its file system has no such
+    locks, nothing is waited for.
     """
     try:
         import fcntl
@@ -103,8 +104,12 @@ def locked(path: Path) -> Iterator[None]:
         return
     lock = os.open(path, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
         yield
     finally:
         os.close(lock)  # which unlocks it, as the end of the process does

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -25,9 +26,15 @@ def read_image(path: str | PathLike[str]) -> Pixels:
     Grey, palette, alpha (left out), CMYK and 16-bit pictures are converted.
     Raises FileError for a file that is none, is damaged, or unpacks to over 90 million pixels.
     """
+    with open_file(path, "a picture") as file:
+        return decode_image(file, path)
+
+
+def decode_image(file: BinaryIO, name: str | PathLike[str]) -> Pixels:
+    """As read_image, from an open file. name: of the picture, for errors."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    with open_file(path, "a picture") as file, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(file) as picture:
@@ -38,12 +45,12 @@ def read_image(path: str | PathLike[str]) -> Pixels:
                 rgb = np.asarray(upright.convert("RGB"))
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise FileError(
-                f"{path}: expected at most {Image.MAX_IMAGE_PIXELS:,} pixels, found more "
+                f"{name}: expected at most {Image.MAX_IMAGE_PIXELS:,} pixels, found more "
                 f"({error}); scale the picture down"
             ) from error
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
             raise FileError(
-                f"{path}: expected a picture, found none that can be read ({error}); "
+                f"{name}: expected a picture, found none that can be read ({error}); "
                 "replace the file"
             ) from error
     return np.ascontiguousarray(rgb[:, :, ::-1])

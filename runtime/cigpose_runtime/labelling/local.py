@@ -1,0 +1,116 @@
+"""Shards on this machine: one after the other here, or by some processes at once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from cigpose_runtime.errors import CheckError, CigposeError
+from cigpose_runtime.labelling.children import Answer, Child, ChildError
+from cigpose_runtime.labelling.shards import Shard
+from cigpose_runtime.labelling.worker import ShardWorker
+
+TRIES = 3
+"""Of a shard whose process dies: what ran out of memory beside another may not do so again."""
+
+_POLL_S = 0.2
+"""How often the main thread looks up, so that it sees Ctrl-C whenever that comes."""
+
+MakeWorker = Callable[[], ShardWorker]
+
+
+def run(
+    shards: Sequence[Shard],
+    make_worker: MakeWorker,
+    workers: int,
+    on_picture: Callable[[int], None],
+) -> None:
+    """Labels all shards. make_worker: picklable; each process calls it once.
+
+    on_picture: takes how many people were in the next picture. Raises the first error of a shard;
+    the shards that are done by then stay.
+    """
+    if workers == 1:
+        with make_worker() as worker:
+            for shard in shards:
+                for people in worker.label(shard):
+                    on_picture(people)
+    else:
+        _run_processes(shards, make_worker, min(workers, len(shards)), on_picture)
+
+
+def _run_processes(
+    shards: Sequence[Shard],
+    make_worker: MakeWorker,
+    workers: int,
+    on_picture: Callable[[int], None],
+) -> None:
+    children = [Child(partial(_answer, make_worker)) for _ in range(workers)]
+    to_do: queue.SimpleQueue[Shard] = queue.SimpleQueue()
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for shard in shards:
+        to_do.put(shard)
+    threads = [
+        threading.Thread(target=_work, args=(child, to_do, events), daemon=True)
+        for child in children
+    ]
+    for thread in threads:
+        thread.start()
+    running = workers
+    try:
+        while running:
+            try:
+                event = events.get(timeout=_POLL_S)
+            except queue.Empty:
+                continue
+            if isinstance(event, CigposeError):
+                raise event
+            if event is None:
+                running -= 1
+            else:
+                on_picture(event)
+    finally:
+        for child in children:
+            child.kill()
+        for thread in threads:
+            thread.join()
+
+
+def _answer(make_worker: MakeWorker) -> Answer:
+    return make_worker().label
+
+
+def _work(child: Child, to_do: queue.SimpleQueue[Shard], events: queue.SimpleQueue[Any]) -> None:
+    try:
+        while True:
+            for people in _tried(child, to_do.get_nowait()):
+                events.put(people)
+    except queue.Empty:
+        events.put(None)
+    except CigposeError as error:
+        events.put(error)
+    finally:
+        child.close()
+
+
+def _tried(child: Child, shard: Shard) -> Iterator[int]:
+    """What the child says of a shard, once, however often it has to begin again."""
+    said = 0
+    for tries in range(1, TRIES + 1):
+        try:
+            for number, people in enumerate(child.replies(shard)):
+                if number >= said:
+                    said += 1
+                    yield people
+        except ChildError as error:
+            if tries == TRIES:
+                raise CheckError(
+                    f"{shard.name}: expected its {len(shard.items)} pictures to be labelled, "
+                    f"{error} in each of {TRIES} tries; run the same command again with fewer "
+                    "--workers"
+                ) from error
+        else:
+            return
