@@ -85,6 +85,13 @@ def parquet_items(name: str) -> Iterator[Item]:
 
 def read_content(item: Item) -> bytes:
     """The encoded picture of an item. Raises FileError for whatever is in the way."""
+    content = _content(item)
+    if not content:
+        raise FileError(f"{item.source}: expected a picture, found nothing in it; replace it")
+    return content
+
+
+def _content(item: Item) -> bytes:
     match item.part:
         case WholeFile():
             return storage.read(item.file, "a picture")
@@ -94,21 +101,18 @@ def read_content(item: Item) -> bytes:
                 storage.opened(item.file, "a tar archive") as file,
             ):
                 file.seek(start)
-                content = file.read(min(size, LARGEST_PICTURE))
+                return file.read(min(size, LARGEST_PICTURE))
         case ZipMember(name):
             with (
                 _readable(item.source, "a picture"),
                 _ONE_AT_A_TIME,
                 _zip(item.file, item.stamp).open(name) as member,
             ):
-                content = member.read(LARGEST_PICTURE)
+                return member.read(LARGEST_PICTURE)
         case Row(column, group, index):
             with _readable(item.source, "a picture"), _ONE_AT_A_TIME:
                 value = _group(item.file, item.stamp, column, group)[index].as_py()
-            content = value["bytes"] if isinstance(value, dict) else value
-    if not content:
-        raise FileError(f"{item.source}: expected a picture, found nothing; replace it")
-    return bytes(content)
+            return (value["bytes"] if isinstance(value, dict) else value) or b""
 
 
 @lru_cache(maxsize=2)

@@ -107,7 +107,7 @@ class RowWriter:
             ]
 
         columns = {
-            "source": [picture.source for picture, _ in rows],
+            "source": [_text(picture.source) for picture, _ in rows],
             "frame": [picture.frame for picture, _ in rows],
             "seconds": [picture.seconds for picture, _ in rows],
             "person": [person for _, person in rows],
@@ -118,7 +118,7 @@ class RowWriter:
             "keypoints": of_people(lambda poses: poses.keypoints.reshape(len(poses), -1)),
             "scores": of_people(lambda poses: poses.scores),
             "person_score": of_people(lambda poses: poses.person_scores),
-            "error": [picture.error for picture, _ in rows],
+            "error": [picture.error and _text(picture.error) for picture, _ in rows],
         }
         arrays = [
             _lists(columns[one.name], is_there, one.type)
@@ -127,6 +127,11 @@ class RowWriter:
             for one in self.schema
         ]
         self._writer.write_batch(pa.record_batch(arrays, schema=self.schema))
+
+
+def _text(text: str) -> str:
+    """In UTF-8, whatever bytes a file's name has."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _lists(rows: list[Any], is_there: Any, kind: pa.DataType) -> pa.Array:

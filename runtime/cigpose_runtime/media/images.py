@@ -49,8 +49,9 @@ def decode_image(file: BinaryIO, name: str | PathLike[str]) -> Pixels:
                 f"({error}); scale the picture down"
             ) from error
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
+            reason = str(error).partition(" <")[0]  # not the object's place in memory
             raise FileError(
-                f"{name}: expected a picture, found none that can be read ({error}); "
+                f"{name}: expected a picture, found none that can be read ({reason}); "
                 "replace the file"
             ) from error
     return np.ascontiguousarray(rgb[:, :, ::-1])
