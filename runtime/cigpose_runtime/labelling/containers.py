@@ -138,7 +138,7 @@ def _boxes(value: Any, row: str) -> Boxes | None:
     if value is None:
         return None
     try:
-        return tuple(tuple(float(side) for side in box) for box in value)
+        return tuple((float(x), float(y), float(x2), float(y2)) for x, y, x2, y2 in value)
     except (TypeError, ValueError) as error:
         raise FileError(
             f"{row}: expected {BOXES_COLUMN} as a list of [left, top, right, bottom], found "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Boxes = tuple[tuple[float, ...], ...]
+Boxes = tuple[tuple[float, float, float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
