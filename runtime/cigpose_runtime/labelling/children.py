@@ -1,24 +1,29 @@
-"""Processes that answer requests; that one crashes or hangs is an error here and nothing more."""
+"""Processes that answer requests; that one crashes or hangs is an error here and nothing more.
+
+multiprocessing would import the main module again in each of them, which only works for scripts
+that are written for it; these start from nothing, wherever they are asked for.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import pickle
-import signal
+import queue
+import struct
+import subprocess
+import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, BinaryIO
 
 from cigpose_runtime.errors import CigposeError, first_line
 
 Answer = Callable[[Any], Iterator[Any]]
 
-_SPAWN = multiprocessing.get_context("spawn")
 _ITEM, _END, _FAILED = range(3)
+
+_COMMAND = "from cigpose_runtime.labelling.children import serve; serve()"
 
 
 class ChildError(CigposeError):
@@ -37,9 +42,7 @@ class Child:
 
     def __init__(self, make: Callable[[], Answer]) -> None:
         self._make = make
-        self._process: Any = None
-        self._line: Any = None
-        self._close: weakref.finalize[Any, Any] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._killed = False
 
     def replies(self, request: Any, *, patience: float | None = None) -> Iterator[Any]:
@@ -48,15 +51,14 @@ class Child:
         Raises the CigposeError that it raises, and ChildError for whatever else ends it. Leaving
         before the last reply ends the process.
         """
+        process = self._process or self._started()
+        assert process.stdin is not None
+        assert process.stdout is not None
         answered = False
         try:
-            if self._process is None:
-                self._start()
-            _send(self._line, request)
+            _send(process.stdin, request)
             while True:
-                if not self._line.poll(patience):
-                    raise ChildError(f"found no answer within {patience:g} s")
-                kind, value = _receive(self._line)
+                kind, value = _received_within(patience, process)
                 if kind == _ITEM:
                     yield value
                     continue
@@ -65,101 +67,133 @@ class Child:
                     raise value
                 return
         except (EOFError, OSError) as error:
-            raise ChildError(f"found that its process died ({self._epitaph()})") from error
+            raise ChildError(f"found that its process died ({_epitaph(process)})") from error
         finally:
             if not answered:
                 self.close()
 
     def close(self) -> None:
         """Ends the process; a request after that starts another one."""
-        self._process = None
-        if self._close is not None:
-            self._close()
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            with contextlib.suppress(OSError), process:  # closes its pipes
+                pass
 
     def kill(self) -> None:
         """Ends the process for good, also while another thread waits for its replies."""
         self._killed = True
         process = self._process
         if process is not None:
-            with contextlib.suppress(ValueError):  # that thread has just closed it
-                process.kill()
+            process.kill()
 
-    def _start(self) -> None:
+    def _started(self) -> subprocess.Popen[bytes]:
         if self._killed:
             raise ChildError("found that it was ended")
-        self._line, there = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_serve, args=(self._make, there))
-        with _without_ctrl_c(), there:
-            self._process.start()
-        # Also when nobody closes it: at its end Python waits for processes that are left.
-        self._close = weakref.finalize(self, _end, self._process, self._line)
-        self._line.recv()  # it has imported what it needs, so that patience is for its work
+        process = self._process = subprocess.Popen(
+            [sys.executable, "-c", _COMMAND],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then decides
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            _send(process.stdin, self._make)
+            _receive(process.stdout)  # it has imported what it needs: patience is for its work
+        except (EOFError, OSError) as error:
+            said = f"found that none starts ({_epitaph(process)})"
+            self.close()
+            raise ChildError(said) from error
+        if self._killed:  # before it was known here
+            process.kill()
+        return process
 
-    def _epitaph(self) -> str:
-        self._process.join()
-        status: int = self._process.exitcode
-        return f"signal {-status}" if status < 0 else f"exit status {status}"
 
-
-def _serve(make: Callable[[], Answer], line: Connection) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    answer: Answer | None = None
-    line.send(None)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+def serve() -> None:
+    """What the process runs: answers what comes through stdin until its other end is gone."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no reply
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
+    make, answer = requests.get(), None
+    try:
+        _send(replies, None)
         while True:
-            request = _receive(line)
+            request = requests.get()
             try:
                 answer = answer or make()
                 for reply in answer(request):
-                    _send(line, (_ITEM, reply))
+                    _send(replies, (_ITEM, reply))
                 end: tuple[int, Any] = _END, None
             except CigposeError as error:
                 end = _FAILED, error
-            except (BrokenPipeError, ConnectionResetError):
-                break
+            except BrokenPipeError:
+                raise
             except Exception as error:  # noqa: BLE001 - handed to the process that asks
-                said = f"found {type(error).__name__}: {first_line(error)}"
-                end = _FAILED, ChildError(said)
-            _send(line, end)
-    os._exit(1)  # nobody asks any more; processes of its own see it go
-
-
-def _end(process: Any, line: Connection) -> None:
-    process.kill()
-    process.join()
-    process.close()
-    line.close()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+                end = _FAILED, ChildError(f"found {type(error).__name__}: {first_line(error)}")
+            _send(replies, end)
+    except BrokenPipeError:
         os._exit(1)
 
 
-def _send(line: Any, message: Any) -> None:
+def _read_requests(requests: queue.SimpleQueue[Any]) -> None:
+    try:
+        while True:
+            requests.put(_receive(sys.stdin.buffer))
+    finally:
+        os._exit(1)  # whoever asks is gone, whatever the other threads are at
+
+
+def _received_within(patience: float | None, process: subprocess.Popen[bytes]) -> Any:
+    assert process.stdout is not None
+    if patience is None:
+        return _receive(process.stdout)
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(patience, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        return _receive(process.stdout)
+    except EOFError as error:
+        if late.is_set():
+            raise ChildError(f"found no answer within {patience:g} s") from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def _epitaph(process: subprocess.Popen[bytes]) -> str:
+    status = process.wait()
+    return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def _send(file: BinaryIO | Any, message: Any) -> None:
     """Arrays go as they lie in memory, without a copy among the pickled rest."""
     buffers: list[pickle.PickleBuffer] = []
-    pickled = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
-    line.send((pickled, len(buffers)))
-    for buffer in buffers:
-        line.send_bytes(buffer.raw())
+    parts = [pickle.dumps(message, protocol=5, buffer_callback=buffers.append)]
+    parts += [buffer.raw() for buffer in buffers]  # type: ignore[misc]
+    file.write(struct.pack(f"<{1 + len(parts)}Q", len(parts), *map(len, parts)))
+    for part in parts:
+        file.write(part)
+    file.flush()
 
 
-def _receive(line: Any) -> Any:
-    pickled, count = line.recv()
-    return pickle.loads(pickled, buffers=[line.recv_bytes() for _ in range(count)])
+def _receive(file: BinaryIO | Any) -> Any:
+    (count,) = struct.unpack("<Q", _exactly(file, 8))
+    sizes = struct.unpack(f"<{count}Q", _exactly(file, 8 * count))
+    pickled, *buffers = [_exactly(file, size) for size in sizes]
+    return pickle.loads(pickled, buffers=buffers)
 
 
-@contextlib.contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Processes that start meanwhile never see SIGINT: who asks them decides what follows."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _exactly(file: BinaryIO | Any, size: int) -> bytes:
+    content: bytes = file.read(size)
+    if len(content) < size:
+        raise EOFError
+    return content

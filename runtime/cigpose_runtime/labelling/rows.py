@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -62,7 +63,7 @@ class Counts:
 
 @dataclass
 class RowWriter:
-    """Writes the rows of one shard; `finish` makes the file complete."""
+    """Writes the rows of one shard; used as a context, whose end makes the file complete."""
 
     file: BinaryIO
     schema: pa.Schema
@@ -84,8 +85,14 @@ class RowWriter:
         if len(self._rows) >= _ROWS_AT_ONCE:
             self._write()
 
-    def finish(self) -> None:
-        """Writes what is left, and how many there were."""
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:  # the file is going to be discarded
+            with suppress(pa.ArrowException, OSError):
+                self._writer.close()
+            return
         self._write()
         counts = vars(Counts(self._pictures, self._people, self._errors))
         self._writer.add_key_value_metadata({COUNTS_KEY: json.dumps(counts).encode()})

@@ -52,12 +52,10 @@ class ShardWorker:
         """
         about = {**self.about, "inputs_sha256": shard.inputs_sha256}
         columns = schema(len(self.model.keypoint_set.names), about)
-        with self.folder.writing(shard.name) as file:
-            rows = RowWriter(file, columns)
+        with self.folder.writing(shard.name) as file, RowWriter(file, columns) as rows:
             for picture in label(self.model, self.detector_for, self._decoded(shard)):
                 rows.add(picture)
                 yield 0 if picture.poses is None else len(picture.poses)
-            rows.finish()
 
     def _decoded(self, shard: Shard) -> Iterator[Decoded]:
         if shard.items[0].kind == "picture":
