@@ -164,17 +164,36 @@ def children_of(pid):
     return found + [one for child in found for one in children_of(child)]
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
-def test_no_process_outlives_a_run_that_is_killed(given, tmp_path):
+def started(tmp_path, given, *options):
+    """A run over 60 pictures in as many shards, of which the first one is done."""
     make_pictures(tmp_path / "more", 60)
     command = [sys.executable, "-m", "cigpose_runtime.cli", "label", given[0], tmp_path / "more"]
-    options = ["--out", tmp_path / "out", "--whole-frame", "--shard-size", 1, "--workers", 2]
-    with subprocess.Popen(
-        [str(part) for part in [*command, *options]], stderr=subprocess.DEVNULL
-    ) as process:
-        while not list((tmp_path / "out").glob("shard*")):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.05)
+    shared = ["--out", tmp_path / "out", "--whole-frame", "--shard-size", 1]
+    process = subprocess.Popen(
+        [str(part) for part in [*command, *shared, *options]], stderr=subprocess.PIPE, text=True
+    )
+    while not list((tmp_path / "out").glob("shard*")):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    return process
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_ends_the_run_quietly_and_keeps_what_is_done(given, tmp_path, workers):
+    with started(tmp_path, given, "--workers", workers) as process:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names[0] == "manifest.json"
+    assert names[1] == "shard-000000.parquet"
+    assert len(rows(tmp_path / "out")) == len(names) - 1 < 60
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
+def test_no_process_outlives_a_run_that_is_killed(given, tmp_path):
+    with started(tmp_path, given, "--workers", 2) as process:
         children = children_of(process.pid)
         ends = [os.pidfd_open(child) for child in children]
         process.kill()

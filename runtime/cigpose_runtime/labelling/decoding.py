@@ -5,6 +5,7 @@ A file that makes a decoder crash, or keeps it busy for ever, costs itself and n
 
 from __future__ import annotations
 
+import contextlib
 import io
 import queue
 import threading
@@ -141,10 +142,15 @@ class Decoders:
 
     def close(self) -> None:
         """Ends the processes; those at work, too."""
-        while not self._idle.empty():
-            self._idle.get().close()
         for child in self._children:
             child.kill()
+        idle = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        for child in idle:
+            child.close()
+            self._idle.put(child)  # a thread that is still at work finds out from it
 
 
 def _failed(item: Item, frame: int | None, error: CigposeError) -> Decoded:
