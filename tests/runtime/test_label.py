@@ -207,7 +207,8 @@ def test_unreadable_pictures_are_rows_with_their_errors(run, model, pictures, tm
 def test_a_decoder_that_crashes_or_hangs_costs_that_picture(model, pictures, tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()
-    for name in ("a", "crash", "hang", "z"):
+    (folder / "killed.token").touch()
+    for name in ("a", "crash", "hang", "killed", "z"):
         (folder / f"{name}.png").write_bytes((pictures / "0" / "00.png").read_bytes())
     worker = ShardWorker(
         PoseModel(model),
@@ -219,11 +220,12 @@ def test_a_decoder_that_crashes_or_hangs_costs_that_picture(model, pictures, tmp
     )
     with worker:
         (shard,) = plan(find_items([str(folder)], out=""), 100)
-        assert list(worker.label(shard)) == [1, 0, 0, 1]
-    first, crashed, hung, last = rows(tmp_path / "out")
-    assert "found that its process died (signal 11)" in crashed["error"]
+        assert list(worker.label(shard)) == [1, 0, 0, 1, 1]
+    first, crashed, hung, killed, last = rows(tmp_path / "out")
+    assert "found that its process died (signal 11) in each of 3 tries" in crashed["error"]
     assert "found no answer within 0.5 s" in hung["error"]
-    assert first["keypoints"] == last["keypoints"]
+    assert first["keypoints"] == killed["keypoints"] == last["keypoints"]
+    assert not (folder / "killed.token").exists()
 
 
 def test_a_damaged_video_has_its_frames_and_a_row_with_the_error(run, model, tmp_path):

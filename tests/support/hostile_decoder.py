@@ -1,7 +1,11 @@
-"""A decoder with bugs: pictures called crash.png end its process, those called hang.png keep it."""
+"""A decoder with bugs: pictures called crash.png end its process, those called hang.png keep it.
+
+At killed.png it is the system that ends the process, while there is a file killed.token beside it.
+"""
 
 import os
 import signal
+from pathlib import Path
 
 from cigpose_runtime.labelling import decoding
 
@@ -16,4 +20,9 @@ def decode(request):
     if "hang.png" in getattr(request, "name", ""):
         while True:
             signal.pause()
+    if "killed.png" in getattr(request, "name", ""):
+        token = Path(request.name).with_suffix(".token")
+        if token.exists():
+            token.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
     yield from decoding.decode(request)

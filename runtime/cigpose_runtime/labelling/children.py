@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-from cigpose_runtime.errors import CigposeError, first_line
+from cigpose_runtime.errors import CigposeError, InstallError, first_line
 
 Answer = Callable[[Any], Iterator[Any]]
 
@@ -26,10 +26,18 @@ _ITEM, _END, _FAILED = range(3)
 _COMMAND = "from cigpose_runtime.labelling.children import serve; serve()"
 
 
+TRIES = 3
+"""Of a request whose process dies: memory that another program took may be there the next time."""
+
+
 class ChildError(CigposeError):
-    """A process that died, or did not answer in time, before it had answered a request."""
+    """A process that died in each try, or did not answer in time, or failed, at a request."""
 
     exit_status = 1
+
+
+class _DiedError(Exception):
+    """The process is gone, by a signal or with an exit status."""
 
 
 class Child:
@@ -48,9 +56,25 @@ class Child:
     def replies(self, request: Any, *, patience: float | None = None) -> Iterator[Any]:
         """What it yields for a request. patience: seconds to wait for each reply.
 
-        Raises the CigposeError that it raises, and ChildError for whatever else ends it. Leaving
-        before the last reply ends the process.
+        A request whose process dies is made again, and must get the same replies: those that were
+        given are left out. Raises the CigposeError that it raises, and ChildError for whatever else
+        ends it. Leaving before the last reply ends the process.
         """
+        given = 0
+        for tries in range(1, TRIES + 1):
+            try:
+                for number, reply in enumerate(self._replies(request, patience)):
+                    if number == given:
+                        given += 1
+                        yield reply
+            except _DiedError as died:
+                if self._killed or tries == TRIES:
+                    said = f"found that its process died ({died}) in each of {tries} tries"
+                    raise ChildError(said) from died
+            else:
+                return
+
+    def _replies(self, request: Any, patience: float | None) -> Iterator[Any]:
         process = self._process or self._started()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -67,7 +91,7 @@ class Child:
                     raise value
                 return
         except (EOFError, OSError) as error:
-            raise ChildError(f"found that its process died ({_epitaph(process)})") from error
+            raise _DiedError(_epitaph(process)) from error
         finally:
             if not answered:
                 self.close()
@@ -89,7 +113,7 @@ class Child:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._killed:
-            raise ChildError("found that it was ended")
+            raise _DiedError("ended")
         process = self._process = subprocess.Popen(
             [sys.executable, "-c", _COMMAND],
             stdin=subprocess.PIPE,
@@ -103,9 +127,14 @@ class Child:
             _send(process.stdin, self._make)
             _receive(process.stdout)  # it has imported what it needs: patience is for its work
         except (EOFError, OSError) as error:
-            said = f"found that none starts ({_epitaph(process)})"
+            said = _epitaph(process)
             self.close()
-            raise ChildError(said) from error
+            if self._killed:
+                raise _DiedError(said) from error
+            raise InstallError(
+                f"expected another process of {sys.executable} to start, found that it ends "
+                f"({said}); correct what it says above"
+            ) from error
         if self._killed:  # before it was known here
             process.kill()
         return process

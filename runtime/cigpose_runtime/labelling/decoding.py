@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from cigpose_runtime.arrays import Pixels
-from cigpose_runtime.errors import CheckError, CigposeError
+from cigpose_runtime.errors import CheckError, CigposeError, FileError
 from cigpose_runtime.labelling.children import Answer, Child, ChildError
 from cigpose_runtime.labelling.containers import read_content
 from cigpose_runtime.labelling.items import Item
@@ -124,7 +124,7 @@ class Decoders:
                 Clip(path, every), patience=self._time_limit
             ):
                 yield Decoded(video, frame, seconds, pixels)
-        except CigposeError as error:
+        except (FileError, CheckError, ChildError) as error:
             yield _failed(video, None, error)
         finally:
             self._idle.put(child)
@@ -135,7 +135,7 @@ class Decoders:
             request = Still(item.source, read_content(item))
             ((_, _, pixels),) = child.replies(request, patience=self._time_limit)
             return Decoded(item, 0, None, pixels)
-        except CigposeError as error:
+        except (FileError, ChildError) as error:
             return _failed(item, 0, error)
         finally:
             self._idle.put(child)

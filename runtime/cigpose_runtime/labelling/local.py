@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,9 +12,6 @@ from cigpose_runtime.errors import CheckError, CigposeError
 from cigpose_runtime.labelling.children import Answer, Child, ChildError
 from cigpose_runtime.labelling.shards import Shard
 from cigpose_runtime.labelling.worker import ShardWorker
-
-TRIES = 3
-"""Of a shard whose process dies: what ran out of memory beside another may not do so again."""
 
 _POLL_S = 0.2
 """How often the main thread looks up, so that it sees Ctrl-C whenever that comes."""
@@ -86,31 +83,19 @@ def _answer(make_worker: MakeWorker) -> Answer:
 def _work(child: Child, to_do: queue.SimpleQueue[Shard], events: queue.SimpleQueue[Any]) -> None:
     try:
         while True:
-            for people in _tried(child, to_do.get_nowait()):
+            shard = to_do.get_nowait()
+            for people in child.replies(shard):
                 events.put(people)
     except queue.Empty:
         events.put(None)
+    except ChildError as error:
+        events.put(
+            CheckError(
+                f"{shard.name}: expected its {len(shard.items)} pictures to be labelled, {error}; "
+                "run the same command again with fewer --workers"
+            )
+        )
     except CigposeError as error:
         events.put(error)
     finally:
         child.close()
-
-
-def _tried(child: Child, shard: Shard) -> Iterator[int]:
-    """What the child says of a shard, once, however often it has to begin again."""
-    said = 0
-    for tries in range(1, TRIES + 1):
-        try:
-            for number, people in enumerate(child.replies(shard)):
-                if number >= said:
-                    said += 1
-                    yield people
-        except ChildError as error:
-            if tries == TRIES:
-                raise CheckError(
-                    f"{shard.name}: expected its {len(shard.items)} pictures to be labelled, "
-                    f"{error} in each of {TRIES} tries; run the same command again with fewer "
-                    "--workers"
-                ) from error
-        else:
-            return

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cigpose_runtime.errors import CigposeError
+from cigpose_runtime.errors import FileError
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.labelling import storage
 from cigpose_runtime.labelling.batches import DetectorFor, label
@@ -65,7 +65,7 @@ class ShardWorker:
             try:
                 with _here(video) as path:
                     yield from self._decoders.frames(video, path, self.every)
-            except CigposeError as error:
+            except FileError as error:
                 yield Decoded(video, None, None, None, str(error))
 
     def __enter__(self) -> ShardWorker:
