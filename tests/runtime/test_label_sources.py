@@ -1,6 +1,7 @@
 """What a SOURCE of `label` may be, and that each gives the pictures that are in it."""
 
 import io
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -68,6 +69,30 @@ def test_a_folder_gives_the_pictures_below_it_under_its_own_name(folder, given):
     items = found(given)
     assert sources(items) == [f"{given.rstrip('/')}/{name}" for name in NAMES]
     assert [read_content(item) for item in items] == contents(folder)
+
+
+def test_a_folder_that_may_not_be_listed_is_an_error(folder, monkeypatch):
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("photos/a"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)  # root may list everything
+    with pytest.raises(FileError, match="photos/a: expected a folder to look into"):
+        found("photos")
+
+
+def test_links_to_folders_are_not_followed_those_to_pictures_are(folder):
+    (folder / "photos" / "loop").symlink_to(folder / "photos")
+    (folder / "photos" / "c.png").symlink_to(folder / "photos" / "b.PNG")
+    assert sources(found("photos")) == [
+        "photos/a/0.png",
+        "photos/a/1.jpg",
+        "photos/b.PNG",
+        "photos/c.png",
+    ]
 
 
 def test_results_inside_a_source_are_no_source(folder):

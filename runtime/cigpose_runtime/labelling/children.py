@@ -114,13 +114,16 @@ class Child:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._killed:
             raise _DiedError("ended")
-        process = self._process = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            start_new_session=True,  # Ctrl-C reaches this process alone, which then decides
-        )
+        try:
+            process = self._process = subprocess.Popen(
+                [sys.executable, "-c", _COMMAND],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then decides
+            )
+        except OSError as error:
+            raise _no_process(error.strerror) from error
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -131,13 +134,17 @@ class Child:
             self.close()
             if self._killed:
                 raise _DiedError(said) from error
-            raise InstallError(
-                f"expected another process of {sys.executable} to start, found that it ends "
-                f"({said}); correct what it says above"
-            ) from error
+            raise _no_process(said) from error
         if self._killed:  # before it was known here
             process.kill()
         return process
+
+
+def _no_process(said: str | None) -> InstallError:
+    return InstallError(
+        f"expected that {sys.executable} starts as another process, found: {said}; correct what "
+        "keeps it from starting"
+    )
 
 
 def serve() -> None:

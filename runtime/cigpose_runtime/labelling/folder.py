@@ -105,6 +105,7 @@ def open_folder(name: str) -> Folder:
         return UrlFolder(name.rstrip("/"))
     try:
         Path(name).mkdir(parents=True, exist_ok=True)
+        LocalFolder(name).names()  # it may be there and closed to us
     except OSError as error:
         raise FileError(
             f"{name}: expected a folder to write to, found: {error.strerror}; correct the path"

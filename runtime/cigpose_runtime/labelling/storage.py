@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,15 +48,33 @@ def files_below(folder: str, *, but: str) -> Iterator[tuple[str, str]]:
 
     The names start with `folder`, as it was given. Links to folders are not followed.
     """
+    given = folder.rstrip("/") or "/"
+    if not is_url(folder):
+        with access(folder):
+            names = sorted(_local_files_below(given, os.path.realpath(but)))
+        yield from ((name, stamp_of(name)) for name in names)
+        return
     with access(folder):
         fs, root = file_system(folder)
         found = fs.find(root, detail=True)
-        left_out = f"{file_system(but)[1].rstrip('/')}/"
-    root, given = root.rstrip("/"), folder.rstrip("/")
+        left_out = f"{file_system(but)[1].rstrip('/')}/" if is_url(but) else None
     for path in sorted(found):
-        if path.startswith(left_out):
-            continue
-        yield f"{given}{path.removeprefix(root)}", _stamp(found[path])
+        if left_out is None or not path.startswith(left_out):
+            yield f"{given}{path.removeprefix(root.rstrip('/'))}", _stamp(found[path])
+
+
+def _local_files_below(folder: str, but: str) -> Iterator[str]:
+    """As files_below. What may not be listed is an error, which fsspec would leave out."""
+
+    def fail(error: OSError) -> None:
+        raise FileError(
+            f"{error.filename}: expected a folder to look into, found: {error.strerror}; check "
+            "your rights, or name what you want"
+        ) from error
+
+    for root, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if os.path.realpath(f"{root}/{name}") != but]
+        yield from (f"{root.rstrip('/')}/{name}" for name in names)
 
 
 def matching(pattern: str) -> list[str]:
