@@ -126,6 +126,19 @@ def test_openpose_files_are_named_after_the_pictures(run, labelled, tmp_path):
     assert len(json.loads((tmp_path / "o" / names[0]).read_text())["people"]) == 1
 
 
+def test_openpose_files_of_one_name_are_numbered(run, model, pictures, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes((pictures / "0" / "00.png").read_bytes())
+    given = [model, tmp_path / "a", tmp_path / "b", "--whole-frame", "--out", tmp_path / "out"]
+    assert run("label", *given)[0] == 0
+    assert run("label-export", tmp_path / "out", "--openpose", tmp_path / "o")[0] == 0
+    names = sorted(path.name for path in (tmp_path / "o").iterdir())
+    assert names == ["x-2_keypoints.json", "x_keypoints.json"]
+    status, _, err = run("label-export", tmp_path / "out", "--openpose", model)
+    assert (status, err.count("\n")) == (2, 1)
+
+
 def test_frames_of_a_video_are_what_video_says(run, model, tmp_path):
     clip = make_clip(tmp_path / "clip.mp4", 7)
     boxes = tmp_path / "boxes.json"
@@ -315,11 +328,16 @@ def test_another_model_or_source_is_an_error_even_without_the_manifest(
 def test_files_of_others_are_named_and_left_alone(run, model, pictures, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "manifest.json.bak", "shard-000000.parquet.old"):
+        (out / name).write_text("mine")
     status, _, err = run("label", model, pictures / "0", "--whole-frame", "--out", out)
     assert status == 0
-    assert "left alone what label did not write: notes.txt" in err
+    assert (
+        "left alone what label did not write: manifest.json.bak, notes.txt, "
+        "shard-000000.parquet.old" in err
+    )
     assert (out / "notes.txt").read_text() == "mine"
+    assert len(list(out.iterdir())) == 5
 
 
 @pytest.mark.parametrize("name", ["shard-000000.parquet", "manifest.json"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import math
 import os
 import sys
 from functools import partial
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 SHARD_SIZE = 1000
 
 MOST_DECODERS = 8
+
+MOST_RECORDED = 32
+"""Sources that are recorded by name."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -61,7 +66,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--time-limit",
-        type=float,
+        type=_seconds,
         metavar="SECONDS",
         help="for decoding one picture  [default: 60]",
     )
@@ -137,7 +142,9 @@ def _about(args: argparse.Namespace) -> dict[str, Any]:
         "runtime_version": __version__,
         "model": {"name": args.model.stem, "sha256": sha256(args.model)},
         "options": {
-            "sources": args.sources,
+            "sources": args.sources
+            if len(args.sources) <= MOST_RECORDED
+            else _digest(args.sources),
             "whole_frame": args.whole_frame,
             "detector_sha256": sha256(args.detector),
             "boxes_sha256": sha256(args.boxes),
@@ -148,6 +155,18 @@ def _about(args: argparse.Namespace) -> dict[str, Any]:
             "shard_size": args.shard_size,
         },
     }
+
+
+def _digest(sources: list[str]) -> str:
+    """In place of a list that would be as long as what it stands beside."""
+    return f"{len(sources)} sources, sha256 {hashlib.sha256(repr(sources).encode()).hexdigest()}"
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected more than 0 seconds, found {text}")
+    return seconds
 
 
 def _cores() -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import options, results
 from cigpose_runtime.errors import CigposeError, FileError
-from cigpose_runtime.files import appears_whole
 from cigpose_runtime.model_file.contract import Contract
 from cigpose_runtime.writers import to_openpose
 
@@ -29,7 +28,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("labels", metavar="DIR", help="folder or URL that label wrote to")
     results.add_options(parser)
     parser.add_argument(
-        "--openpose", type=Path, metavar="DIR", help="folder for OpenPose's JSON, a file a picture"
+        "--openpose", metavar="DIR", help="folder for OpenPose's JSON, a file a picture"
     )
     parser.set_defaults(run=run)
 
@@ -37,6 +36,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> list[CigposeError]:
     """Goes through all shards in order."""
     options.require_extra("label", options.LABEL_EXTRA)
+    from cigpose_runtime.labelling.folder import open_folder
     from cigpose_runtime.labelling.manifest import read_manifest
 
     manifest = read_manifest(args.labels)
@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
             "label again with the same options"
         )
     contract = Contract.from_document(manifest["contract"])
-    names = _Names(args.openpose)
+    openpose = None if args.openpose is None else open_folder(args.openpose)
+    names = _Names()
     with results.Results(args, saves=args.openpose is not None) as written:
         for number, picture in enumerate(_pictures(args.labels, manifest["shards"], contract)):
             if picture.poses is None:
@@ -60,8 +61,9 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
                 seconds=picture.seconds,
                 image_id=number,
             )
-            if args.openpose is not None:
-                with appears_whole(names.path(picture.source, index if is_frame else None)) as file:
+            if openpose is not None:
+                name = names.name(picture.source, index if is_frame else None)
+                with openpose.writing(name) as file:
                     file.write(json.dumps(to_openpose(picture.poses)).encode())
     return []
 
@@ -79,11 +81,10 @@ def _pictures(folder: str, shards: dict[str, object], contract: Contract) -> Ite
 class _Names:
     """OpenPose's names: NAME_keypoints.json, and NAME_000000000012_keypoints.json of frame 12."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder or Path()
+    def __init__(self) -> None:
         self._taken: set[str] = set()
 
-    def path(self, source: str, frame: int | None) -> Path:
+    def name(self, source: str, frame: int | None) -> str:
         """Pictures of one name in two folders are numbered."""
         stem = PurePosixPath(source).stem + ("" if frame is None else f"_{frame:012d}")
         name, number = stem, 1
@@ -91,4 +92,4 @@ class _Names:
             number += 1
             name = f"{stem}-{number}"
         self._taken.add(name)
-        return self._folder / f"{name}_keypoints.json"
+        return f"{name}_keypoints.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from cigpose_runtime.draw import THRESHOLD
 from cigpose_runtime.errors import FileError, InputError, InstallError, error_context
 from cigpose_runtime.estimation.detector import (
     Detector,
+    DetectorFor,
     FixedBoxesDetector,
     WholeFrameDetector,
     YoloxDetector,
@@ -36,8 +37,6 @@ DEVICES = {
 EXTRA = {"PIL": "Pillow", "av": "PyAV", "rich": "rich"}
 LABEL_EXTRA = {**EXTRA, "pyarrow": "PyArrow", "fsspec": "fsspec"}
 """The packages of the extras [cli] and [label], by the module that is imported."""
-
-DetectorFor = Callable[[Path], Detector]
 
 
 def require_extra(extra: str = "cli", packages: Mapping[str, str] = EXTRA) -> None:

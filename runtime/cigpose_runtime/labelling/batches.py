@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,14 +11,12 @@ import numpy as np
 from cigpose_runtime.arrays import Floats
 from cigpose_runtime.errors import CigposeError, InputError, error_context
 from cigpose_runtime.estimation.decode import decode_simcc, to_frame
-from cigpose_runtime.estimation.detector import Detections, Detector, FixedBoxesDetector
+from cigpose_runtime.estimation.detector import Detections, DetectorFor, FixedBoxesDetector
 from cigpose_runtime.estimation.pose_model import PoseModel, check_overlap
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.labelling.decoding import Decoded
 from cigpose_runtime.media.threads import prefetched
 from cigpose_runtime.poses import Poses
-
-DetectorFor = Callable[[Path], Detector]
 
 _MOST_PICTURES = 256
 """That go through with one batch, however few people are in them."""
@@ -61,20 +59,19 @@ class Labelled:
 
 
 @dataclass(frozen=True, eq=False)
-class _Crop:
-    """A person of a picture: the model's input (3, h, w), and where it is in the frame, (2,)."""
+class _Person:
+    """Someone in a picture; center and scale (2,) say which part of it the crop shows."""
 
     picture: Labelled
-    pixels: Floats
     center: Floats
     scale: Floats
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """People whose crops run at once, and the pictures that have none after these."""
+    """People whose crops (n, 3, h, w) run at once, and the pictures that have none after these."""
 
-    people: list[_Crop]
+    people: list[_Person]
     crops: Floats | None
     finished: list[Labelled]
 
@@ -98,31 +95,33 @@ def label(
 def _batches(
     model: PoseModel, detector_for: DetectorFor, pictures: Iterable[Decoded]
 ) -> Iterator[_Batch]:
-    people: list[_Crop] = []
+    people: list[_Person] = []
+    crops: list[Floats] = []
     finished: list[Labelled] = []
 
     def batch() -> _Batch:
-        crops = np.stack([person.pixels for person in people]) if people else None
-        return _Batch([*people], crops, [*finished])
+        full = _Batch([*people], np.stack(crops) if crops else None, [*finished])
+        for collected in (people, crops, finished):
+            collected.clear()
+        return full
 
     for decoded in pictures:
         picture = Labelled.of(decoded)
-        for person in _people(model, detector_for, decoded, picture):
+        for person, crop in _people(model, detector_for, decoded, picture):
             people.append(person)
-            if len(people) == model.crops_at_once:
+            crops.append(crop)
+            if len(crops) == model.crops_at_once:
                 yield batch()
-                people, finished = [], []
         finished.append(picture)
         if len(finished) == _MOST_PICTURES:
             yield batch()
-            people, finished = [], []
     yield batch()
 
 
 def _people(
     model: PoseModel, detector_for: DetectorFor, decoded: Decoded, picture: Labelled
-) -> Iterator[_Crop]:
-    """The crops of a picture. What is wrong with it or its boxes becomes its error."""
+) -> Iterator[tuple[_Person, Floats]]:
+    """The people of a picture, and their crops. What is wrong with its boxes becomes its error."""
     if decoded.pixels is None:
         return
     contract, item = model.contract, decoded.item
@@ -139,10 +138,10 @@ def _people(
     picture._found = found
     for center, scale in zip(centers, scales, strict=True):
         (crop,) = make_input(decoded.pixels, center[None], scale[None], contract)
-        yield _Crop(picture, crop, center, scale)
+        yield _Person(picture, center, scale), crop
 
 
-def _run(model: PoseModel, people: list[_Crop], crops: Floats) -> None:
+def _run(model: PoseModel, people: list[_Person], crops: Floats) -> None:
     contract = model.contract
     input_wh = contract.input_w, contract.input_h
     simcc_x, simcc_y = model.simcc(crops)

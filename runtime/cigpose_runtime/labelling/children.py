@@ -25,7 +25,6 @@ _ITEM, _END, _FAILED = range(3)
 
 _COMMAND = "from cigpose_runtime.labelling.children import serve; serve()"
 
-
 TRIES = 3
 """Of a request whose process dies: memory that another program took may be there the next time."""
 
@@ -178,8 +177,12 @@ def _read_requests(requests: queue.SimpleQueue[Any]) -> None:
     try:
         while True:
             requests.put(_receive(sys.stdin.buffer))
-    finally:
-        os._exit(1)  # whoever asks is gone, whatever the other threads are at
+    except EOFError:
+        pass
+    except Exception as error:  # noqa: BLE001 - a request that this Python cannot make sense of
+        sys.stderr.write(f"{type(error).__name__}: {first_line(error)}\n")
+        sys.stderr.flush()
+    os._exit(1)  # whoever asks is gone, whatever the other threads are at
 
 
 def _received_within(patience: float | None, process: subprocess.Popen[bytes]) -> Any:

@@ -19,7 +19,10 @@ MANIFEST = "manifest.json"
 
 FORMAT, SCHEMA_VERSION = "cigpose-label", 1
 
-_OURS = re.compile(r"\.?(shard-\d{6,}\.parquet|manifest\.json)(\..+)?")
+_NAME = r"(shard-\d{6,}\.parquet|manifest\.json)"
+_OURS = re.compile(_NAME)
+_LEFT_OVER = re.compile(rf"\.{_NAME}\.(unnamed|\w+\.partial)|{_NAME}\.partial")
+"""What appears_whole and UrlFolder leave when a run is killed."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,10 @@ def look(folder: Folder, about: Mapping[str, Any], shards: Sequence[Shard]) -> F
     planned = {shard.name: shard for shard in shards}
     done, foreign = {}, []
     for name in names:
-        ours = _OURS.fullmatch(name)
-        if ours is None:
-            foreign.append(name)
-        elif ours[1] != name:  # of a run that was killed
+        if _LEFT_OVER.fullmatch(name):
             folder.remove(name)
+        elif not _OURS.fullmatch(name):
+            foreign.append(name)
         elif name != MANIFEST:
             with storage.opened(folder.file(name), "a Parquet file") as file:
                 made, counts = read_about(file, folder.file(name))

@@ -18,7 +18,7 @@ def is_url(name: str) -> bool:
 
 
 def kind_of(name: str) -> str | None:
-    """ "directory", "file" or "other" (a pipe, a device); None where nothing is."""
+    """What it is: "directory", "file", "other" (a pipe, a device), or None if nothing is there."""
     with access(name):
         fs, path = file_system(name)
         try:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cigpose_runtime.errors import FileError
+from cigpose_runtime.estimation.detector import DetectorFor
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.labelling import storage
-from cigpose_runtime.labelling.batches import DetectorFor, label
+from cigpose_runtime.labelling.batches import label
 from cigpose_runtime.labelling.children import Answer
 from cigpose_runtime.labelling.decoding import Decoded, Decoders, decoder
 from cigpose_runtime.labelling.folder import Folder
