@@ -170,6 +170,25 @@ def test_crops_of_different_pictures_share_a_batch(model, pictures, tmp_path):
     assert sizes == [16, 8]
 
 
+def test_a_crop_for_which_the_model_overflows_costs_its_picture(model, pictures, tmp_path):
+    estimate = PoseModel(model)
+    simcc = estimate.simcc
+
+    def overflowing(crops):
+        x, y = simcc(crops)
+        x[2, 5, 0] = np.nan
+        return x, y
+
+    estimate.simcc = overflowing
+    folder = open_folder(str(tmp_path / "out"))
+    with ShardWorker(estimate, lambda _path: WholeFrameDetector(), folder, {}) as worker:
+        (shard,) = plan(find_items([str(pictures)], out=""), 100)
+        assert list(worker.label(shard)) == [1, 1, 0, 1, 1, 1, 1, 1]
+    errors = [row["error"] for row in rows(tmp_path / "out")]
+    assert "02.png: simcc_x: expected finite peaks, found nan for keypoint 5" in errors.pop(2)
+    assert errors == [None] * 7
+
+
 def test_a_detectors_people_are_those_that_image_finds(run, model, pictures, tmp_path):
     detector = tmp_path / "yolox.onnx"
     seen = [(20, 20, 20, 24, 0.9, 0), (60, 30, 24, 20, 0.8, 0)]
@@ -433,6 +452,34 @@ def test_a_model_that_a_worker_cannot_open_is_one_line(run, pictures, model, tmp
     status, _, err = run("label", *given, "--device", "tensorrt", "--workers", workers)
     assert status == 2
     assert "expected an execution provider of this onnxruntime" in err
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"format": "another"}, "expected a manifest that label wrote"),
+        ({"shards": {"../x.parquet": {}}}, "expected a manifest that label wrote"),
+        ({"shards": []}, "expected a manifest that label wrote"),
+        ({"schema_version": 2}, "expected schema version 1, found 2"),
+        ({"contract": {}}, "missing"),
+        ({}, "shard-000000.parquet: expected a file that label wrote"),
+    ],
+)
+def test_results_that_were_tampered_with_are_not_exported(run, labelled, tmp_path, changed, what):
+    manifest = json.loads((labelled / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, **changed}))
+    (tmp_path / "shard-000000.parquet").write_bytes(b"PAR1 nothing of the kind PAR1")
+    status, stdout, err = run("label-export", tmp_path)
+    assert (status, stdout, err.count("\n")) == (2, "", 1)
+    assert what in err
+
+
+def test_many_sources_are_recorded_by_digest(run, model, pictures, tmp_path):
+    given = ["label", model, "--whole-frame", "--out", tmp_path / "out"]
+    assert run(*given, *[pictures / "0" / "00.png"] * 33)[0] == 0
+    assert len(rows(tmp_path / "out")) == 1
+    err = run(*given, *[pictures / "0" / "01.png"] * 33)[2]
+    assert "options sources was '33 sources, sha256" in err
 
 
 def test_an_unfinished_run_is_not_exported(run, labelled, tmp_path):

@@ -72,10 +72,10 @@ def _pictures(folder: str, shards: dict[str, object], contract: Contract) -> Ite
     from cigpose_runtime.labelling import storage
     from cigpose_runtime.labelling.rows import read_pictures
 
-    for name in sorted(shards):
+    for name in sorted(shards, key=lambda name: (len(name), name)):
         file_name = f"{folder.rstrip('/')}/{name}"
         with storage.opened(file_name, "a Parquet file") as file:
-            yield from read_pictures(file, contract.keypoints)
+            yield from read_pictures(file, file_name, contract.keypoints)
 
 
 class _Names:

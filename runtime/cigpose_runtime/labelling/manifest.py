@@ -89,6 +89,11 @@ def read_manifest(folder: str) -> dict[str, Any]:
         document = json.loads(storage.read(name, "the manifest of a folder that label wrote"))
         is_ours = document["format"] == FORMAT
         version = document["schema_version"]
+        if version == SCHEMA_VERSION:
+            mappings = document["about"], document["contract"], document["shards"]
+            is_ours &= all(isinstance(one, dict) for one in mappings)
+            is_ours &= all(_OURS.fullmatch(name) for name in document["shards"])
+            is_ours &= isinstance(document["complete"], bool)
     except (ValueError, KeyError, TypeError):
         is_ours = False
     if not is_ours:

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cigpose_runtime.errors import FileError
+from cigpose_runtime.arrays import Floats
+from cigpose_runtime.errors import FileError, InputError, first_line
 from cigpose_runtime.keypoints import KeypointSet
 from cigpose_runtime.labelling.batches import Labelled
 from cigpose_runtime.poses import Poses
@@ -162,37 +163,50 @@ def read_about(file: BinaryIO, name: str) -> tuple[dict[str, Any], Counts]:
         ) from error
 
 
-def read_pictures(file: BinaryIO, keypoint_set: KeypointSet) -> Iterator[Labelled]:
-    """The pictures of a shard's file, as they were written."""
-    picture: Labelled | None = None
-    people: list[dict[str, Any]] = []
+def read_pictures(file: BinaryIO, name: str, keypoint_set: KeypointSet) -> Iterator[Labelled]:
+    """The pictures of a shard's file, as they were written.
+
+    Raises FileError for a file that `label` has not written for these keypoints.
+    """
+    try:
+        for rows in _by_picture(file):
+            yield _picture(rows, keypoint_set)
+    except (pa.ArrowException, InputError, KeyError, ValueError, TypeError, OSError) as error:
+        raise FileError(
+            f"{name}: expected a file that label wrote, found another or a damaged one "
+            f"({type(error).__name__}: {first_line(error)}); run label again"
+        ) from error
+
+
+def _by_picture(file: BinaryIO) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each picture; its first one has person 0, or none."""
+    rows: list[dict[str, Any]] = []
     for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
         for row in batch.to_pylist():
-            if picture is None or row["person"] in (None, 0):
-                if picture is not None:
-                    yield _with_people(picture, people, keypoint_set)
-                size = None if row["width"] is None else (row["width"], row["height"])
-                picture = Labelled(row["source"], row["frame"], row["seconds"], size, row["error"])
-                people = []
-            if row["person"] is not None:
-                people.append(row)
-    if picture is not None:
-        yield _with_people(picture, people, keypoint_set)
+            if rows and not row["person"]:
+                yield rows
+                rows = []
+            rows.append(row)
+    if rows:
+        yield rows
 
 
-def _with_people(
-    picture: Labelled, people: list[dict[str, Any]], keypoint_set: KeypointSet
-) -> Labelled:
-    if picture.error is None:
-        picture.poses = Poses.none(keypoint_set)
-    if people:
+def _picture(rows: list[dict[str, Any]], keypoint_set: KeypointSet) -> Labelled:
+    first = rows[0]
+    size_wh = None if first["width"] is None else (first["width"], first["height"])
+    picture = Labelled(first["source"], first["frame"], first["seconds"], size_wh, first["error"])
+    if first["person"] is not None:
+
+        def of_all(column: str) -> Floats:
+            return np.array([row[column] for row in rows], np.float32)
+
         picture.poses = Poses(
-            keypoints=np.array([row["keypoints"] for row in people], np.float32).reshape(
-                len(people), -1, 2
-            ),
-            scores=np.array([row["scores"] for row in people], np.float32),
-            boxes_xyxy=np.array([row["box_xyxy"] for row in people], np.float32),
+            keypoints=of_all("keypoints").reshape(len(rows), -1, 2),
+            scores=of_all("scores"),
+            boxes_xyxy=of_all("box_xyxy"),
             keypoint_set=keypoint_set,
-            box_scores=np.array([row["box_score"] for row in people], np.float32),
+            box_scores=of_all("box_score"),
         )
+    elif picture.error is None:
+        picture.poses = Poses.none(keypoint_set)
     return picture
