@@ -74,7 +74,7 @@ test-runtime:  ## the runtime's own tests, on its wheel and sdist alone [PYTHON=
 	  rm -rf build/test-runtime && $(PYTHON) -m venv build/test-runtime && \
 	  build/test-runtime/bin/python -m pip --disable-pip-version-check --quiet install --prefer-binary -r requirements/runtime-tests.txt && \
 	  (cd runtime && ../build/test-runtime/bin/python -m hatchling build -d ../build/test-runtime/dist >/dev/null 2>&1) && \
-	  build/test-runtime/bin/python -m pip --disable-pip-version-check --quiet install --prefer-binary "$$(ls $(CURDIR)/build/test-runtime/dist/*.$$kind)[cli]" && \
+	  build/test-runtime/bin/python -m pip --disable-pip-version-check --quiet install --prefer-binary "$$(ls $(CURDIR)/build/test-runtime/dist/*.$$kind)[label]" && \
 	  build/test-runtime/bin/python -m pytest -q tests/runtime || exit 1; done
 
 lint: setup  ## ruff and mypy --strict

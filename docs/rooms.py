@@ -55,6 +55,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
         "cli",
         "commands/",
         "__init__",
+        "labelling/",
         "releases/",
         "writers",
         "draw",

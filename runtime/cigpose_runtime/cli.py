@@ -19,6 +19,8 @@ COMMANDS = {
     "image": "cigpose_runtime.commands.image",
     "video": "cigpose_runtime.commands.video",
     "webcam": "cigpose_runtime.commands.webcam",
+    "label": "cigpose_runtime.commands.label",
+    "label-export": "cigpose_runtime.commands.label_export",
     "inspect": "cigpose_runtime.commands.inspect",
     "selftest": "cigpose_runtime.commands.selftest",
     "get": "cigpose_runtime.commands.get",

@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Hashable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -170,10 +170,11 @@ def _identity(path: str | PathLike[str]) -> Hashable:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Waits until no other process is in a block like this on the same file or folder.
 
-    Where the system or its file system has no such locks, nothing is waited for.
+    wait: False raises BlockingIOError instead. Where the system or its file system has no such
+    locks, nothing is waited for.
     """
     try:
         import fcntl
@@ -182,8 +183,12 @@ def locked(path: Path) -> Iterator[None]:
         return
     lock = os.open(path, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
         yield
     finally:
         os.close(lock)  # which unlocks it, as the end of the process does

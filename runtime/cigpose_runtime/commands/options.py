@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from cigpose_runtime.errors import (
 )
 from cigpose_runtime.estimation.detector import (
     Detector,
+    DetectorFor,
     FixedBoxesDetector,
     WholeFrameDetector,
     YoloxDetector,
@@ -27,6 +28,7 @@ from cigpose_runtime.estimation.detector import (
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.preprocess import boxes_to_crops
 from cigpose_runtime.files import Named, read_bytes
+from cigpose_runtime.model_file.contract import Contract
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
 from cigpose_runtime.model_file.reader import read_metadata_file
 
@@ -40,8 +42,8 @@ DEVICES = {
 }
 
 EXTRA = {"PIL": "Pillow", "av": "PyAV", "rich": "rich"}
-
-DetectorFor = Callable[[Path], Detector]
+LABEL_EXTRA = {**EXTRA, "pyarrow": "PyArrow", "fsspec": "fsspec"}
+"""The packages of the extras [cli] and [label], by the module that is imported."""
 
 _MOST_BYTES_OF_BOXES = 32 << 20
 """Some 800,000 boxes. Unpacked, JSON takes up to 20 times its size in memory."""
@@ -68,17 +70,17 @@ THREADS = whole_number(1, 1024)
 """Each has a stack of its own; the largest machines have some hundred cores."""
 
 
-def require_extra() -> None:
+def require_extra(extra: str = "cli", packages: Mapping[str, str] = EXTRA) -> None:
     """Raises InstallError with the one line that installs what is missing."""
-    missing = [name for module, name in EXTRA.items() if importlib.util.find_spec(module) is None]
+    missing = [name for module, name in packages.items() if not importlib.util.find_spec(module)]
     if missing:
         raise InstallError(
-            f"expected {', '.join(EXTRA.values())}, found no {', '.join(missing)}; "
-            'run: pip install "cigpose-runtime[cli]"'
+            f"expected {', '.join(packages.values())}, found no {', '.join(missing)}; "
+            f'run: pip install "cigpose-runtime[{extra}]"'
         )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, *, draws: bool = True) -> None:
     """Adds the options that say which model runs, on whom, and how."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="CIGPose ONNX file")
     people = parser.add_argument_group("where the people are (one of these)")
@@ -89,13 +91,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--whole-frame", action="store_true", help="one person, who fills the frame"
     )
     parser.add_argument("--flip", action="store_true", help="average with the mirror image")
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        default=THRESHOLD,
-        metavar="SCORE",
-        help=f"least keypoint score that is drawn  [default: {THRESHOLD}]",
-    )
+    if draws:
+        parser.add_argument(
+            "--threshold",
+            type=float,
+            default=THRESHOLD,
+            metavar="SCORE",
+            help=f"least keypoint score that is drawn  [default: {THRESHOLD}]",
+        )
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="[default: cpu]")
     parser.add_argument("--threads", type=THREADS, metavar="N", help="[default: all cores]")
     parser.add_argument(
@@ -116,17 +119,21 @@ def inputs(args: argparse.Namespace) -> list[Named]:
 
 def open_model(args: argparse.Namespace, *, alone: bool) -> PoseModel:
     """The model that the options ask for. alone: no other thread works while it runs."""
-    override = None
-    if args.metadata is not None:
-        override = read_metadata_file(args.metadata, read_onnx_file(args.model))
     return PoseModel(
         args.model,
-        override=override,
+        override=read_override(args),
         providers=DEVICES[args.device],
         threads=args.threads,
         spinning=alone,
         flip=args.flip,
     )
+
+
+def read_override(args: argparse.Namespace) -> Contract | None:
+    """The metadata that are given in place of what the model carries."""
+    if args.metadata is None:
+        return None
+    return read_metadata_file(args.metadata, read_onnx_file(args.model))
 
 
 def open_detector(args: argparse.Namespace, *, alone: bool) -> DetectorFor:

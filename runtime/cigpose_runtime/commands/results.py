@@ -59,8 +59,16 @@ class Results:
         self._people = 0
         self.pictures = 0
 
-    def add(self, poses: Poses, source: str, *, index: int, seconds: float | None = None) -> None:
-        """Adds the people of one picture, the index-th one; its COCO image_id is `index`."""
+    def add(
+        self,
+        poses: Poses,
+        source: str,
+        *,
+        index: int,
+        seconds: float | None = None,
+        image_id: int | None = None,
+    ) -> None:
+        """Adds the people of one picture, the index-th one. image_id: COCO's, `index` if None."""
         about = {"source": source, "frame": index}
         if seconds is not None:
             about["seconds"] = round(seconds, 6)
@@ -70,7 +78,7 @@ class Results:
             self._write("csv", to_csv(poses, source, index))
         if "coco" in self._files:
             write = to_coco_wholebody if poses.keypoint_set.parts else to_coco
-            for person in write(poses, index):
+            for person in write(poses, index if image_id is None else image_id):
                 self._write("coco", (",\n" if self._people else "\n") + json.dumps(person))
                 self._people += 1
         self.pictures += 1

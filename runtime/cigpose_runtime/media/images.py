@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -49,10 +49,16 @@ def read_image(path: str | PathLike[str]) -> Pixels:
     Raises FileError for a file that is none, is damaged, or says that it unpacks to over 89 million
     pixels (of a WebP: 60 million), whose unpacking would take over 1.3 GB of memory.
     """
+    with open_file(path, "a picture") as file:
+        return decode_image(file, path)
+
+
+def decode_image(file: BinaryIO, name: str | PathLike[str]) -> Pixels:
+    """As read_image, from an open file. name: of the picture, for errors."""
     from PIL import Image
 
     most = Image.MAX_IMAGE_PIXELS
-    with open_file(path, "a picture") as file, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metadata that are not looked at
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
@@ -64,12 +70,12 @@ def read_image(path: str | PathLike[str]) -> Pixels:
                 return _upright_bgr(picture)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise FileError(
-                f"{path}: expected at most {most:,} pixels, found more ({error}); scale the "
+                f"{name}: expected at most {most:,} pixels, found more ({error}); scale the "
                 "picture down"
             ) from error
         except Exception as error:  # decoders raise whatever they run into, as zlib.error
             raise FileError(
-                f"{path}: expected a picture ({', '.join(READ_FORMATS)}), but it cannot be read "
+                f"{name}: expected a picture ({', '.join(READ_FORMATS)}), but it cannot be read "
                 f"({first_line(error)}); replace the file"
             ) from error
 
@@ -83,8 +89,10 @@ def _upright_bgr(picture: Image) -> Pixels:
         levels = np.asarray(picture) // _16_BIT_TO_8
         grey = np.clip(levels, 0, 255, out=levels).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    rgb = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
-    return np.ascontiguousarray(rgb[:, :, ::-1])
+    rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
+    # Pillow turns the colours around in a quarter of the time that numpy takes.
+    bgr = bytearray(rgb.tobytes("raw", "BGR"))
+    return np.frombuffer(bgr, np.uint8).reshape(rgb.height, rgb.width, 3)
 
 
 def write_image(frame: Pixels, path: str | PathLike[str]) -> None:
