@@ -6,16 +6,16 @@ import argparse
 import hashlib
 import math
 import os
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cigpose_runtime import __version__
 from cigpose_runtime.commands import options
-from cigpose_runtime.errors import CheckError, CigposeError, printable
+from cigpose_runtime.errors import CheckError, CigposeError
 from cigpose_runtime.files import file_sha256
 from cigpose_runtime.model_file.reader import read_contract
+from cigpose_runtime.terminal import echo
 
 if TYPE_CHECKING:
     from cigpose_runtime.labelling.folder import Folder
@@ -49,17 +49,21 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--out", required=True, metavar="DIR", help="folder or URL for the results")
     parser.add_argument(
         "--shard-size",
-        type=options.count,
+        type=options.whole_number(1, 1_000_000),
         default=SHARD_SIZE,
         metavar="N",
         help=f"pictures a Parquet file  [default: {SHARD_SIZE}]",
     )
     parser.add_argument(
-        "--every", type=options.count, default=1, metavar="N", help="every n-th frame of videos"
+        "--every",
+        type=options.whole_number(1, 1_000_000),
+        default=1,
+        metavar="N",
+        help="every n-th frame of videos",
     )
     parser.add_argument(
         "--workers",
-        type=options.count,
+        type=options.whole_number(1, 1024),
         default=1,
         metavar="N",
         help="processes that each run the model  [default: 1]",
@@ -177,4 +181,4 @@ def _cores() -> int:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"label: {printable(line)}\n")
+    echo(f"label: {line}", err=True)

@@ -21,7 +21,7 @@ FORMAT, SCHEMA_VERSION = "cigpose-label", 1
 
 _NAME = r"(shard-\d{6,}\.parquet|manifest\.json)"
 _OURS = re.compile(_NAME)
-_LEFT_OVER = re.compile(rf"\.{_NAME}\.(unnamed|\w+\.partial)|{_NAME}\.partial")
+_LEFT_OVER = re.compile(rf"\.{_NAME}\.\w+\.partial|{_NAME}\.partial")
 """What appears_whole and UrlFolder leave when a run is killed."""
 
 
