@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from cigpose_runtime import cli
-from cigpose_runtime.media.video import Frame, VideoWriter
+from cigpose_runtime.media.video import Frame
+from cigpose_runtime.media.video_writer import VideoWriter
 from tiny_onnx import tiny_model
 
 
