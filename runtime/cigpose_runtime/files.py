@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -39,10 +40,15 @@ def open_file(path: str | PathLike[str], expected: str) -> Iterator[BinaryIO]:
         ) from error
 
 
-def read_bytes(path: str | PathLike[str], expected: str) -> bytes:
-    """The content of a regular file; as open_file."""
+def read_bytes(path: str | PathLike[str], expected: str, *, most: int | None = None) -> bytes:
+    """The content of a regular file; as open_file. most: its bytes, for a stranger's file."""
     with open_file(path, expected) as file:
-        return file.read()
+        content = file.read() if most is None else file.read(most + 1)
+    if most is not None and len(content) > most:
+        raise FileError(
+            f"{path}: expected {expected}, at most {most} bytes, found more; replace it"
+        )
+    return content
 
 
 def file_sha256(path: str | PathLike[str]) -> str:
@@ -59,7 +65,8 @@ def appears_whole(target: Path) -> Iterator[BinaryIO]:
     """Yields a file in `target`'s folder that becomes `target` when the block ends without error.
 
     A reader never sees half a file under `target`'s name. Where the file system has unnamed files
-    (Linux), SIGKILL leaves none under any name; elsewhere it leaves a hidden `.partial` file.
+    (Linux), SIGKILL leaves no half file under any name; elsewhere it leaves a hidden `.partial`
+    one. Its name cannot be guessed, and a file or link of that name is never opened.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -78,10 +85,7 @@ def appears_whole(target: Path) -> Iterator[BinaryIO]:
             yield file
             _flush(file)
             # A name can be given only where none is taken, hence the detour over a second one.
-            # It is always the same one: what a kill at this very moment leaves, whole as it is,
-            # goes with the next write.
-            named = target.with_name(f".{target.name}.unnamed")
-            named.unlink(missing_ok=True)
+            named = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
             folder = os.open(target.parent, os.O_DIRECTORY)
             stack.callback(os.close, folder)
             # dst_dir_fd makes Python call linkat, which follows /proc's link to the open file.

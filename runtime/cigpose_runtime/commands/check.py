@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cigpose_runtime.errors import CigposeError
+from cigpose_runtime.errors import CigposeError, printable
 from cigpose_runtime.releases.check import check_release
 from cigpose_runtime.releases.manifest import SIGNATURE
 
@@ -33,8 +33,9 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         kind = "rehearsal" if manifest.rehearsal else "release"
         by = ", signed by the owner of the key" if args.public_key else ""
         sys.stdout.write(
-            f"{args.release}: {kind} of version {manifest.version}, {len(manifest.files)} files "
-            f"unaltered, {len(manifest.models)} models pass their selftest{by}\n"
+            f"{printable(str(args.release))}: {kind} of version {printable(manifest.version)}, "
+            f"{len(manifest.files)} files unaltered, {len(manifest.models)} models pass their "
+            f"selftest{by}\n"
         )
         if not args.public_key and args.release.is_dir() and (args.release / SIGNATURE).exists():
             sys.stdout.write("its signature was not looked at: --public-key FILE does\n")

@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from cigpose_runtime.errors import CigposeError, InputError
-from cigpose_runtime.releases.download import Source, fetch_model
+from cigpose_runtime.errors import CigposeError, InputError, printable
+from cigpose_runtime.releases.download import fetch_model
+from cigpose_runtime.releases.source import Source
 
 _FROM = "CIGPOSE_FROM"
 
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         except CigposeError as error:
             errors.append(error)
             continue
-        sys.stdout.write(f"{path}\n")
+        sys.stdout.write(f"{printable(str(path))}\n")
     return errors
 
 
@@ -60,4 +61,4 @@ def _show(path: str, done: int, total: int) -> None:
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
+    sys.stderr.write(f"{printable(message)}\n")
