@@ -79,6 +79,8 @@ class _Bounded:
 def _extract(archive: zipfile.ZipFile, packed: int, folder: Path) -> None:
     files = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
     require_safe_names([entry.filename for entry in files])
+    names = {entry.filename for entry in archive.infolist()}
+    require_safe_names([name[:-1] for name in names if name.endswith("/")])
     entries = {entry.filename: entry for entry in files}
     if MANIFEST not in entries:
         raise CheckError(f"{MANIFEST}: expected it in the archive, found none; fetch it again")
