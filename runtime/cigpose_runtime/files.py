@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from os import PathLike
@@ -16,6 +14,8 @@ from typing import BinaryIO
 from cigpose_runtime.errors import FileError
 
 _CHUNK_BYTES = 1 << 20
+_NAME_SHOWN = 40
+"""Characters of a file's name in its partial one: a name has room for 255 bytes."""
 
 
 @contextmanager
@@ -64,34 +64,39 @@ def file_sha256(path: str | PathLike[str]) -> str:
 def appears_whole(target: Path) -> Iterator[BinaryIO]:
     """Yields a file in `target`'s folder that becomes `target` when the block ends without error.
 
-    A reader never sees half a file under `target`'s name. Where the file system has unnamed files
-    (Linux), SIGKILL leaves no half file under any name; elsewhere it leaves a hidden `.partial`
-    one. Its name cannot be guessed, and a file or link of that name is never opened.
+    A reader never sees half a file under `target`'s name; a link of that name is replaced, not
+    followed. SIGKILL leaves a hidden `.partial` file; where the file system has unnamed files
+    (Linux), only at the very moment when the file, whole, gets its name.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    named = partial_name(target)
     with ExitStack() as stack:
+        stack.callback(named.unlink, missing_ok=True)
         try:
             unnamed = os.open(target.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
         except (AttributeError, OSError):
-            descriptor, name = tempfile.mkstemp(".partial", f".{target.name}.", target.parent)
-            file = stack.enter_context(os.fdopen(descriptor, "w+b"))
-            stack.callback(Path(name).unlink, missing_ok=True)
+            file = stack.enter_context(named.open("x+b"))
             yield file
             _flush(file)
-            os.chmod(name, 0o666 & ~umask())
-            os.replace(name, target)
         else:
             file = stack.enter_context(os.fdopen(unnamed, "w+b"))
             yield file
             _flush(file)
             # A name can be given only where none is taken, hence the detour over a second one.
-            named = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
             folder = os.open(target.parent, os.O_DIRECTORY)
             stack.callback(os.close, folder)
             # dst_dir_fd makes Python call linkat, which follows /proc's link to the open file.
-            stack.callback(named.unlink, missing_ok=True)
             os.link(f"/proc/self/fd/{file.fileno()}", named.name, dst_dir_fd=folder)
-            os.replace(named, target)
+        file.close()  # an open file keeps its name on Windows
+        os.replace(named, target)
+
+
+def partial_name(target: Path) -> Path:
+    """A hidden name beside `target` for it while it is written.
+
+    Nobody can guess it, and so nobody can have put a link there.
+    """
+    return target.with_name(f".{target.name[:_NAME_SHOWN]}.{os.urandom(8).hex()}.partial")
 
 
 @contextmanager
