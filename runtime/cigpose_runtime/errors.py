@@ -9,6 +9,9 @@ _SHORTENED = reprlib.Repr()
 _SHORTENED.maxstring = _SHORTENED.maxother = 80
 _SHORTENED.maxtuple = _SHORTENED.maxlist = 4
 
+_LONGEST_LINE = 300
+"""Of what others say: parsers quote what they were given."""
+
 
 class CigposeError(Exception):
     """Base of all errors raised on purpose: what was expected, what was there, what to do next.
@@ -82,7 +85,8 @@ def last_line(said: object) -> str:
 
 def _lines(said: object) -> list[str]:
     silent = type(said).__name__ if isinstance(said, BaseException) else "no message"
-    return str(said).strip().splitlines() or [silent]
+    lines = str(said).strip().splitlines() or [silent]
+    return [line if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] + "…" for line in lines]
 
 
 def printable(text: str) -> str:

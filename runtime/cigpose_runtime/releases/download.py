@@ -228,7 +228,8 @@ def _append(file: ReleasedFile, url: str, content: BinaryIO, on_bytes: OnBytes) 
             on_bytes(file.path, done, file.size)
     if done < file.size:
         raise DownloadError(
-            f"{masked(url)}: broke off after {done} of {file.size} bytes; run it again"
+            f"{masked(url)}: expected all of it, but it broke off after {done} of {file.size} "
+            "bytes; run it again"
         )
 
 

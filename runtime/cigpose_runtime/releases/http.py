@@ -132,9 +132,14 @@ def _content(shown: str, answer: _Answer, most: int) -> Iterator[bytes]:
     except CigposeError:
         raise
     except Exception as error:  # as above
-        raise DownloadError(f"{shown}: broke off ({_reason(error)}); run it again") from error
+        raise DownloadError(
+            f"{shown}: expected all of it, but it broke off ({_reason(error)}); run it again"
+        ) from error
     if announced is not None and done < announced:
-        raise DownloadError(f"{shown}: broke off after {done} of {announced} bytes; run it again")
+        raise DownloadError(
+            f"{shown}: expected all of it, but it broke off after {done} of {announced} bytes; run "
+            "it again"
+        )
 
 
 class _Paced(io.RawIOBase):
