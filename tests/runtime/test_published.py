@@ -321,6 +321,17 @@ def test_a_file_without_room_for_it_is_not_begun(release, tmp_path, monkeypatch)
         fetch(release, tmp_path / "out")
 
 
+def test_a_user_without_a_home_is_told_to_name_a_cache(release, tmp_path, monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("CIGPOSE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(published.Path, "home", home)
+    with pytest.raises(InputError, match=r"expected a home folder .* CIGPOSE_CACHE"):
+        fetch(release, tmp_path / "out")
+
+
 @pytest.mark.parametrize("at", ["out", "cache"])
 def test_a_folder_that_is_a_file_is_one_line(release, tmp_path, at, capsys):
     (tmp_path / at).write_text("x")

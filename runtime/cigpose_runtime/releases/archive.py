@@ -52,7 +52,7 @@ def unpacked(path: Path) -> Iterator[Path]:
                 _extract(archive, path.stat().st_size, Path(folder))
             except CigposeError:
                 raise
-            except Exception as error:  # nor here
+            except Exception as error:  # as above
                 raise CheckError(
                     f"{path}: expected a sound ZIP archive, found a damaged one "
                     f"({first_line(error)}); fetch it again"

@@ -29,7 +29,7 @@ TRIES = 4
 """In a row that bring next to nothing."""
 
 _WORTH_A_TRY = 1 << 18
-"""Bytes, or the rest of the file. A server that breaks off sooner each time is given up."""
+"""Bytes. A server that breaks off sooner each time is given up."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -38,10 +38,15 @@ OnBytes = Callable[[str, int, int], None]
 
 
 def default_cache() -> Path:
-    """CIGPOSE_CACHE, or `cigpose` among this user's caches."""
+    """CIGPOSE_CACHE, or `cigpose` among this user's caches. Raises InputError without a home."""
     if chosen := os.environ.get("CIGPOSE_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cigpose"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cigpose"
+    except RuntimeError as error:  # as in a container, for a user that it does not know
+        raise InputError(
+            "expected a home folder for the cache, found none; name a folder in CIGPOSE_CACHE"
+        ) from error
 
 
 def fetch_model(
