@@ -1,8 +1,12 @@
 """Reading from servers that mean no good: bounded, paced, and one line for each."""
 
+import datetime
+import ipaddress
 import itertools
 import re
+import ssl
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -225,3 +229,70 @@ def test_messages_have_no_credentials(text):
 def test_where_a_redirect_leads_is_not_said():
     said = failure(redirecting("http://127.0.0.1:9/file?token=secret"))
     assert "secret" not in said
+
+
+@pytest.fixture
+def https(tmp_path, monkeypatch):
+    """Turns what `answering` serves into HTTPS, with a certificate that this process trusts."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(datetime.datetime(2020, 1, 1))
+        .not_valid_after(datetime.datetime(2100, 1, 1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    path = tmp_path / "server.pem"
+    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.write_bytes(key.private_bytes(pem, form, plain) + made.public_bytes(pem))
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+
+    @contextmanager
+    def serve(answer):
+        with answering(answer) as server:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            yield server.url.replace("http:", "https:")
+
+    return serve
+
+
+def test_https_is_read_as_http_is(https):
+    with https(lambda _path: ok(b"content")) as url:
+        assert read(url) == (0, b"content")
+
+
+def test_a_redirect_from_https_to_http_is_refused(https):
+    with answering(lambda _path: ok(b"content")) as plain:
+        refused = pytest.raises(DownloadError, match="that keeps https")
+        with https(redirecting(plain.url)) as url, refused:
+            read(url)
+        assert read(plain.url) == (0, b"content")
+
+
+def test_a_slow_server_is_left_over_https_too(https, monkeypatch):
+    monkeypatch.setattr(http, "TIMEOUT_S", 0.5)
+    with https(dripping(response(200))) as url, pytest.raises(DownloadError, match="broke off"):
+        read(url)
+
+
+def test_a_certificate_that_nobody_trusts_is_refused(https, monkeypatch):
+    monkeypatch.delenv("SSL_CERT_FILE")
+    refused = pytest.raises(DownloadError, match="certificate verify failed")
+    with https(lambda _path: ok(b"content")) as url, refused:
+        read(url)
+
+
+def test_a_proxy_of_the_environment_is_asked(monkeypatch):
+    with answering(lambda path: ok(path.encode())) as server:
+        monkeypatch.setenv("http_proxy", server.url)
+        assert read("http://elsewhere.example/file") == (0, b"http://elsewhere.example/file")
