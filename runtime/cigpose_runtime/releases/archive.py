@@ -94,9 +94,9 @@ def _extract(archive: zipfile.ZipFile, packed: int, folder: Path) -> None:
     most = min(_LARGEST_RATIO * packed + _CHUNK_BYTES, shutil.disk_usage(folder).free)
     if whole > most:
         raise CheckError(
-            f"expected an archive of at most {most / 1e6:.0f} MB when unpacked (that fit "
-            f"here, and {_LARGEST_RATIO} times its size), found {whole / 1e6:.0f}; unpack it "
-            "yourself where there is room"
+            f"{archive.filename}: expected at most {most / 1e6:.0f} MB when unpacked "
+            f"({_LARGEST_RATIO} times its size, and what is free here), found {whole / 1e6:.0f}; "
+            "unpack it yourself where there is room"
         )
     for name, entry in entries.items():
         _write(archive, entry, folder, sizes[name])

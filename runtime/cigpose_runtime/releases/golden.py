@@ -84,8 +84,8 @@ def _replay(session: Any, folder: Path, expected: GoldenSet, contract: Contract)
         _read(folder / "output_1.pb", (count, points, int(height * split))),
     ]
     for tolerance, reference in zip(expected.tolerances, references, strict=True):
-        # A little more, for numpy's quantile differs between versions in its last bits.
-        if tolerance > (allowed := largest_tolerance(reference)) * 1.001:
+        # Some last bits of float32 more: numpy's versions interpolate in different orders.
+        if tolerance > (allowed := largest_tolerance(reference)) * (1 + 1e-6):
             raise FileError(
                 f"{folder}: expected a tolerance of at most {allowed:.1e}, as verification has, "
                 f"found {tolerance:.1e}; fetch the golden vectors again"
