@@ -445,6 +445,6 @@ def test_a_failure_at_any_request_to_s3_is_overcome(s3, release, kind):
 
 def test_a_bucket_that_takes_no_such_key_is_said(s3, release):
     s3.denied = True
-    with pytest.raises(CredentialsError, match="expected access to what is published") as caught:
+    with pytest.raises(CredentialsError, match="access denied when listing it") as caught:
         publish(release, "s3://bucket/models")
     assert "s3cret" not in str(caught.value)
