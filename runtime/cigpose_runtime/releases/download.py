@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +21,7 @@ from cigpose_runtime.errors import (
     quoted,
 )
 from cigpose_runtime.files import appears_whole, file_sha256, locked, read_bytes
+from cigpose_runtime.releases.cache import copy_out, default_cache, holds, was_fetched
 from cigpose_runtime.releases.http import GoneError, masked
 from cigpose_runtime.releases.manifest import MANIFEST, MANIFEST_BYTES, Manifest, ReleasedFile
 from cigpose_runtime.releases.source import Source, open_url
@@ -35,18 +36,6 @@ _CHUNK_BYTES = 1 << 20
 
 OnBytes = Callable[[str, int, int], None]
 """Told the path of a file, the bytes so far, and in all."""
-
-
-def default_cache() -> Path:
-    """CIGPOSE_CACHE, or `cigpose` among this user's caches. Raises InputError without a home."""
-    if chosen := os.environ.get("CIGPOSE_CACHE"):
-        return Path(chosen)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cigpose"
-    except RuntimeError as error:  # as in a container, for a user that it does not know
-        raise InputError(
-            "expected a home folder for the cache, found none; name a folder in CIGPOSE_CACHE"
-        ) from error
 
 
 def fetch_model(
@@ -111,9 +100,9 @@ def _is_wanted(target: Path, file: ReleasedFile, cache: Path) -> bool:
     """False if the file is there. Raises InputError for what is there and came from no release."""
     if not os.path.lexists(target):
         return True
-    if _holds(target, file):
+    if holds(target, file):
         return False
-    if target.is_symlink() or not target.is_file() or not _was_fetched(target, cache):
+    if target.is_symlink() or not target.is_file() or not was_fetched(target, cache):
         raise InputError(
             f"{target}: expected nothing there, or a file that get has fetched, found another; "
             "move it, or fetch into another folder with --out"
@@ -121,50 +110,21 @@ def _is_wanted(target: Path, file: ReleasedFile, cache: Path) -> bool:
     return True
 
 
-def _was_fetched(path: Path, cache: Path) -> bool:
-    return (cache / "blobs" / file_sha256(path)).exists()
-
-
 def _place(file: ReleasedFile, source: Source, target: Path, cache: Path, on: OnBytes) -> None:
     blob = cache / "blobs" / file.sha256
-    if _copied(blob, file, target):
+    if copy_out(blob, file, target):
         return
     blob.parent.mkdir(parents=True, exist_ok=True)
     lock = blob.with_name(f".{blob.name}.lock")
     lock.touch()  # and it stays: whoever removed it would take it from under those who wait
     with locked(lock):
-        if not _holds(blob, file):  # another process may have brought it meanwhile
+        if not holds(blob, file):  # another process may have brought it meanwhile
             _download(file, source, blob, on)
-    if not _copied(blob, file, target):
+    if not copy_out(blob, file, target):
         raise CheckError(
             f"{blob}: expected the file that was put there just now, found another; choose a "
             "folder that only you write into, in CIGPOSE_CACHE"
         )
-
-
-def _copied(blob: Path, file: ReleasedFile, target: Path) -> bool:
-    """Copies a file out of the cache; False, and nothing is copied, unless it is the right one."""
-    digest = hashlib.sha256()
-    try:
-        content = blob.open("rb")
-    except FileNotFoundError:
-        return False
-    with content, suppress(_OtherBytesError), appears_whole(target) as copy:
-        while chunk := content.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            copy.write(chunk)
-        if digest.hexdigest() != file.sha256:
-            raise _OtherBytesError
-        return True
-    return False
-
-
-class _OtherBytesError(Exception):
-    """The copy is not to appear."""
-
-
-def _holds(path: Path, file: ReleasedFile) -> bool:
-    return path.is_file() and path.stat().st_size == file.size and file_sha256(path) == file.sha256
 
 
 def _manifest(source: Source, cache: Path, say: Callable[[str], None]) -> Manifest:
@@ -211,7 +171,7 @@ def _download(file: ReleasedFile, source: Source, blob: Path, on_bytes: OnBytes)
                 if tries >= TRIES:
                     raise
                 time.sleep(2.0 ** (tries - 1))
-    if not _holds(part, file):
+    if not holds(part, file):
         found = file_sha256(part)
         part.unlink()
         raise CheckError(
