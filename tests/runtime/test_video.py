@@ -16,7 +16,7 @@ from PIL import Image
 
 from chromium import chromium, needs_chromium
 from cigpose_runtime.errors import FileError
-from cigpose_runtime.media import video
+from cigpose_runtime.media import video, video_writer
 from cigpose_runtime.media.threads import Behind, prefetched
 from cigpose_runtime.media.video import Frame, VideoReader
 from cigpose_runtime.media.video_writer import VideoWriter
@@ -373,6 +373,18 @@ def test_a_frame_that_is_too_large_is_refused_before_it_is_decoded(tmp_path, mon
     path = make_clip(tmp_path / "a.mp4", count=3)
     with pytest.raises(FileError, match="at most 3,071 pixels, found 64 x 48"):
         VideoReader(path)
+
+
+@pytest.mark.parametrize(("limit", "is_large"), [(64 * 48, False), (64 * 48 - 1, True)])
+def test_of_large_frames_few_are_kept_at_once(tmp_path, monkeypatch, limit, is_large):
+    """8K took 4 GB; x264 keeps 10 frames to look ahead, and says so in its stream."""
+    monkeypatch.setattr(video, "LARGE_PIXELS", limit)
+    monkeypatch.setattr(video_writer, "LARGE_PIXELS", limit)
+    clip = make_clip(tmp_path / "a.mp4", count=3)
+    with VideoReader(clip) as reader:
+        assert reader.is_large == is_large
+    copied(clip, tmp_path / "b.mp4")
+    assert (b"rc_lookahead=10" in (tmp_path / "b.mp4").read_bytes()) == (not is_large)
 
 
 @pytest.mark.parametrize("pts", [2**62, 2**63 - 1])

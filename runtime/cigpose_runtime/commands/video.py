@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
                 _annotated(args, reader) as annotate,
             ):
                 try:
-                    for frame in prefetched(reader):
+                    for frame in prefetched(reader, depth=_depth(reader)):
                         with error_context(f"{args.video}, frame {frame.index}"):
                             poses = pipeline(frame.pixels)
                         annotate(frame, poses)
@@ -103,8 +103,15 @@ def _annotated(args: argparse.Namespace, reader: VideoReader) -> Iterator[Annota
             drawn = draw_poses(frame.pixels, poses, threshold=args.threshold)
             writer.write(replace(frame, pixels=drawn))
 
-        with Behind(draw) as behind:
+        with Behind(draw, depth=_depth(reader)) as behind:
             yield lambda frame, poses: behind.put((frame, poses))
+
+
+def _depth(reader: VideoReader) -> int:
+    """Frames that wait for the next thread; one of 8K takes 100 MB."""
+    from cigpose_runtime.media.threads import DEPTH
+
+    return 1 if reader.is_large else DEPTH
 
 
 def _what_was_missing(path: Path, read: int, skipped: int, announced: int) -> list[CigposeError]:

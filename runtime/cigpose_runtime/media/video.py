@@ -25,6 +25,9 @@ from cigpose_runtime.media.mp4_header import check_sample_counts
 MOST_PIXELS = 36_000_000
 """Of a frame: 8K (8192 x 4320) fits. A decoder keeps several, and so do the queues behind it."""
 
+LARGE_PIXELS = 9_000_000
+"""Of a frame: more than 4K (4096 x 2160), of which few are kept at once."""
+
 FORMATS = (
     *("asf", "avi", "flv", "gif", "matroska", "mov", "mpeg", "mpegts", "mxf", "nut", "ogg"),
     *("dv", "h264", "hevc", "ivf", "m4v", "mjpeg", "mpegvideo", "obu", "yuv4mpegpipe"),
@@ -57,7 +60,8 @@ class VideoReader:
 
     Raises FileError for a file that is no video, has no codec here, is of more than MOST_PIXELS, or
     is cut before anything can be read. After the last frame, `skipped` says how many could not be
-    decoded, and `announced` how many the file's header had promised, 0 if it did not.
+    decoded, and `announced` how many the file's header had promised, 0 if it did not. `is_large`
+    says whether frames are of more than LARGE_PIXELS.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -75,6 +79,7 @@ class VideoReader:
                 f"{path}: expected frames of at most {MOST_PIXELS:,} pixels, found "
                 f"{decoder.width} x {decoder.height}; scale the video down"
             )
+        self.is_large = decoder.width * decoder.height > LARGE_PIXELS
         decoder.options = _DECODER_OPTIONS
         decoder.thread_type = "AUTO"
         self.skipped = 0
