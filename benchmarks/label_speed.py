@@ -24,7 +24,7 @@ from cigpose_runtime.labelling.shards import plan
 from cigpose_runtime.labelling.sources import find_items
 from cigpose_runtime.labelling.worker import ShardWorker
 from cigpose_runtime.media.images import read_image
-from cigpose_verify.cases import PHOTOGRAPHS, read_picture
+from cigpose_verify.cases import PHOTOGRAPHS
 
 PICTURES = 64
 ROUNDS = 5
@@ -64,7 +64,7 @@ def measure_labelling(path: Path) -> dict[str, float]:
 def _write_pictures(folder: Path) -> list[Path]:
     """The astronaut, further to the right in each picture."""
     folder.mkdir()
-    photograph = read_picture(PHOTOGRAPHS / "astronaut.jpg")[: SIZE_WH[1], :, ::-1]
+    photograph = read_image(PHOTOGRAPHS / "astronaut.jpg")[: SIZE_WH[1], :, ::-1]
     wide = np.pad(photograph, ((0, 0), (0, SIZE_WH[0] - photograph.shape[1]), (0, 0)))
     paths = [folder / f"{index:02d}.jpg" for index in range(PICTURES)]
     for index, path in enumerate(paths):
