@@ -118,7 +118,9 @@ def test_a_list_gives_its_lines_and_what_is_missing_is_found_out_later(folder):
     Path("list.txt").write_text("photos/a/1.jpg\n\n  photos/none.jpg \nphotos/a/0.png\n")
     items = found("list.txt")
     assert sources(items) == ["photos/a/1.jpg", "photos/none.jpg", "photos/a/0.png"]
-    with pytest.raises(FileError, match=r"photos/none\.jpg: expected a picture, found nothing"):
+    with pytest.raises(
+        FileError, match=r"photos/none\.jpg: expected a picture, found: No such file"
+    ):
         read_content(items[1])
 
 

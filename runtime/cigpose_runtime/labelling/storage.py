@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cigpose_runtime.errors import FileError, InstallError, first_line
+from cigpose_runtime.files import open_file, read_bytes
 
 
 def is_url(name: str) -> bool:
@@ -88,26 +89,25 @@ def matching(pattern: str) -> list[str]:
 
 def read(name: str, expected: str) -> bytes:
     """The content of a file. expected: what it should be, for the message: "a picture"."""
+    if not is_url(name):
+        return read_bytes(name, expected)
     with access(name):
-        if is_url(name):
-            fs, path = file_system(name)
-            return bytes(fs.cat_file(path))
-        with opened(name, expected) as file:
-            return file.read()
+        fs, path = file_system(name)
+        return bytes(fs.cat_file(path))
 
 
 @contextmanager
 def opened(name: str, expected: str) -> Iterator[BinaryIO]:
     """A file for reading, with seek. Raises FileError for whatever is in the way of opening it."""
-    kind = kind_of(name)
-    if kind != "file":  # opening a pipe or a device may block for ever
-        found = {None: "nothing", "directory": "a directory"}.get(kind, "no regular file")
-        raise FileError(f"{name}: expected {expected}, found {found}; give the path of a file")
+    if not is_url(name):
+        with open_file(name, expected) as file:
+            yield file
+        return
     with access(name):
         fs, path = file_system(name)
-        file = fs.open(path, "rb")
-    with file:
-        yield file
+        remote = fs.open(path, "rb")
+    with remote:
+        yield remote
 
 
 def file_system(name: str) -> tuple[Any, str]:

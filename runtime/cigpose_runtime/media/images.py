@@ -74,9 +74,10 @@ def decode_image(file: BinaryIO, name: str | PathLike[str]) -> Pixels:
                 "picture down"
             ) from error
         except Exception as error:  # decoders raise whatever they run into, as zlib.error
+            reason = first_line(error).partition(" <")[0]  # not where an object lies in memory
             raise FileError(
                 f"{name}: expected a picture ({', '.join(READ_FORMATS)}), but it cannot be read "
-                f"({first_line(error)}); replace the file"
+                f"({reason}); replace the file"
             ) from error
 
 
