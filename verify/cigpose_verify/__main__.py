@@ -27,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path, metavar="FILE", help="ONNX file")
     parser.add_argument("record", type=Path, metavar="RECORD", help=".verify/NAME-KEY.npz")
     parser.add_argument("report", type=Path, nargs="?", metavar="REPORT.json", help="written anew")
+    parser.add_argument("--foreign", action="store_true", help="somebody else exported the file")
+    parser.add_argument("--metadata", type=Path, metavar="FILE", help="JSON, in place of its own")
     parser.add_argument("--provider", action="append", help="execution provider, may be repeated")
     given = parser.parse_args(arguments)
 
@@ -39,12 +41,22 @@ def main(arguments: list[str] | None = None) -> int:
         with error_context(given.file):
             record = ReferenceRecord.read(given.record)
             matrix = Matrix(providers=tuple(given.provider or [CPU]))
-            report = judge(given.file.name, data, record, matrix, on_stage=say)
+            report = judge(
+                given.file.name,
+                data,
+                record,
+                matrix,
+                foreign=given.foreign,
+                metadata=read_bytes(given.metadata, "a JSON file") if given.metadata else None,
+                on_stage=say,
+            )
         if given.report is not None:
             report.write(given.report)
     except CigposeError as error:
         sys.stderr.write(f"cigpose_verify: error: {printable(str(error))}\n")
         return error.exit_status
+    for note in report.notes:
+        say(f"note: {note}")
     for failure in report.failures:
         say(f"{failure.stage}: {failure.message}")
     say(f"{report.verdict} (sha256 {report.sha256})")

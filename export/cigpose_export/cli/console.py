@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,6 +24,7 @@ from cigpose_export.accuracy.evaluate import UNDEFINED
 from cigpose_export.accuracy.stage import Accuracy
 from cigpose_export.jobs.batch import OnStage, Outcome, State
 from cigpose_export.jobs.export import ExportFigures
+from cigpose_runtime.errors import printable
 from cigpose_verify.report.document import Report
 
 STATE_STYLE = {
@@ -190,6 +192,9 @@ def print_verified(outcomes: Sequence[Outcome[Report]]) -> None:
         stage = f" ({report.stage})" if report and report.stage else ""
         table.add_row(one.name, f"[{style}]{one.state}{stage}[/]", *cells)
     print_table(table)
+    for one in outcomes:
+        for note in one.result.notes if one.result else ():
+            click.echo(f"{one.name}: note: {printable(note)}")
 
 
 def print_table(table: Table) -> None:

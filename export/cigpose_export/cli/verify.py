@@ -27,6 +27,8 @@ from cigpose_runtime.estimation.session import CPU
 @weights_option
 @click.option("--out", type=click.Path(path_type=Path), help="With --all: where the files lie.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare with this file.")
+@click.option("--as", "model", metavar="NAME", help="Files of others, of this variant.")
+@click.option("--metadata", type=click.Path(path_type=Path), help="JSON for what they do not say.")
 @click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of more pictures.")
 @click.option("--provider", "providers", multiple=True, help="Execution provider, repeatable.")
@@ -41,6 +43,8 @@ def verify(
     weights: WeightsKind,
     out: Path | None,
     checkpoint: Path | None,
+    model: str | None,
+    metadata: Path | None,
     weights_key: str | None,
     images: Path | None,
     providers: tuple[str, ...],
@@ -50,7 +54,8 @@ def verify(
 ) -> int:
     """Verify that exported files compute what PyTorch computes; reports go beside them.
 
-    The checkpoint that a file is compared with is the one that it names.
+    The checkpoint that a file is compared with is the one that it names. With --as NAME, files that
+    somebody else exported are compared with that variant: what they compute and what they say.
     """
     from cigpose_export.cli.console import print_verified, progress
     from cigpose_export.jobs.batch import State
@@ -61,6 +66,8 @@ def verify(
     if every:
         folder = out or project.artefact_folder(weights)
         files = tuple(folder / f"{name}.onnx" for name in project.variants)
+    if (every and model) or (metadata and not model):
+        raise UsageError("--as NAME needs files of others, and --metadata FILE needs --as NAME")
     if checkpoint and len(files) != 1:
         raise UsageError("--checkpoint FILE needs exactly one ONNX file; name it")
     if json_path and not json_path.absolute().parent.is_dir():
@@ -72,6 +79,8 @@ def verify(
             files,
             checkpoint=checkpoint,
             weights_key=weights_key,
+            model=model,
+            metadata=metadata,
             images=images,
             providers=providers or (CPU,),
             against=against,
