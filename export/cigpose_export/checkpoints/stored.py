@@ -52,6 +52,7 @@ class StoredTensor:
     def __post_init__(self) -> None:
         sound = (
             isinstance(self.storage, Storage)
+            and type(self.shape) is type(self.strides) is tuple
             and len(self.shape) == len(self.strides) <= MOST_DIMENSIONS
             and all(map(_is_count, (self.offset, *self.shape, *self.strides)))
         )

@@ -84,7 +84,7 @@ def _tensor(
 ) -> StoredTensor | Inert:
     if metadata:  # a conjugate or negative view
         return Inert()
-    return StoredTensor(storage, offset, tuple(shape), tuple(strides))
+    return StoredTensor(storage, offset, shape, strides)
 
 
 def _same(value: Any, *_rest: object) -> Any:

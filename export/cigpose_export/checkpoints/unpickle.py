@@ -47,6 +47,9 @@ class Inert:
     def __new__(cls, *_arguments: object) -> Inert:
         return super().__new__(cls)
 
+    def __repr__(self) -> str:
+        return "a value that is not read"
+
     def __setstate__(self, _state: object) -> None: ...
 
 
