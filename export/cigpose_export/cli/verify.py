@@ -27,8 +27,8 @@ from cigpose_runtime.estimation.session import CPU
 @weights_option
 @click.option("--out", type=click.Path(path_type=Path), help="With --all: where the files lie.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare with this file.")
-@click.option("--as", "model", metavar="NAME", help="Files of others, of this variant.")
-@click.option("--metadata", type=click.Path(path_type=Path), help="JSON for what they do not say.")
+@click.option("--as", "model", metavar="NAME", help="Files of others: their variant.")
+@click.option("--metadata", type=click.Path(path_type=Path), help="JSON, in place of their own.")
 @click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of more pictures.")
 @click.option("--provider", "providers", multiple=True, help="Execution provider, repeatable.")
