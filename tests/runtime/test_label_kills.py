@@ -185,10 +185,9 @@ def test_ctrl_c_ends_the_run_quietly_and_keeps_what_is_done(given, tmp_path, wor
         _, said = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in said
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names[0] == "manifest.json"
-    assert names[1] == "shard-000000.parquet"
-    assert len(rows(tmp_path / "out")) == len(names) - 1 < 60
+    done = list((tmp_path / "out").glob("shard-*.parquet"))  # in any order, with two workers
+    assert 1 <= len(done) < 60
+    assert len(rows(tmp_path / "out")) == len(done)
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
