@@ -88,7 +88,7 @@ class PoseModel:
             part = slice(start, start + people)
             crops = make_input(frame, centers[part], scales[part], contract)
             if start == 0:  # make_input has looked at the frame
-                _check_overlap(boxes, frame)
+                check_overlap(boxes, frame)
             in_crop, found = decode_simcc(*self.simcc(crops), contract.split_ratio)
             keypoints.append(to_frame(in_crop, centers[part], scales[part], input_wh))
             scores.append(found)
@@ -132,7 +132,8 @@ class PoseModel:
         return simcc_x[:count], simcc_y[:count]
 
 
-def _check_overlap(boxes: Floats, frame: NDArray[np.uint8]) -> None:
+def check_overlap(boxes: Floats, frame: NDArray[np.uint8]) -> None:
+    """Raises InputError for a box (N, 4) that lies wholly outside the frame."""
     height, width = frame.shape[:2]
     left, top, right, bottom = boxes.T
     outside = (right <= 0) | (bottom <= 0) | (left >= width) | (top >= height)
