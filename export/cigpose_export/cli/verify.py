@@ -31,6 +31,7 @@ from cigpose_runtime.estimation.session import CPU
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of more pictures.")
 @click.option("--provider", "providers", multiple=True, help="Execution provider, repeatable.")
 @click.option("--against", type=click.Path(path_type=Path), help="A CIGPose fork's checkout.")
+@click.option("--detector", type=click.Path(path_type=Path), help="The YOLOX in a packed file.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write reports here.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Files at once  [default: by cores]")
 @pass_project
@@ -45,12 +46,14 @@ def verify(
     images: Path | None,
     providers: tuple[str, ...],
     against: Path | None,
+    detector: Path | None,
     json_path: Path | None,
     jobs: int | None,
 ) -> int:
     """Verify that exported files compute what PyTorch computes; reports go beside them.
 
-    The checkpoint that a file is compared with is the one that it names.
+    The checkpoint that a file is compared with is the one that it names. Packed files are compared
+    with the runtime on the files that they were packed from.
     """
     from cigpose_export.cli.console import print_verified, progress
     from cigpose_export.jobs.batch import State
@@ -75,6 +78,7 @@ def verify(
             images=images,
             providers=providers or (CPU,),
             against=against,
+            detector=detector,
             jobs=jobs,
             on_stage=on_stage,
         )

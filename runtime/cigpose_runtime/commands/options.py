@@ -17,9 +17,11 @@ from cigpose_runtime.estimation.detector import (
     WholeFrameDetector,
     YoloxDetector,
 )
+from cigpose_runtime.estimation.frame_model import FrameModel
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.preprocess import boxes_to_crops
 from cigpose_runtime.files import open_file
+from cigpose_runtime.model_file.frame_contract import is_packed
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
 from cigpose_runtime.model_file.reader import read_metadata_file
 
@@ -34,7 +36,8 @@ DEVICES = {
 
 EXTRA = {"PIL": "Pillow", "av": "PyAV", "rich": "rich"}
 
-DetectorFor = Callable[[Path], Detector]
+DetectorFor = Callable[[Path], Detector | None]
+"""The detector for the picture or video at a path; None where the model finds the people."""
 
 
 def require_extra() -> None:
@@ -50,8 +53,10 @@ def require_extra() -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which model runs, on whom, and how."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="CIGPose ONNX file")
-    people = parser.add_argument_group("where the people are (one of these)")
-    chosen = people.add_mutually_exclusive_group(required=True)
+    people = parser.add_argument_group(
+        "where the people are (one of these, unless a detector is packed into the model)"
+    )
+    chosen = people.add_mutually_exclusive_group()
     chosen.add_argument("--detector", type=Path, metavar="FILE", help="YOLOX ONNX file")
     chosen.add_argument("--boxes", type=Path, metavar="FILE", help="JSON with boxes, see README")
     chosen.add_argument(
@@ -80,23 +85,50 @@ def count(text: str) -> int:
     return number
 
 
-def open_model(args: argparse.Namespace, *, alone: bool) -> PoseModel:
-    """The model that the options ask for. alone: no other thread works while it runs."""
+def open_model(args: argparse.Namespace, *, alone: bool) -> PoseModel | FrameModel:
+    """The model that the options ask for. alone: no other thread works while it runs.
+
+    Raises InputError for options that a packed file has decided already.
+    """
+    providers = DEVICES[args.device]
+    if is_packed(read_onnx_file(args.model)):
+        if args.flip or args.metadata is not None:
+            option = "--flip" if args.flip else "--metadata"
+            raise InputError(
+                f"{option}: expected a model that is not packed, found {args.model}, which has "
+                "it inside or not; leave the option out, or pack the model again"
+            )
+        return FrameModel(args.model, providers=providers, threads=args.threads, spinning=alone)
     override = None
     if args.metadata is not None:
         override = read_metadata_file(args.metadata, read_onnx_file(args.model))
     return PoseModel(
         args.model,
         override=override,
-        providers=DEVICES[args.device],
+        providers=providers,
         threads=args.threads,
         spinning=alone,
         flip=args.flip,
     )
 
 
-def open_detector(args: argparse.Namespace, *, alone: bool) -> DetectorFor:
-    """The detector that the options ask for, by the path of a picture or video."""
+def open_detector(
+    args: argparse.Namespace, model: PoseModel | FrameModel, *, alone: bool
+) -> DetectorFor:
+    """The detector that the options ask for, by the path of a picture or video.
+
+    Raises InputError where neither they nor the model say where the people are, or both do.
+    """
+    is_asked = args.detector is not None or args.boxes is not None or args.whole_frame
+    finds_people = isinstance(model, FrameModel) and model.finds_people
+    if is_asked == finds_people:
+        expected, found = ("none", "one") if is_asked else ("one", "none")
+        raise InputError(
+            f"{args.model}: expected {expected} of --detector, --boxes and --whole-frame, found "
+            f"{found}; a model needs one unless a detector is packed into it"
+        )
+    if finds_people:
+        return lambda _path: None
     if args.detector is not None:
         yolox = YoloxDetector(
             args.detector, providers=DEVICES[args.device], threads=args.threads, spinning=alone

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     if args.save is not None and args.save.absolute() == args.video.absolute():
         raise FileError(f"{args.save}: expected another file than the video itself; rename it")
     model = options.open_model(args, alone=False)
-    detector_for = options.open_detector(args, alone=False)
+    detector_for = options.open_detector(args, model, alone=False)
     detector = detector_for(args.video)
     pipeline = PosePipeline(detector, model, Tracker(), detect_every=args.detect_every)
     interrupted = False

@@ -72,10 +72,10 @@ class YoloxDetector:
     exports return boxes and some what the network says of each cell of its grid; which it is, is
     seen on a grey picture when the file is opened: boxes lie where their cells do.
     class_id: of people, 0 in COCO. score_threshold: on objectness times class score.
-    nms_threshold: the largest overlap (IoU) of two boxes. grid: column and row (cells, 2) and stride
-    (cells, 1) of each cell, float32. is_decoded: whether the model returns boxes. batch: pictures
-    that it takes at once. providers, threads and spinning are as in
+    nms_threshold: the largest overlap (IoU) of two boxes. providers, threads and spinning are as in
     PoseModel.
+    grid: column and row (cells, 2) and stride (cells, 1) of each cell, float32. is_decoded: whether
+    the model returns boxes. batch: pictures that it takes at once.
     Raises FileError, OnnxFileError and ProviderError, each naming the file.
     """
 

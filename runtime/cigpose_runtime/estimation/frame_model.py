@@ -105,10 +105,10 @@ class FrameModel:
         )
 
     def _as_fed(self, frame: Pixels) -> Pixels:
-        shape = self._frame_shape or ()
-        if any(isinstance(size, int) and size != there for size, there in zip(shape, frame.shape)):
+        fixed = [size for size in self._frame_shape or () if isinstance(size, int)]
+        if fixed and fixed != list(frame.shape):
             raise InputError(
-                f"frame: expected {tuple(shape)} for a file of fixed size, found {frame.shape}; "
+                f"frame: expected {tuple(fixed)} for a file of fixed size, found {frame.shape}; "
                 "scale the frame, or pack the model without --static"
             )
         is_bgr = self.contract.frame_color_order == "bgr"

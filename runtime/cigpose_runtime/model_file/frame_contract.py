@@ -1,4 +1,4 @@
-"""What a packed file says of itself: one graph from frame to keypoints, made by `cigpose-tools pack`.
+"""What a packed file says of itself, one graph from frame to keypoints (`cigpose-tools pack`).
 
 It is one metadata_props entry, FRAME_METADATA_KEY, whose value is a JSON document. The entry of the
 packed model is not in the file: its mean and std are no business of who feeds frames.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 

@@ -177,9 +177,7 @@ class Value:
 
     def gather(self, indices: ArrayLike, axis: int) -> Value:
         """As np.take; a scalar index takes the axis away."""
-        return self.graph.op(
-            "Gather", self, self.graph.constant(indices, np.int64), axis=axis
-        )
+        return self.graph.op("Gather", self, self.graph.constant(indices, np.int64), axis=axis)
 
     def reshape(self, *shape: int) -> Value:
         """As ndarray.reshape."""

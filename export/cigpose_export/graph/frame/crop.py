@@ -20,12 +20,12 @@ NOBODY = np.array([[0, 0, 1, 1]], np.float32)
 
 
 class Neighbours(NamedTuple):
-    """The pixels before and after positions along one axis, int32, and their weights, float32."""
+    """The pixels before and after positions along one axis, int32, and their shares, float32."""
 
     before: Value
     after: Value
-    weight_before: Value
-    weight_after: Value
+    share_before: Value
+    share_after: Value
 
 
 def sound(boxes: Value, frame: Frame) -> Value:
@@ -68,28 +68,24 @@ def crops(frame: Frame, centers: Value, scales: Value, contract: Contract) -> Va
     (x_step, x_drift, x_start), (y_step, y_start) = _crop_to_frame(centers, scales, w, h)
     rows, columns = np.arange(h)[:, None], np.arange(w)
     y = _neighbours(_to_units(y_step * rows + y_start), frame.height)
-    # The rows start at one of two places, see _bands of the runtime: columns for both, then each
-    # row takes its own.
+    # The rows start at one of two places, see _bands of the runtime: columns for both, of which
+    # each row takes its own.
     starts = _to_units(x_drift * rows + x_start)
     first, last = starts.slice(1, 0), starts.slice(1, h - 1)
-    x_units = _to_units(x_step * columns)
-    x_first = _neighbours(first + x_units, frame.width)
-    x_last = _neighbours(last + x_units, frame.width)
-    is_first = starts.equals(first)
-    chosen = (graph.where(is_first, *pair) for pair in zip(x_first, x_last, strict=True))
-    x = Neighbours(*(one.reshape(-1, 1, h, w) for one in chosen))
+    is_first, units = starts.equals(first), _to_units(x_step * columns)
+    pairs = zip(*(_neighbours(start + units, frame.width) for start in (first, last)), strict=True)
+    x = Neighbours(*(graph.where(is_first, *pair).reshape(-1, 1, h, w) for pair in pairs))
     y = Neighbours(*(one.reshape(-1, 1, h, 1) for one in y))
 
-    def grey_levels(row: Value, column: Value) -> Value:
-        return frame.look_up(row, column, contract.color_order, (-1, 3, h, w))
+    offsets = frame.channel_offsets(contract.color_order)
+    left, right = (column * frame.channels + offsets for column in (x.before, x.after))
+    upper, lower = (row * frame.stride for row in (y.before, y.after))
 
     def blended(column: Value) -> Value:
-        upper = grey_levels(y.before, column) * y.weight_before
-        return upper + grey_levels(y.after, column) * y.weight_after
+        above, below = (frame.look_up(column + row, -1, 3, h, w) for row in (upper, lower))
+        return above * y.share_before + below * y.share_after
 
-    share = 1 / STEPS**2
-    levels = blended(x.before) * (x.weight_before * share)
-    levels += blended(x.after) * (x.weight_after * share)
+    levels = blended(left) * x.share_before + blended(right) * x.share_after
     mean, std = np.array([contract.mean, contract.std], np.float32)[:, :, None, None]
     return ((levels + 0.5).floor() - mean) / std
 
@@ -126,7 +122,7 @@ def _row(x_point: Value, y_point: Value, right: tuple[float, float]) -> Value:
     graph = x_point.graph
     points = graph.concat([x_point, y_point], axis=1)
     padded = graph.op("Pad", points, graph.constant([0, 0, 0, 0, 0, 2], np.int64))
-    return padded + [[0, 0, 1, right[0]], [0, 0, 1, right[1]]]
+    return padded + np.array([[0, 0, 1, right[0]], [0, 0, 1, right[1]]])
 
 
 def _solve(first: Value, second: Value, third: Value) -> tuple[Value, Value, Value]:
@@ -168,16 +164,17 @@ def _to_units(pixels: Value) -> Value:
 
 
 def _neighbours(units: Value, size: Value) -> Neighbours:
-    """As the runtime's: a pixel outside has weight 0, and the nearest one inside stands for it."""
+    """As the runtime's: a pixel outside has share 0, and the nearest one inside stands for it."""
     graph = units.graph
     per_step = UNITS // STEPS
     steps = ((units + per_step / 2) / per_step).floor()
     before = (steps / STEPS).floor()
-    share = steps - before * STEPS
-    pixels, weights = [], []
-    for pixel, weight in ((before, STEPS - share), (before + 1, share)):
+    beyond = steps - before * STEPS
+    pixels, shares = [], []
+    for pixel, weight in ((before, STEPS - beyond), (before + 1, beyond)):
         inside = pixel.clip(0, size.to(np.float64) - 1)
-        weights.append(graph.where(inside.equals(pixel), weight, 0).to(np.float32))
+        share = graph.where(inside.equals(pixel), weight, 0) / STEPS
+        shares.append(share.to(np.float32))
         # Once more as integers: whatever an engine makes of the above, no index is outside.
         pixels.append(inside.to(np.int32).clip(0, size - 1))
-    return Neighbours(*pixels, *weights)
+    return Neighbours(*pixels, *shares)

@@ -41,9 +41,7 @@ def decode(
     k = contract.num_keypoints
     is_found = (scores > 0).reshape(-1, k, 1)
     in_crop = graph.where(is_found, bins, -1) / contract.split_ratio
-    center, scale = (
-        corner.to(np.float64).reshape(-1, 1, 2) for corner in (centers, scales * 0.5)
-    )
+    center, scale = (corner.to(np.float64).reshape(-1, 1, 2) for corner in (centers, scales * 0.5))
     share = in_crop.to(np.float64) / [contract.input_w, contract.input_h]
     in_frame = share * scales.to(np.float64).reshape(-1, 1, 2) + center - scale
     return in_frame.to(np.float32), scores

@@ -57,11 +57,16 @@ def _letterbox(frame: Frame, input_wh: tuple[int, int]) -> tuple[Value, Value]:
         axes.append((before.to(np.int32), after.to(np.int32), share, inside))
     (y, y_next, y_share, y_inside), (x, x_next, x_share, x_inside) = axes
 
-    def row_of(column: Value) -> Value:
-        upper, lower = (frame.look_up(row, column, "bgr", (1, 3, h, w)) for row in (y, y_next))
-        return upper * (1 - y_share) + lower * y_share
+    offsets = frame.channel_offsets("bgr")
 
-    resized = row_of(x) * (1 - x_share) + row_of(x_next) * x_share
+    def blended(column: Value) -> Value:
+        places = column * frame.channels + offsets
+        above, below = (
+            frame.look_up(places + row * frame.stride, 1, 3, h, w) for row in (y, y_next)
+        )
+        return above * (1 - y_share) + below * y_share
+
+    resized = blended(x) * (1 - x_share) + blended(x_next) * x_share
     return graph.where(y_inside & x_inside, resized.rint(), PADDING_LEVEL), ratio
 
 
