@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +51,14 @@ NO_BOXES = np.array(
 
 @dataclass(frozen=True)
 class Campaign:
-    """What a packed file is tried on: BGR frames by name, and batches of boxes on each."""
+    """What a packed file is tried on: BGR frames by name, and batches of boxes on each.
+
+    shows_people: whether a detector that finds nobody in any frame is no detector of people.
+    """
 
     frames: dict[str, Pixels]
     batches: Sequence[int]
+    shows_people: bool
 
     @classmethod
     def full(cls) -> Campaign:
@@ -64,13 +68,13 @@ class Campaign:
         for height, width in ((5, 37), (270, 481)):
             noise = rng.integers(0, 256, (height, width, 3), np.uint8)
             frames[f"noise {width} x {height}"] = noise
-        return cls(frames, PEOPLE)
+        return cls(frames, PEOPLE, shows_people=True)
 
     @classmethod
     def brief(cls) -> Campaign:
         """For the check right after packing."""
         noise = np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)
-        return cls({"noise 160 x 90": noise}, (2,))
+        return cls({"noise 160 x 90": noise}, (2,), shows_people=False)
 
 
 def judge_packed(
@@ -166,7 +170,9 @@ class _Trial:
     def problems(self, campaign: Campaign) -> Iterator[str]:
         frames = {name: self._fitted(frame) for name, frame in campaign.frames.items()}
         if self._yolox is not None:
-            yield from self._detected(frames, self._yolox)
+            people = yield from self._detected(frames, self._yolox)
+            if campaign.shows_people and not people:
+                yield "found nobody in any frame, so agreement says nothing; pack another detector"
             return
         rng = np.random.default_rng(0)
         for name, frame in frames.items():
@@ -229,8 +235,13 @@ class _Trial:
         if found != [(0, k, 2), (0, k)]:
             yield f"{name} without people: expected empty outputs for {k} keypoints, found {found}"
 
-    def _detected(self, frames: dict[str, Pixels], yolox: YoloxDetector) -> Iterator[str]:
-        """The people that the runtime finds; their poses are held to the boxes found here."""
+    def _detected(
+        self, frames: dict[str, Pixels], yolox: YoloxDetector
+    ) -> Generator[str, None, int]:
+        """The people that the runtime finds; their poses are held to the boxes found here.
+
+        Returns how many there were.
+        """
         assert self._contract.detector is not None
         seen = 0
         for name, frame in frames.items():
@@ -247,8 +258,7 @@ class _Trial:
             if not off <= tolerance or not np.array_equal(box_scores, expected.scores):
                 yield f"{name}: expected the runtime's boxes and their scores, found others"
             yield from self._other_poses(name, frame, boxes, keypoints, scores)
-        if not seen:
-            yield "found nobody in any frame: agreement says nothing; give a detector of people"
+        return seen
 
     def _fitted(self, frame: Pixels) -> Pixels:
         """The frame, repeated or cut where the file takes one size alone."""

@@ -20,7 +20,7 @@ def detect(
     """
     graph = frame.flat.graph
     graph.section = "letterbox"
-    picture, ratio = _letterbox(frame, yolox.input_wh)
+    picture, ratio = letterboxed(frame, yolox.input_wh)
     batch = graph.concat([picture] * yolox.batch, axis=0) if yolox.batch > 1 else picture
     (predictions,) = graph.embed(model, "detector", batch)
     graph.section = "detect"
@@ -37,7 +37,7 @@ def detect(
     )
 
 
-def _letterbox(frame: Frame, input_wh: tuple[int, int]) -> tuple[Value, Value]:
+def letterboxed(frame: Frame, input_wh: tuple[int, int]) -> tuple[Value, Value]:
     """As `letterbox`: the picture (1, 3, h, w) float32, and the scale, a double."""
     graph = frame.flat.graph
     w, h = input_wh
