@@ -130,6 +130,7 @@ def test_keypoints_and_scores_are_the_runtimes_bit_by_bit(tmp_path, made, packin
             expected = model(frame, boxes)
             np.testing.assert_array_equal(keypoints, expected.keypoints)
             np.testing.assert_array_equal(scores, expected.scores)
+            assert (scores[:, -1] < 0).all()  # not found
 
 
 @pytest.fixture(scope="module")

@@ -177,7 +177,7 @@ def test_bad_boxes_are_one_line_and_status_2(run, model, picture, tmp_path, cont
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["image", "{model}", "{picture}"], "--detector --boxes --whole-frame is required"),
+        (["image", "{model}", "{picture}"], "--detector, --boxes and --whole-frame, found none"),
         (["image", "{folder}/no.onnx", "{picture}", "--whole-frame"], "No such file"),
         (["image", "{picture}", "{picture}", "--whole-frame"], "photo.png: "),
         (["image", "{model}", "{folder}/*.xyz", "--whole-frame"], "expected pictures"),

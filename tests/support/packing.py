@@ -16,7 +16,10 @@ BINS = 12
 
 
 def pixel_model(**changes):
-    """A CIGPose model for tiny_contract with these changes: weighted sums over all its pixels."""
+    """A CIGPose model for tiny_contract with these changes: weighted sums over all its pixels.
+
+    All bins of keypoint 1 tie; the last keypoint is never found.
+    """
     contract = tiny_contract(**changes)
     w, h = contract.input_w, contract.input_h
     rng = np.random.default_rng(0)
@@ -31,11 +34,17 @@ def pixel_model(**changes):
     for axis, size in (("x", w), ("y", h)):
         bins = int(size * contract.split_ratio)
         shape = np.array([0, contract.num_keypoints, bins])
-        weights[f"mix_{axis}"] = rng.normal(size=(4 * cells, shape[1] * bins)) / cells
+        mix = rng.normal(size=(4 * cells, shape[1], bins)) / cells
+        mix[:, 1] = 0
+        level = np.zeros((1, shape[1], 1))
+        level[0, [1, -1], 0] = 0.5, -1000
+        weights[f"mix_{axis}"] = mix.reshape(4 * cells, -1)
         weights[f"shape_{axis}"] = shape
+        weights[f"level_{axis}"] = level
         nodes += [
             helper.make_node("MatMul", ["flat", f"mix_{axis}"], [f"all_{axis}"]),
-            helper.make_node("Reshape", [f"all_{axis}", f"shape_{axis}"], [f"simcc_{axis}"]),
+            helper.make_node("Reshape", [f"all_{axis}", f"shape_{axis}"], [f"bins_{axis}"]),
+            helper.make_node("Add", [f"bins_{axis}", f"level_{axis}"], [f"simcc_{axis}"]),
         ]
         info = (f"simcc_{axis}", TensorProto.FLOAT, ["batch", *shape[1:].tolist()])
         outputs.append(helper.make_tensor_value_info(*info))

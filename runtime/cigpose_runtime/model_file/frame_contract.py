@@ -54,7 +54,10 @@ _DETECTOR_RULES = {
 }
 
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "schema_version": (str(FRAME_SCHEMA_VERSION), lambda value: value == FRAME_SCHEMA_VERSION),
+    "schema_version": (
+        str(FRAME_SCHEMA_VERSION),
+        lambda value: type(value) is int and value == FRAME_SCHEMA_VERSION,
+    ),
     "name": ("text", lambda value: type(value) is str and value != ""),
     "frame_color_order": _is("rgb", "bgr"),
     "box_form": _is("ltrb"),
