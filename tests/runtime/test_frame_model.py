@@ -10,8 +10,9 @@ from onnx import helper
 from PIL import Image
 
 from cigpose_export.graph.frame.assemble import FixedSize
-from cigpose_export.graph.frame.pack import DetectorOptions, pack
+from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
 from cigpose_runtime import (
+    FrameModel,
     InputError,
     MetadataError,
     OnnxFileError,
@@ -21,7 +22,6 @@ from cigpose_runtime import (
     parse_onnx,
 )
 from cigpose_runtime.cli import main
-from cigpose_runtime.estimation.frame_model import FrameModel
 from cigpose_runtime.model_file.frame_contract import (
     FRAME_METADATA_KEY,
     FrameContract,
@@ -51,10 +51,10 @@ def files(tmp_path_factory):
     save(folder).rename(folder / "model.onnx")
     onnx.save(yolox(PEOPLE, decoded=True), folder / "yolox.onnx")
     model = folder / "model.onnx"
-    pack(model)
-    pack(model, folder / "flip.onnx", flip=True, color_order="bgr")
-    pack(model, folder / "fixed.onnx", fixed=FixedSize(60, 80, 3))
-    pack(model, detector=DetectorOptions(folder / "yolox.onnx"))
+    pack_file(model)
+    pack_file(model, folder / "flip.onnx", flip=True, color_order="bgr")
+    pack_file(model, folder / "fixed.onnx", fixed=FixedSize(60, 80, 3))
+    pack_file(model, detector=DetectorOptions(folder / "yolox.onnx"))
     pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "picture.png")
     return folder
@@ -113,10 +113,13 @@ def test_a_frame_that_it_cannot_take_is_an_input_error(files, frame):
         FrameModel(files / "model_frame.onnx")(frame.astype(np.float32), [[0, 0, 9, 9]])
 
 
-def test_a_detector_inside_runs_on_every_frame(files):
+def test_only_a_detector_inside_does_without_one_and_on_every_frame(files, frame):
     model = FrameModel(files / "model_frame_det.onnx")
-    with pytest.raises(InputError, match="detect_every: expected 1"):
+    assert_same(PosePipeline(None, model)(frame), model(frame))
+    with pytest.raises(InputError, match="detector: expected one, found none"):
         PosePipeline(None, model, detect_every=2)
+    with pytest.raises(InputError, match="detector: expected one, found none"):
+        PosePipeline(None, PoseModel(files / "model.onnx"))
 
 
 @pytest.mark.parametrize("detector", [None, DETECTOR])

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 from cigpose_export.cli import main as cli
 from cigpose_export.graph.frame.assemble import FixedSize, assemble
-from cigpose_export.graph.frame.pack import DetectorOptions, pack
+from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
 from cigpose_runtime import parse_onnx, read_contract
 from cigpose_runtime.model_file.frame_contract import FRAME_METADATA_KEY, frame_contract_of
 from cigpose_verify.packed import Campaign, judge_packed
@@ -218,7 +218,7 @@ def with_detector(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("detector")
     seen = yolox(PEOPLE, decoded=True)
     onnx.save(seen, folder / "yolox.onnx")
-    return folder / "yolox.onnx", pack(
+    return folder / "yolox.onnx", pack_file(
         model, folder / "det.onnx", detector=DetectorOptions(folder / "yolox.onnx")
     )
 
@@ -263,7 +263,7 @@ def test_a_fault_in_the_detector_is_rejected(model, tmp_path, change):
     detector = tmp_path / "yolox.onnx"
     by_picture = 1e-4 if change in (pad_with_black, swap_the_colours) else 0
     onnx.save(picture_counts(yolox(PEOPLE, decoded=True), by_picture), detector)
-    target = pack(model, tmp_path / "det.onnx", detector=DetectorOptions(detector))
+    target = pack_file(model, tmp_path / "det.onnx", detector=DetectorOptions(detector))
     made = onnx.load(target)
     good = judge_packed("x.onnx", target.read_bytes(), model, detector, Campaign.full())
     assert good.failures == ()
@@ -274,7 +274,9 @@ def test_a_fault_in_the_detector_is_rejected(model, tmp_path, change):
 
 def test_a_detector_that_sees_nobody_says_nothing(model, tmp_path):
     onnx.save(yolox([], decoded=True), tmp_path / "yolox.onnx")
-    target = pack(model, tmp_path / "det.onnx", detector=DetectorOptions(tmp_path / "yolox.onnx"))
+    target = pack_file(
+        model, tmp_path / "det.onnx", detector=DetectorOptions(tmp_path / "yolox.onnx")
+    )
     data = target.read_bytes()
     report = judge_packed("x.onnx", data, model, tmp_path / "yolox.onnx", Campaign.full())
     assert "found nobody in any frame" in report.failures[0].message
@@ -293,7 +295,7 @@ def verify(capsys, *arguments):
 
 def test_the_command_judges_a_packed_file_by_the_model_beside_it(tmp_path, capsys):
     path = save(tmp_path)
-    target = pack(path)
+    target = pack_file(path)
     status, out, _ = verify(capsys, target)
     assert (status, "passed" in out) == (0, True)
     report = Report.read(tmp_path / "parity" / f"{target.stem}.json")

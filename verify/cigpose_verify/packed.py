@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from cigpose_runtime import Detections, PoseModel, YoloxDetector, parse_onnx
+from cigpose_runtime import parse_onnx
 from cigpose_runtime.arrays import Floats, Pixels
+from cigpose_runtime.estimation.detector import Detections, YoloxDetector
+from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.session import open_session
 from cigpose_runtime.files import file_sha256
 from cigpose_runtime.model_file.frame_contract import FrameContract, frame_contract_of
@@ -193,7 +196,9 @@ class _Trial:
         """All outputs, the poses last. frame: BGR or BGRA."""
         order = [0, 1, 2] if self._contract.frame_color_order == "bgr" else [2, 1, 0]
         fed = np.ascontiguousarray(frame[:, :, [*order, 3][: frame.shape[2]]])
-        feed = {"frame": fed} if boxes is None else {"frame": fed, "boxes": boxes}
+        feed: dict[str, NDArray[Any]] = {"frame": fed}
+        if boxes is not None:
+            feed["boxes"] = boxes
         names = [output.name for output in self._session.get_outputs()]
         return run(self._session, names, feed)
 

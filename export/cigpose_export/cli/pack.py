@@ -53,22 +53,23 @@ def pack(
 
     With a detector inside it takes frames alone. docs/one-file.md shows how to run such files.
     """
-    from cigpose_export.graph.frame import pack as packing
+    from cigpose_export.graph.frame.assemble import FixedSize
+    from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
 
-    given = {"score": score, "nms": nms, "max_people": max_people}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if chosen and detector is None:
-        name = next(iter(chosen)).replace("_", "-")
-        raise UsageError(f"--{name}: expected --detector FILE beside it, found none; add it")
-    fixed = None
-    if static is not None:
-        fixed = packing.FixedSize(*_sizes(static))
     options = None
     if detector is not None:
-        options = packing.DetectorOptions(detector, **chosen)
-    target = packing.pack(
-        file, out, flip=flip, color_order=frame_order, fixed=fixed, detector=options
-    )
+        options = DetectorOptions(
+            detector,
+            score=score or DetectorOptions.score,
+            nms=nms or DetectorOptions.nms,
+            max_people=max_people or DetectorOptions.max_people,
+        )
+    elif score or nms or max_people:
+        raise UsageError(
+            "--score, --nms, --max-people: expected --detector FILE beside them, found none; add it"
+        )
+    fixed = None if static is None else FixedSize(*_sizes(static))
+    target = pack_file(file, out, flip=flip, color_order=frame_order, fixed=fixed, detector=options)
     click.echo(target)
 
 

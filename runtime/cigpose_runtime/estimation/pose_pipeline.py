@@ -28,7 +28,7 @@ class PosePipeline:
     detect_every: the detector runs on every n-th frame; in between, a person's box is where the
     last pose was. Without a detection there is no person. detector: None for a model that finds the
     people itself, on each frame.
-    Raises InputError for detect_every below 1, or above it for such a model.
+    Raises InputError for detect_every below 1, and above it for such a model.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class PosePipeline:
             raise InputError(
                 f"detect_every: expected at least 1, found {detect_every}; 1 detects on each frame"
             )
-        if detector is None and detect_every > 1:
+        if detector is None and not (isinstance(model, FrameModel) and detect_every == 1):
             raise InputError(
-                f"detect_every: expected 1 for a model that finds the people itself, found "
-                f"{detect_every}; leave it out, or take a model and a detector of their own"
+                "detector: expected one, found none; only a model with a detector packed into it "
+                "does without, and with detect_every=1"
             )
         self.detector = detector
         self.model = model
@@ -58,6 +58,7 @@ class PosePipeline:
     def __call__(self, frame: NDArray[np.uint8]) -> Poses:
         """The poses in the next frame, (H, W, 3) uint8 BGR."""
         if self.detector is None:
+            assert isinstance(self.model, FrameModel)
             poses = self.model(frame)
         else:
             if self._frames % self.detect_every == 0:

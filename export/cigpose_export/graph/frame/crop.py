@@ -86,7 +86,7 @@ def crops(frame: Frame, centers: Value, scales: Value, contract: Contract) -> Va
         return above * y.share_before + below * y.share_after
 
     levels = blended(left) * x.share_before + blended(right) * x.share_after
-    mean, std = np.array([contract.mean, contract.std], np.float32)[:, :, None, None]
+    mean, std = (np.reshape(by_channel, (3, 1, 1)) for by_channel in (contract.mean, contract.std))
     return ((levels + 0.5).floor() - mean) / std
 
 

@@ -31,7 +31,7 @@ class DetectorOptions:
     max_people: int = MAX_PEOPLE
 
 
-def pack(
+def pack_file(
     path: Path,
     target: Path | None = None,
     *,
@@ -74,9 +74,8 @@ def pack(
     with appears_whole(target) as file:
         file.write(packed)
         file.seek(0)
-        report = judge_packed(
-            target.name, file.read(), path, detector and detector.path, Campaign.brief()
-        )
+        yolox_path = None if detector is None else detector.path
+        report = judge_packed(target.name, file.read(), path, yolox_path, Campaign.brief())
         if not report.passed:
             problems = "; ".join(failure.message for failure in report.failures)
             raise ExportError(f"{target.name}: {problems}; nothing was written")
