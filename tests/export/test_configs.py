@@ -147,11 +147,14 @@ def test_a_loop_is_named_where_few_files_may_be_open(tmp_path):
 
 UNREADABLE = {
     "a missing _base_": ("_base_ = ['./none.py']", "none.py"),
-    "no Python": ("model = dict(", "no loadable MMEngine config"),
-    "binary": ("\x00\x01", "no loadable MMEngine config"),
+    "no Python": ("model = dict(", "not a loadable MMEngine config"),
+    "binary": ("\x00\x01", "not a loadable MMEngine config"),
     "code that fails": ("model = 1 / 0", "division by zero"),
-    "empty": ("", "expected top-level model, codec, box_padding, found none"),
-    "no codec": ("model = dict(head=dict())\nbox_padding = 1.25", "top-level codec, found none"),
+    "empty": ("", "missing at the top level: model, codec, box_padding"),
+    "no codec": (
+        "model = dict(head=dict())\nbox_padding = 1.25",
+        "missing at the top level: codec",
+    ),
     "no head": ("model = dict()\ncodec = dict()\nbox_padding = 1.25", "a part is missing"),
     "a head that is none": ("model = dict(head=1)\ncodec = 2\nbox_padding = 1.25", "wrong type"),
 }

@@ -332,7 +332,7 @@ def test_a_release_that_fails_its_check_is_refused(github, release):
         ("github:somebody", "expected github:OWNER/REPO@TAG"),
         ("github:somebody/models", "expected github:OWNER/REPO@TAG"),
         ("hf:models", "expected hf:ORG/REPO"),
-        ("nothing://bucket/folder", "expected a URL that fsspec knows"),
+        ("nothing://bucket/folder", "expected a URL that fsspec can open"),
         ("file:///", "expected a folder, found the root; name a folder"),
     ],
 )

@@ -16,7 +16,7 @@ from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.errors import RunError
 from cigpose_verify.machine import cores
 from cigpose_verify.matrix import Matrix
-from cigpose_verify.measures.gates import STAGES
+from cigpose_verify.measures.gates import STAGES, most_near_ties
 from cigpose_verify.measures.keypoints import MOST_NEAR_TIES
 from cigpose_verify.measures.parity import LEAST_COSINE
 from cigpose_verify.reference_record import Outputs, ReferenceRecord
@@ -80,7 +80,7 @@ def judge(
             try:
                 examined = examine(model, intervention, record, matrix)
             except (RunError, OnnxFileError) as error:
-                failures.append(Failure("intervention", f"it cannot be looked at: {error}"))
+                failures.append(Failure("intervention", f"it cannot be examined: {error}"))
         inputs = np.stack([recorded.case.input for recorded in record.cases])
         for setting in matrix.settings():
             on_stage(str(setting))
@@ -184,7 +184,7 @@ def _failures_of(
         yield Failure(
             "keypoints",
             f"{near} of {confident} confident keypoints on crops are within rounding of another "
-            f"bin, expected at most {MOST_NEAR_TIES:.0%} of at least one: agreement says nothing",
+            f"bin, expected at most {most_near_ties()} of at least one: agreement says nothing",
         )
 
 

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from cigpose_export.accuracy.evaluate import UNDEFINED
 from cigpose_export.accuracy.stage import Accuracy
 from cigpose_export.jobs.batch import OnStage, Outcome, State
 from cigpose_export.jobs.export import ExportFigures
@@ -199,6 +200,11 @@ def print_table(table: Table) -> None:
     console.print(table)
 
 
+def in_percent(figure: float) -> str:
+    """A figure of 0 to 1 in percent; "–" where nothing was there to evaluate."""
+    return "–" if figure == UNDEFINED else f"{100 * figure:.2f}"
+
+
 def print_accuracy(found: Accuracy) -> None:
     """The figures in percent, by side, beside the published ones, and how they were measured."""
     flip = "with flip test" if found.flip else "single pass"
@@ -213,7 +219,7 @@ def print_accuracy(found: Accuracy) -> None:
     if found.published:
         table.add_column("published", justify="right")
     for name in found.figures["runtime"]:
-        cells = [f"{100 * figures[name]:.2f}" for figures in found.figures.values()]
+        cells = [in_percent(figures[name]) for figures in found.figures.values()]
         if found.published:
             value = found.published.get(name)
             cells.append("" if value is None else f"{value:.1f}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cigpose_export.checkpoints.load import Checkpoint
-from cigpose_export.graph.translate import OPSET
+from cigpose_export.graph.portable import OPSET
 from cigpose_export.graph.versions import tool_versions
 from cigpose_export.openmmlab import Config
 from cigpose_export.variants import Variant

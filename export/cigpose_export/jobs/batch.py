@@ -42,7 +42,7 @@ class Outcome(Generic[Result]):
 
 @dataclass(frozen=True)
 class Work:
-    """What a job does its work with: processes of their own, and a share of the machine.
+    """What a job has to work with: worker processes, and a share of the machine.
 
     threads: for one process. on_stage: told the stage that the job has reached.
     """

@@ -89,7 +89,7 @@ def verify_files(
     jobs: int | None = None,
     on_stage: OnStage = lambda _name, _stage: None,
 ) -> list[Outcome[Report]]:
-    """Verifies what has to be, and writes the pages of each folder.
+    """Verifies what is out of date, and writes the pages of each folder.
 
     checkpoint, images, against, weights_key: as in ReferenceOptions.
     providers: of onnxruntime, by its names. detector: the one inside packed files.
@@ -173,7 +173,9 @@ class VerifyJob:
     def _subject(self) -> tuple[Variant, Path]:
         """The variant that the file says it is, and the checkpoint to compare it with."""
         if not self.path.exists():
-            raise FileError(f"{self.path}: expected an exported file, found none; export it first")
+            raise FileError(
+                f"{self.path}: expected an exported file, but there is none; export it first"
+            )
         contract = read_contract(self.path)
         name = contract.name or self.name
         with error_context(self.path):

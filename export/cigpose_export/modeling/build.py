@@ -47,7 +47,7 @@ def load_config(path: Path) -> Config:
                 f"{path}: its _base_ files include each other in a loop; remove one of the includes"
             ) from None
         raise ConfigError(
-            f"{path} is no loadable MMEngine config ({last_line(error)}); mend it"
+            f"{path} is not a loadable MMEngine config ({last_line(error)}); fix it"
         ) from error
     try:
         problems = _contradictions(config)
@@ -61,7 +61,7 @@ def load_config(path: Path) -> Config:
 def _contradictions(config: Config) -> list[str]:
     missing = [key for key in ("model", "codec", "box_padding") if key not in config]
     if missing:
-        return [f"expected top-level {', '.join(missing)}, found none"]
+        return [f"missing at the top level: {', '.join(missing)}"]
     head, codec = config.model.head, config.codec
     problems = []
     for owner, ratio in (("head", head.simcc_split_ratio), ("codec", codec.simcc_split_ratio)):

@@ -27,6 +27,7 @@ try:
             TopdownAffine,
         )
         from mmpose.models.heads import RTMCCHead
+        from mmpose.models.utils.csp_layer import ChannelAttention
         from mmpose.models.utils.rtmcc_block import RTMCCBlock, ScaleNorm
         from mmpose.registry import MODELS
 except Exception as error:  # what a package built for another numpy raises is a ValueError
@@ -38,6 +39,7 @@ mmengine_version: str = mmengine.__version__
 
 __all__ = [
     "MODELS",
+    "ChannelAttention",
     "Config",
     "ConvModule",
     "DefaultScope",

@@ -49,7 +49,7 @@ def record_variant(
     head = register_head()
     if fork and head.startswith("cigpose_export."):
         raise ConfigError(
-            "--against: expected an MMPose fork that registers CIGHead, found none there; give "
+            "--against: the MMPose in this folder registers no CIGHead; give "
             "the folder that its mmpose package lies in"
         )
     estimator, contract, checkpoint = load_reference(project, variant, checkpoint_path, weights_key)

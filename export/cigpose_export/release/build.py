@@ -110,7 +110,7 @@ def _git(project: Project, *arguments: str) -> str:
     )
     if ended.returncode != 0:
         raise ReleaseError(
-            f"expected a git clone at {project.root}, found none ({last_line(ended.stderr)}); "
+            f"expected {project.root} to be a git clone ({last_line(ended.stderr)}); "
             "release from a clone"
         )
     return ended.stdout.strip()

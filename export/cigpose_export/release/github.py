@@ -103,8 +103,8 @@ class GithubTarget:
             if isinstance(error, TransientError):
                 raise
             raise CredentialsError(
-                f"expected a token in GITHUB_TOKEN that may write to {self.repository}, found "
-                f"otherwise ({error}); check both"
+                f"expected a token in GITHUB_TOKEN that may write to {self.repository}, but "
+                f"GitHub refuses it ({error}); check both"
             ) from error
         if not answer.json().get("permissions", {}).get("push", True):
             raise CredentialsError(

@@ -65,7 +65,7 @@ def _verified(variant: Variant, path: Path) -> VerifiedModel:
     if report.sha256 != file_sha256(path):
         raise ReleaseError(
             f"{path.name}: expected the bytes that were verified, sha256 {report.sha256[:12]}, "
-            f"found others; {advice}"
+            f"but the file has changed; {advice}"
         )
     if not report.passed:
         raise ReleaseError(

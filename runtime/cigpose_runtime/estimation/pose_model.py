@@ -34,6 +34,12 @@ class PoseModel:
     once, which bounds memory. flip: run the mirror image of each crop too and average, as MMPose's
     flip test does; twice the time, and what published AP is measured with.
     Raises FileError, OnnxFileError, MetadataError and ProviderError, each naming the file.
+
+    >>> model = PoseModel("model.onnx")
+    >>> frame = np.zeros((480, 640, 3), np.uint8)
+    >>> poses = model(frame, [[100, 40, 300, 460], [350, 60, 520, 470]])
+    >>> poses.keypoints.shape, poses.scores.shape
+    ((2, 17, 2), (2, 17))
     """
 
     contract: Contract

@@ -69,16 +69,6 @@ class VideoReader:
         self.announced = int(self._stream.frames or 0)
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
 
-    @property
-    def duration(self) -> float | None:
-        """Seconds, as the header says."""
-        return None if not self._container.duration else self._container.duration / 1e6
-
-    @property
-    def cut_short(self) -> bool:
-        """Whether the header promised more frames than came, skipped ones aside."""
-        return self.read + self.skipped < self.announced
-
     def __iter__(self) -> Iterator[Frame]:
         import av
 

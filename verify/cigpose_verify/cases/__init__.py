@@ -116,7 +116,9 @@ def _crop(
 
 def _crops_of(folder: Path, contract: Contract) -> Iterator[Case]:
     if not folder.is_dir():
-        raise FileError(f"{folder}: expected a folder of pictures, found none; correct --images")
+        raise FileError(
+            f"{folder}: expected a folder of pictures, but there is none; correct --images"
+        )
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
         raise FileError(
@@ -138,7 +140,6 @@ def read_picture(path: Path) -> Pixels:
             rgb = np.asarray(picture.convert("RGB"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise FileError(
-            f"{path}: expected a picture, found none that can be read ({error}); "
-            "remove or replace it"
+            f"{path}: expected a picture, but it cannot be read ({error}); remove or replace it"
         ) from error
     return np.ascontiguousarray(rgb[:, :, ::-1])

@@ -185,6 +185,8 @@ class Value:
 
     def reduce(self, op_type: str, axis: int) -> Value:
         """ReduceMax and the like along one axis, which goes."""
+        if self.graph.opset < 18:
+            return self.graph.op(op_type, self, axes=[axis], keepdims=0)
         axes = self.graph.constant([axis], np.int64)
         return self.graph.op(op_type, self, axes, keepdims=0)
 
