@@ -36,7 +36,7 @@ BOX_TOLERANCE = 5e-4
 exponentials differ in their last bits. Measured: up to 2.4e-4 px on frames of up to 4K."""
 
 PEOPLE = (1, 3, 8)
-"""Boxes at a time, more of them than the runtime runs at once would tell nothing more."""
+"""Boxes at a time; of more, the runtime makes several batches, whose last bits are others."""
 
 NO_BOXES = np.array(
     [

@@ -11,9 +11,10 @@ import click
 from cigpose_export.errors import UsageError
 
 LARGEST_SIDE = 16_384
-"""Pixels; and as many people in MOST_PEOPLE as fit into the memory of large machines."""
+"""Pixels of a fixed frame: its values are indexed with int32."""
 
 MOST_PEOPLE = 256
+"""At once: 3 GB for the smallest models."""
 
 _SHARE = click.FloatRange(min=0, max=1, min_open=True)
 
