@@ -210,7 +210,10 @@ def test_image_says_the_same_of_a_packed_file(run, packed, plain):
     [
         (["model_frame.onnx"], "expected one of --detector, --boxes and --whole-frame, found none"),
         (["model.onnx"], "expected one of --detector, --boxes and --whole-frame, found none"),
-        (["model_frame_det.onnx", "--whole-frame"], "--whole-frame, found one"),
+        (
+            ["model_frame_det.onnx", "--whole-frame"],
+            "--whole-frame, found one; a detector is packed",
+        ),
         (["model_frame.onnx", "--whole-frame", "--flip"], "--flip: expected a model that is not"),
         (["model_frame.onnx", "--whole-frame", "--metadata", "x.json"], "--metadata: expected"),
     ],

@@ -123,7 +123,7 @@ def test_a_report_read_back_is_the_report_written(report, tmp_path):
     report.write(tmp_path / "report.json")
     assert Report.read(tmp_path / "report.json") == report
     document = json.loads((tmp_path / "report.json").read_text())
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 99}', '{"schema_version": 1}'])

@@ -23,8 +23,9 @@ from cigpose_runtime.estimation.detector import Detections, YoloxDetector
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.session import open_session
 from cigpose_runtime.files import file_sha256
+from cigpose_runtime.media.images import read_image
 from cigpose_runtime.model_file.frame_contract import FrameContract, frame_contract_of
-from cigpose_verify.cases import PHOTOGRAPHS, read_picture
+from cigpose_verify.cases import PHOTOGRAPHS
 from cigpose_verify.errors import RunError
 from cigpose_verify.judge import environment
 from cigpose_verify.matrix import run
@@ -67,7 +68,7 @@ class Campaign:
     def full(cls) -> Campaign:
         """The photographs, and noise in sizes that are all edge."""
         rng = np.random.default_rng(0)
-        frames = {path.name: read_picture(path) for path in sorted(PHOTOGRAPHS.glob("*.jpg"))}
+        frames = {path.name: read_image(path) for path in sorted(PHOTOGRAPHS.glob("*.jpg"))}
         for height, width in ((5, 37), (270, 481)):
             noise = rng.integers(0, 256, (height, width, 3), np.uint8)
             frames[f"noise {width} x {height}"] = noise
@@ -118,6 +119,8 @@ def judge_packed(
         size=len(data),
         model=contract.name,
         weights=contract.model.weights,
+        foreign=False,
+        notes=(),
         verdict="failed" if failures else "passed",
         failures=tuple(failures),
         origin={"compared with": "cigpose-runtime", "packed model": contract.packed_sha256},

@@ -21,6 +21,8 @@ from cigpose_export.cli.options import (
 from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
 from cigpose_export.variants import WeightsKind
+from cigpose_runtime.files import require_apart
+from cigpose_runtime.terminal import echo
 
 
 @click.command("list")
@@ -75,12 +77,18 @@ def export(
     variants = selected(project, names, every)
     if checkpoint and len(variants) != 1:
         raise UsageError("--checkpoint FILE needs exactly one variant; name it")
+    folder = out or project.artefact_folder(weights)
+    if checkpoint:
+        require_apart(
+            [("the exported file", folder / f"{variants[0].name}.onnx")],
+            [("--checkpoint", checkpoint)],
+        )
     with progress(len(variants)) as on_stage:
         outcomes = export_variants(
             project,
             variants,
             weights=weights,
-            out=out or project.artefact_folder(weights),
+            out=folder,
             checkpoint=checkpoint,
             weights_key=weights_key,
             jobs=jobs,
@@ -89,13 +97,13 @@ def export(
     print_outcomes(outcomes)
     for head in sorted({o.result.reference_head for o in outcomes if o.result}):
         if not head.startswith("cigpose_export."):
-            click.echo(f"built from the installed CIGPose fork's own head, {head}")
+            echo(f"built from the installed CIGPose fork's own head, {head}")
     for note in (o.result.note for o in outcomes if o.result and o.result.note):
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
     errors = [outcome.error for outcome in outcomes if outcome.error]
     for error in errors:
         say_error(error)
     if any(outcome.state == State.INTERRUPTED for outcome in outcomes):
-        click.echo("interrupted: run the same command to continue", err=True)
+        echo("interrupted: run the same command to continue", err=True)
         return INTERRUPTED
     return status_of(errors, alone=len(variants) == 1)

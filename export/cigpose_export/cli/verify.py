@@ -19,6 +19,7 @@ from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
 from cigpose_export.variants import WeightsKind
 from cigpose_runtime.estimation.session import CPU
+from cigpose_runtime.files import output_file, require_apart
 
 
 @click.command()
@@ -27,6 +28,8 @@ from cigpose_runtime.estimation.session import CPU
 @weights_option
 @click.option("--out", type=click.Path(path_type=Path), help="With --all: where the files lie.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare with this file.")
+@click.option("--as", "model", metavar="NAME", help="Files of others, of this variant.")
+@click.option("--metadata", type=click.Path(path_type=Path), help="JSON for what they do not say.")
 @click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of more pictures.")
 @click.option("--provider", "providers", multiple=True, help="Execution provider, repeatable.")
@@ -42,6 +45,8 @@ def verify(
     weights: WeightsKind,
     out: Path | None,
     checkpoint: Path | None,
+    model: str | None,
+    metadata: Path | None,
     weights_key: str | None,
     images: Path | None,
     providers: tuple[str, ...],
@@ -52,8 +57,9 @@ def verify(
 ) -> int:
     """Verify that exported files compute what PyTorch computes; reports go beside them.
 
-    The checkpoint that a file is compared with is the one that it names. Packed files are compared
-    with the runtime on the files that they were packed from.
+    The checkpoint that a file is compared with is the one that it names. With --as NAME, files that
+    somebody else exported are compared with that variant: what they compute and what they say.
+    Packed files are compared with the runtime on the files that they were packed from.
     """
     from cigpose_export.cli.console import print_verified, progress
     from cigpose_export.jobs.batch import State
@@ -64,17 +70,28 @@ def verify(
     if every:
         folder = out or project.artefact_folder(weights)
         files = tuple(folder / f"{name}.onnx" for name in project.variants)
+    if (every and model) or (metadata and not model):
+        raise UsageError("--as NAME needs files of others, and --metadata FILE needs --as NAME")
     if checkpoint and len(files) != 1:
         raise UsageError("--checkpoint FILE needs exactly one ONNX file; name it")
     if json_path and not json_path.absolute().parent.is_dir():
         raise UsageError(f"--json {json_path}: expected a folder that exists; create it first")
     files = tuple(dict.fromkeys(files))
+    if json_path:
+        given = [*files, checkpoint] if checkpoint else files
+        reports_of = [file.parent / "parity" / f"{file.stem}.json" for file in files]
+        require_apart(
+            [("--json", json_path)],
+            [("an input", path) for path in given] + [("a report", path) for path in reports_of],
+        )
     with progress(len(files)) as on_stage:
         outcomes = verify_files(
             project,
             files,
             checkpoint=checkpoint,
             weights_key=weights_key,
+            model=model,
+            metadata=metadata,
             images=images,
             providers=providers or (CPU,),
             against=against,
@@ -86,7 +103,8 @@ def verify(
     if json_path:
         reports = [json.loads(one.result.to_json()) for one in outcomes if one.result]
         document = {"schema_version": 1, "reports": reports}
-        json_path.write_text(json.dumps(document, indent=1), "utf-8")
+        with output_file(json_path) as file:
+            file.write(json.dumps(document, indent=1).encode())
     errors = [one.error for one in outcomes if one.error]
     for error in errors:
         say_error(error)

@@ -21,7 +21,7 @@ from cigpose_export.jobs.batch import Job, OnStage, Outcome, State, Work, run_ba
 from cigpose_export.jobs.staleness import code_hash, config_hash, hash_of
 from cigpose_export.jobs.verify_packed import VerifyPackedJob
 from cigpose_export.project import Project
-from cigpose_export.variants import Variant
+from cigpose_export.variants import Variant, WeightsKind
 from cigpose_runtime import CigposeError, FileError, read_contract, read_onnx_file
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.estimation.session import CPU, require_providers
@@ -41,13 +41,17 @@ class ReferenceOptions:
 
     checkpoint: in place of the project's own, for one file. images: a folder of pictures that add
     crops to the cases. against: a folder that a CIGPose fork's mmpose package lies in; its head is
-    then the PyTorch side. weights_key: the entry of the checkpoint that holds the weights.
+    then the PyTorch side. weights_key: the entry of the checkpoint that holds the weights. model:
+    the published variant that files somebody else exported are compared as; metadata: a file that
+    says what they do not say of themselves.
     """
 
     checkpoint: Path | None = None
     images: Path | None = None
     against: Path | None = None
     weights_key: str | None = None
+    model: str | None = None
+    metadata: Path | None = None
 
     def __post_init__(self) -> None:
         if self.against is not None and not (self.against / "mmpose").is_dir():
@@ -55,6 +59,8 @@ class ReferenceOptions:
                 f"--against {self.against}: expected a folder with an mmpose package in it, found "
                 "none; give the root of the fork's checkout"
             )
+        if self.metadata is not None and not self.metadata.is_file():
+            raise UsageError(f"--metadata {self.metadata}: expected a JSON file; correct the path")
 
     @cached_property
     def content(self) -> str:
@@ -85,18 +91,20 @@ def verify_files(
     providers: Sequence[str] = (CPU,),
     against: Path | None = None,
     weights_key: str | None = None,
+    model: str | None = None,
+    metadata: Path | None = None,
     detector: Path | None = None,
     jobs: int | None = None,
     on_stage: OnStage = lambda _name, _stage: None,
 ) -> list[Outcome[Report]]:
     """Verifies what is out of date, and writes the pages of each folder.
 
-    checkpoint, images, against, weights_key: as in ReferenceOptions.
+    checkpoint, images, against, weights_key, model, metadata: as in ReferenceOptions.
     providers: of onnxruntime, by its names. detector: the one inside packed files.
     jobs: files at once. Raises UsageError and ProviderError for options that cannot be met.
     """
     require_providers(providers)
-    options = ReferenceOptions(checkpoint, images, against, weights_key)
+    options = ReferenceOptions(checkpoint, images, against, weights_key, model, metadata)
     # The largest first: none of them is left to run alone at the end.
     ordered = sorted(files, key=lambda path: -path.stat().st_size if path.is_file() else 0)
     work: list[Job[Report]] = [
@@ -160,12 +168,14 @@ class VerifyJob:
             "golden": str(self._golden),
             "providers": self.providers,
             "key": self._key,
+            "foreign": self.options.model is not None,
+            "metadata": str(self.options.metadata) if self.options.metadata else None,
         }
         work.run("judge", arguments, self.options.environment)
         report = Report.read(self._report_path)
         if report.passed:
             return Outcome(self.name, State.PASSED, self.path, report)
-        if report.stage in NUMERIC_STAGES:
+        if report.stage in NUMERIC_STAGES and not report.foreign:
             report = self._locate(work, report)
         return Outcome(self.name, State.FAILED, self.path, report, self._as_error(report))
 
@@ -176,8 +186,7 @@ class VerifyJob:
             raise FileError(
                 f"{self.path}: expected an exported file, but there is none; export it first"
             )
-        contract = read_contract(self.path)
-        name = contract.name or self.name
+        name, weights = self._said
         with error_context(self.path):
             try:
                 (variant,) = self.project.select([name])
@@ -185,10 +194,18 @@ class VerifyJob:
                 raise VariantError(f"no model of a published variant: {error}") from error
             checkpoint = self.options.checkpoint
             if checkpoint is None:
-                checkpoint = self.project.existing_checkpoint(name, contract.weights or "real")
+                checkpoint = self.project.existing_checkpoint(name, weights)
         if not checkpoint.is_file():
             raise CheckpointError(f"{checkpoint}: expected a checkpoint, found no file; correct it")
         return variant, checkpoint
+
+    @property
+    def _said(self) -> tuple[str, WeightsKind]:
+        """The model's name and kind of weights, by the file or, of a foreign one, by the user."""
+        if self.options.model is not None:
+            return self.options.model, "real"
+        contract = read_contract(self.path)
+        return contract.name or self.name, contract.weights or "real"
 
     @cached_property
     def _record_key(self) -> str:
@@ -201,7 +218,10 @@ class VerifyJob:
     @cached_property
     def _key(self) -> str:
         """A hash of all that the verdict follows from, the file aside."""
-        return hash_of(self._record_key, code_hash(worker.judge), *self.providers, str(cores()))
+        metadata = self.options.metadata
+        foreign = [self.options.model or "", file_sha256(metadata) if metadata else ""]
+        code = code_hash(worker.judge)
+        return hash_of(self._record_key, code, *self.providers, str(cores()), *foreign)
 
     def _record(self, work: Work) -> Path:
         """The file with what PyTorch answers, made unless it is there."""

@@ -67,6 +67,11 @@ def _verified(variant: Variant, path: Path) -> VerifiedModel:
             f"{path.name}: expected the bytes that were verified, sha256 {report.sha256[:12]}, "
             f"but the file has changed; {advice}"
         )
+    if report.foreign:
+        raise ReleaseError(
+            f"{path.name}: expected a model that was exported here, found one that was verified "
+            f"as somebody else's; {advice}"
+        )
     if not report.passed:
         raise ReleaseError(
             f"{path.name}: expected a model that passed verification, but it failed; "

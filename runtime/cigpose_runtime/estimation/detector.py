@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -44,6 +45,10 @@ class Detector(Protocol):
     """Any callable that takes a frame, (H, W, 3) uint8 BGR, and returns Detections."""
 
     def __call__(self, frame: Pixels) -> Detections: ...
+
+
+DetectorFor = Callable[[Path], Detector]
+"""The detector for a picture or video, by its path: boxes that are given differ with it."""
 
 
 class WholeFrameDetector:

@@ -88,7 +88,7 @@ class PoseModel:
         input_wh = contract.input_w, contract.input_h
         centers, scales = boxes_to_crops(boxes_xyxy, input_wh, contract.box_padding)
         boxes = np.asarray(boxes_xyxy, np.float32).reshape(-1, 4)
-        people = self._crops_at_once
+        people = self.crops_at_once
         keypoints, scores = [], []
         for start in range(0, len(boxes), people):
             part = slice(start, start + people)
@@ -109,7 +109,8 @@ class PoseModel:
         )
 
     @property
-    def _crops_at_once(self) -> int:
+    def crops_at_once(self) -> int:
+        """How many crops `simcc` runs at best: all that max_batch or the file allow."""
         return self._max_batch if self._fixed_batch else self._max_batch // (1 + self.flip)
 
     def simcc(self, crops: Floats) -> tuple[Floats, Floats]:
@@ -139,7 +140,7 @@ class PoseModel:
 
 
 def check_overlap(boxes: Floats, frame: NDArray[np.uint8]) -> None:
-    """Raises InputError for a box (N, 4) that lies wholly outside the frame."""
+    """Raises InputError for a box, of (N, 4) xyxy, that lies wholly outside the frame."""
     height, width = frame.shape[:2]
     left, top, right, bottom = boxes.T
     outside = (right <= 0) | (bottom <= 0) | (left >= width) | (top >= height)

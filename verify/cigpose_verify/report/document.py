@@ -13,7 +13,7 @@ from cigpose_runtime.files import appears_whole, read_bytes
 from cigpose_verify.measures.gates import STAGES
 from cigpose_verify.report.typed import typed
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PICTURE = "data:image/jpeg;base64,"
 VECTORS = {"torch_x", "onnx_x", "torch_y", "onnx_y"}
 
@@ -181,6 +181,8 @@ class Report:
     """The verdict on one file and all that it rests on.
 
     key: a hash of what the verdict follows from besides the file. What was not reached is None.
+    foreign: somebody else exported the file; only what it computes and says counts. notes: what is
+    worth knowing and fails nothing, as what such a file does not say.
     """
 
     key: str
@@ -200,6 +202,8 @@ class Report:
     keypoints: KeypointResult | None
     worst: Worst | None
     divergence: Divergence | None
+    foreign: bool
+    notes: tuple[str, ...]
     seconds: float
     schema_version: int = SCHEMA_VERSION
 

@@ -105,6 +105,8 @@ def _facts(report: Report) -> dict[str, str]:
         **report.origin,
         **report.environment,
     }
+    if report.notes:
+        facts["notes"] = "; ".join(report.notes)
     if chosen := report.intervention:
         facts["confound score error"] = (
             f"{number(chosen.score_error)} (limit {number(chosen.score_limit)})"
