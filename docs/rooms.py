@@ -37,6 +37,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
     ),
     "cigpose_verify": (
         "__main__",
+        "packed",
         "judge",
         "rows",
         "golden",

@@ -16,7 +16,7 @@ API = Path(__file__).with_name("api.md")
 ARCHITECTURE = Path(__file__).with_name("architecture.md")
 
 SECTIONS = {
-    "Poses of a frame": ("estimation.pose_model", "poses"),
+    "Poses of a frame": ("estimation.pose_model", "estimation.frame_model", "poses"),
     "Finding and following people": (
         "estimation.detector",
         "estimation.pose_pipeline",
@@ -27,6 +27,7 @@ SECTIONS = {
         "model_file.reader",
         "model_file.contract",
         "model_file.contract_fields",
+        "model_file.frame_contract",
         "model_file.onnx_graph",
         "keypoints",
     ),

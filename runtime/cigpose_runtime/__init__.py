@@ -18,6 +18,7 @@ from cigpose_runtime.model_file.contract_fields import (
     SCHEMA_VERSION,
     SourceCheckpoint,
 )
+from cigpose_runtime.model_file.frame_contract import FrameContract
 from cigpose_runtime.model_file.onnx_graph import OnnxFile, ValueInfo, parse_onnx, read_onnx_file
 from cigpose_runtime.model_file.reader import check_against_graph, contract_of, read_contract
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         WholeFrameDetector,
         YoloxDetector,
     )
+    from cigpose_runtime.estimation.frame_model import FrameModel
     from cigpose_runtime.estimation.pose_model import PoseModel
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
     from cigpose_runtime.estimation.tracking import Tracker
@@ -46,6 +48,8 @@ __all__ = [
     "Detector",
     "FileError",
     "FixedBoxesDetector",
+    "FrameContract",
+    "FrameModel",
     "InputError",
     "KeypointSet",
     "MetadataError",
@@ -73,6 +77,7 @@ _NEED_NUMPY = {
     "Detections": "estimation.detector",
     "Detector": "estimation.detector",
     "FixedBoxesDetector": "estimation.detector",
+    "FrameModel": "estimation.frame_model",
     "PoseModel": "estimation.pose_model",
     "PosePipeline": "estimation.pose_pipeline",
     "Poses": "poses",

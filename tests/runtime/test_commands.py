@@ -217,7 +217,7 @@ def test_results_go_into_a_pipe_which_stays_one(model, picture, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["image", "{model}", "{picture}"], "--detector --boxes --whole-frame is required"),
+        (["image", "{model}", "{picture}"], "--detector, --boxes and --whole-frame, found none"),
         (["image", "{folder}/no.onnx", "{picture}", "--whole-frame"], "No such file"),
         (["image", "{picture}", "{picture}", "--whole-frame"], "photo.png: "),
         (["image", "{model}", "{folder}/*.xyz", "--whole-frame"], "expected pictures"),

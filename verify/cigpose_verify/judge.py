@@ -118,7 +118,7 @@ def judge(
         verdict="failed" if failures else "passed",
         failures=tuple(sorted(failures, key=lambda f: STAGES.index(f.stage))),
         origin={key: value for key, value in record.origin.items() if key != CHECKPOINT_NOTE},
-        environment=_environment(),
+        environment=environment(),
         cases=tuple(_cases_of(rows, record)),
         cells=tuple(cells),
         precision=_precision_of(rows, record) if rows else None,
@@ -304,7 +304,8 @@ def _quantiles(values: NDArray[np.floating]) -> tuple[Figure, ...]:
     return tuple(figure(float(q)) for q in np.quantile(values, (0.5, 0.99, 1)))
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """What a verdict was reached with."""
     return {
         "onnxruntime": ort.__version__,
         "numpy": np.__version__,

@@ -16,6 +16,7 @@ from cigpose_export.cli.demo import demo
 from cigpose_export.cli.doctor import doctor
 from cigpose_export.cli.export import export, list_variants
 from cigpose_export.cli.options import INTERRUPTED, say_error
+from cigpose_export.cli.pack import pack
 from cigpose_export.cli.release import release
 from cigpose_export.cli.verify import verify
 from cigpose_export.project import Project
@@ -61,7 +62,18 @@ def tools(context: click.Context, root: Path | None) -> None:
     context.obj = Project(root) if root else Project.of_this_clone()
 
 
-for command in (list_variants, export, verify, checkpoints, accuracy, draw, demo, release, doctor):
+for command in (
+    list_variants,
+    export,
+    verify,
+    pack,
+    checkpoints,
+    accuracy,
+    draw,
+    demo,
+    release,
+    doctor,
+):
     tools.add_command(command)
 
 

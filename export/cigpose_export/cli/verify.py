@@ -34,6 +34,7 @@ from cigpose_runtime.files import output_file, require_apart
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of more pictures.")
 @click.option("--provider", "providers", multiple=True, help="Execution provider, repeatable.")
 @click.option("--against", type=click.Path(path_type=Path), help="A CIGPose fork's checkout.")
+@click.option("--detector", type=click.Path(path_type=Path), help="The YOLOX in a packed file.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write reports here.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Files at once  [default: by cores]")
 @pass_project
@@ -50,6 +51,7 @@ def verify(
     images: Path | None,
     providers: tuple[str, ...],
     against: Path | None,
+    detector: Path | None,
     json_path: Path | None,
     jobs: int | None,
 ) -> int:
@@ -57,6 +59,7 @@ def verify(
 
     The checkpoint that a file is compared with is the one that it names. With --as NAME, files that
     somebody else exported are compared with that variant: what they compute and what they say.
+    Packed files are compared with the runtime on the files that they were packed from.
     """
     from cigpose_export.cli.console import print_verified, progress
     from cigpose_export.jobs.batch import State
@@ -92,6 +95,7 @@ def verify(
             images=images,
             providers=providers or (CPU,),
             against=against,
+            detector=detector,
             jobs=jobs,
             on_stage=on_stage,
         )

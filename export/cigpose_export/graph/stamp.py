@@ -17,16 +17,21 @@ def stamp(model: onnx.ModelProto, contract: Contract) -> bytes:
     """The bytes of a file: the graph without paths, doc strings and traces, and the contract."""
     stamped = onnx.ModelProto()
     stamped.CopyFrom(model)
-    for message in _messages(stamped):
+    stamped.ir_version = IR_VERSION
+    stamped.graph.name = str(contract.name)
+    return stamped_bytes(stamped, {METADATA_KEY: contract.to_json()})
+
+
+def stamped_bytes(model: onnx.ModelProto, metadata: dict[str, str]) -> bytes:
+    """Cleans a model in place and returns the bytes of a file of it with these metadata."""
+    for message in _messages(model):
         for field in ("doc_string", "metadata_props"):
             if field in message.DESCRIPTOR.fields_by_name:
                 message.ClearField(field)
-    stamped.ir_version = IR_VERSION
-    stamped.producer_name = "cigpose-toolchain"
-    stamped.producer_version = __version__
-    stamped.graph.name = str(contract.name)
-    onnx.helper.set_model_props(stamped, {METADATA_KEY: contract.to_json()})
-    data: bytes = stamped.SerializeToString(deterministic=True)
+    model.producer_name = "cigpose-toolchain"
+    model.producer_version = __version__
+    onnx.helper.set_model_props(model, metadata)
+    data: bytes = model.SerializeToString(deterministic=True)
     return data
 
 

@@ -17,14 +17,16 @@ from typing import Any
 
 from cigpose_export.errors import CheckpointError, UsageError, VariantError, VerifyError
 from cigpose_export.jobs import worker
-from cigpose_export.jobs.batch import OnStage, Outcome, State, Work, run_batch
+from cigpose_export.jobs.batch import Job, OnStage, Outcome, State, Work, run_batch
 from cigpose_export.jobs.staleness import code_hash, config_hash, hash_of
+from cigpose_export.jobs.verify_packed import VerifyPackedJob
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant, WeightsKind
-from cigpose_runtime import FileError, read_contract
+from cigpose_runtime import CigposeError, FileError, read_contract, read_onnx_file
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.estimation.session import CPU, require_providers
 from cigpose_runtime.files import file_sha256
+from cigpose_runtime.model_file.frame_contract import is_packed
 from cigpose_verify.machine import cores
 from cigpose_verify.report.document import Report
 from cigpose_verify.report.folder import write_pages
@@ -91,25 +93,39 @@ def verify_files(
     weights_key: str | None = None,
     model: str | None = None,
     metadata: Path | None = None,
+    detector: Path | None = None,
     jobs: int | None = None,
     on_stage: OnStage = lambda _name, _stage: None,
 ) -> list[Outcome[Report]]:
     """Verifies what is out of date, and writes the pages of each folder.
 
     checkpoint, images, against, weights_key, model, metadata: as in ReferenceOptions.
-    providers: of onnxruntime, by its names.
+    providers: of onnxruntime, by its names. detector: the one inside packed files.
     jobs: files at once. Raises UsageError and ProviderError for options that cannot be met.
     """
     require_providers(providers)
     options = ReferenceOptions(checkpoint, images, against, weights_key, model, metadata)
     # The largest first: none of them is left to run alone at the end.
     ordered = sorted(files, key=lambda path: -path.stat().st_size if path.is_file() else 0)
-    work = [VerifyJob(project, path, options, tuple(providers)) for path in ordered]
+    work: list[Job[Report]] = [
+        VerifyPackedJob(path, detector)
+        if _is_packed(path)
+        else VerifyJob(project, path, options, tuple(providers))
+        for path in ordered
+    ]
     outcomes = run_batch(work, at_once=jobs, on_stage=on_stage)
     by_path = {outcome.path: outcome for outcome in outcomes}
     for folder in dict.fromkeys(path.parent for path in files):
         write_pages(folder)
     return [by_path[path] for path in files]
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether a file says so; what is no model at all is left to its job to refuse."""
+    try:
+        return is_packed(read_onnx_file(path))
+    except CigposeError:
+        return False
 
 
 @dataclass(frozen=True)

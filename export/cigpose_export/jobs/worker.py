@@ -139,6 +139,33 @@ def judge(
     return {}
 
 
+def judge_packed(
+    on_stage: OnStage,
+    *,
+    name: str,
+    file: str,
+    model: str,
+    detector: str | None,
+    report: str,
+    key: str,
+) -> dict[str, Any]:
+    """Writes a report on a packed file. Needs no PyTorch."""
+    from cigpose_runtime.errors import error_context
+    from cigpose_runtime.files import read_bytes
+    from cigpose_verify.packed import Campaign
+    from cigpose_verify.packed import judge_packed as judge_file
+
+    on_stage("read")
+    path, yolox = Path(file), Path(detector) if detector else None
+    data, campaign = read_bytes(path, "an ONNX file"), Campaign.full()
+    with error_context(file):
+        verdict = judge_file(
+            path.name, data, Path(model), yolox, campaign, key=key, on_stage=on_stage
+        )
+    verdict.write(Path(report))
+    return {}
+
+
 def trace(
     on_stage: OnStage,
     *,
@@ -188,7 +215,7 @@ def locate(on_stage: OnStage, *, name: str, file: str, report: str, trace: str) 
 
 
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
-    function.__name__: function for function in (export, record, judge, trace, locate)
+    function.__name__: function for function in (export, record, judge, judge_packed, trace, locate)
 }
 
 

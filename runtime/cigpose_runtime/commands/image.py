@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     options.require_extra()
     from cigpose_runtime.commands.progress import progress
     from cigpose_runtime.draw import draw_poses
+    from cigpose_runtime.estimation.pose_pipeline import PosePipeline
     from cigpose_runtime.media.images import read_image, write_image
 
     pictures = list(_pictures(args.pictures))
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         [*options.inputs(args), *(("a picture", path) for path in pictures)],
     )
     model = options.open_model(args, alone=True)
-    detector_for = options.open_detector(args, alone=True)
+    detector_for = options.open_detector_for(args, model, alone=True)
     errors: list[CigposeError] = []
     interrupted = False
     with (
@@ -53,8 +54,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
             try:
                 frame = read_image(path)
                 with error_context(path):
-                    found = detector_for(path)(frame)
-                    poses = model(frame, found.boxes_xyxy, box_scores=found.scores)
+                    poses = PosePipeline(detector_for(path), model)(frame)
                 written.add(poses, str(path), index=index)
                 advance(len(poses))
                 if target is not None:

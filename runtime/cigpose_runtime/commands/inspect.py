@@ -12,6 +12,7 @@ from typing import Any
 
 from cigpose_runtime.errors import CigposeError, error_context
 from cigpose_runtime.files import file_sha256
+from cigpose_runtime.model_file.frame_contract import frame_contract_of, is_packed
 from cigpose_runtime.model_file.onnx_graph import ValueInfo, read_onnx_file
 from cigpose_runtime.model_file.reader import contract_of, read_metadata_file
 from cigpose_runtime.terminal import echo
@@ -23,7 +24,10 @@ _LONG = 8
 _SHOWN = 5
 
 Report = dict[str, Any]
-"""One file as JSON has it: path, and the sections file, graph and contract."""
+"""One file as JSON has it: path, and the SECTIONS."""
+
+SECTIONS = ("file", "graph", "packed", "contract")
+"""packed: of a packed file, and contract is then that of the model inside."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -80,8 +84,14 @@ def make_report(path: Path, metadata: Path | None = None) -> Report:
     """
     onnx_file = read_onnx_file(path)
     with error_context(path):
-        override = None if metadata is None else read_metadata_file(metadata, onnx_file)
-        contract = contract_of(onnx_file, override=override)
+        packed: Report = {}
+        if metadata is None and is_packed(onnx_file):
+            frame_contract = frame_contract_of(onnx_file)
+            packed = {"packed": json.loads(frame_contract.to_json())}
+            contract = packed["packed"].pop("model")
+        else:
+            override = None if metadata is None else read_metadata_file(metadata, onnx_file)
+            contract = json.loads(contract_of(onnx_file, override=override).to_json())
     return {
         "path": str(path),
         "file": {"size_bytes": onnx_file.size, "sha256": file_sha256(path)},
@@ -98,7 +108,8 @@ def make_report(path: Path, metadata: Path | None = None) -> Report:
             "parameters": onnx_file.parameter_count,
             "metadata_keys": [key for key, _ in onnx_file.metadata_props],
         },
-        "contract": json.loads(contract.to_json()),
+        **packed,
+        "contract": contract,
     }
 
 
@@ -117,8 +128,8 @@ def differences(first: Report, second: Report) -> list[tuple[str, Any, Any]]:
 
 
 def _fields(report: Report) -> Iterator[tuple[str, Any]]:
-    for section in ("file", "graph", "contract"):
-        yield from _leaves(section, report[section])
+    for section in SECTIONS:
+        yield from _leaves(section, report.get(section, {}))
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -131,7 +142,7 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _table(report: Report) -> Iterator[str]:
     yield report["path"]
-    for section in ("file", "graph", "contract"):
+    for section in filter(report.__contains__, SECTIONS):
         yield ""
         yield section
         yield from _aligned((f"  {key}", _cell(value)) for key, value in report[section].items())
@@ -164,6 +175,8 @@ def _cell(value: Any) -> str:
     match value:
         case None:
             return "-"
+        case bool():
+            return "yes" if value else "no"
         case int():
             return f"{value:,}"
         case {"name": str(), "elem_type": _, "shape": _}:

@@ -126,7 +126,7 @@ def open_worker(args: argparse.Namespace, folder: Folder, about: dict[str, Any])
     if args.workers > 1 and args.threads is None:
         args = argparse.Namespace(**{**vars(args), "threads": cores})
     return ShardWorker(
-        options.open_model(args, alone=False),
+        options.open_pose_model(args, alone=False),
         options.open_detector(args, alone=False),
         folder,
         about,

@@ -25,10 +25,12 @@ from cigpose_runtime.estimation.detector import (
     WholeFrameDetector,
     YoloxDetector,
 )
+from cigpose_runtime.estimation.frame_model import FrameModel
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.preprocess import boxes_to_crops
 from cigpose_runtime.files import Named, read_bytes
 from cigpose_runtime.model_file.contract import Contract
+from cigpose_runtime.model_file.frame_contract import is_packed
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
 from cigpose_runtime.model_file.reader import read_metadata_file
 
@@ -83,8 +85,10 @@ def require_extra(extra: str = "cli", packages: Mapping[str, str] = EXTRA) -> No
 def add_options(parser: argparse.ArgumentParser, *, draws: bool = True) -> None:
     """Adds the options that say which model runs, on whom, and how."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="CIGPose ONNX file")
-    people = parser.add_argument_group("where the people are (one of these)")
-    chosen = people.add_mutually_exclusive_group(required=True)
+    people = parser.add_argument_group(
+        "where the people are (one of these, unless a detector is packed into the model)"
+    )
+    chosen = people.add_mutually_exclusive_group()
     chosen.add_argument("--detector", type=Path, metavar="FILE", help="YOLOX ONNX file")
     chosen.add_argument("--boxes", type=Path, metavar="FILE", help="JSON with boxes, see README")
     chosen.add_argument(
@@ -117,8 +121,26 @@ def inputs(args: argparse.Namespace) -> list[Named]:
     return [(what, path) for what, path in named.items() if path is not None]
 
 
-def open_model(args: argparse.Namespace, *, alone: bool) -> PoseModel:
-    """The model that the options ask for. alone: no other thread works while it runs."""
+def open_model(args: argparse.Namespace, *, alone: bool) -> PoseModel | FrameModel:
+    """The model that the options ask for, packed or not. alone: no other thread works meanwhile.
+
+    Raises InputError for options that a packed file has decided already.
+    """
+    if not is_packed(read_onnx_file(args.model)):
+        return open_pose_model(args, alone=alone)
+    if args.flip or args.metadata is not None:
+        option = "--flip" if args.flip else "--metadata"
+        raise InputError(
+            f"{option}: expected a model that is not packed, found {args.model}, which has it "
+            "inside or not; leave the option out, or pack the model again"
+        )
+    return FrameModel(
+        args.model, providers=DEVICES[args.device], threads=args.threads, spinning=alone
+    )
+
+
+def open_pose_model(args: argparse.Namespace, *, alone: bool) -> PoseModel:
+    """As open_model, for models that are not packed."""
     return PoseModel(
         args.model,
         override=read_override(args),
@@ -136,8 +158,28 @@ def read_override(args: argparse.Namespace) -> Contract | None:
     return read_metadata_file(args.metadata, read_onnx_file(args.model))
 
 
+def open_detector_for(
+    args: argparse.Namespace, model: PoseModel | FrameModel, *, alone: bool
+) -> Callable[[Path], Detector | None]:
+    """As open_detector; None for a model that finds the people itself.
+
+    Raises InputError where the options say so, too.
+    """
+    if not isinstance(model, FrameModel) or not model.finds_people:
+        return open_detector(args, alone=alone)
+    if args.detector is not None or args.boxes is not None or args.whole_frame:
+        raise InputError(
+            f"{args.model}: expected none of --detector, --boxes and --whole-frame, found one; a "
+            "detector is packed into it"
+        )
+    return lambda _path: None
+
+
 def open_detector(args: argparse.Namespace, *, alone: bool) -> DetectorFor:
-    """The detector that the options ask for, by the path of a picture or video."""
+    """The detector that the options ask for, by the path of a picture or video.
+
+    Raises InputError where they ask for none.
+    """
     if args.detector is not None:
         yolox = YoloxDetector(
             args.detector, providers=DEVICES[args.device], threads=args.threads, spinning=alone
@@ -145,7 +187,12 @@ def open_detector(args: argparse.Namespace, *, alone: bool) -> DetectorFor:
         return lambda _path: yolox
     if args.boxes is not None:
         return read_boxes(args.boxes)
-    return lambda _path: WholeFrameDetector()
+    if args.whole_frame:
+        return lambda _path: WholeFrameDetector()
+    raise InputError(
+        f"{args.model}: expected one of --detector, --boxes and --whole-frame, found none; a model "
+        "needs one unless a detector is packed into it"
+    )
 
 
 def read_boxes(path: Path) -> DetectorFor:

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         [*results.outputs(args), *saved], [*options.inputs(args), ("the video", args.video)]
     )
     model = options.open_model(args, alone=False)
-    detector_for = options.open_detector(args, alone=False)
+    detector_for = options.open_detector_for(args, model, alone=False)
     detector = detector_for(args.video)
     pipeline = PosePipeline(detector, model, Tracker(), detect_every=args.detect_every)
     interrupted = False

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     from cigpose_runtime.media.video import Camera, VideoReader
 
     model = options.open_model(args, alone=False)
-    detector_for = options.open_detector(args, alone=False)
+    detector_for = options.open_detector_for(args, model, alone=False)
     detector = detector_for(Path(args.source))
     pipeline = PosePipeline(detector, model, Tracker(), detect_every=args.detect_every)
     with ExitStack() as stack:

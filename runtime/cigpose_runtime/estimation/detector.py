@@ -88,6 +88,8 @@ class YoloxDetector:
     class_id: of people, 0 in COCO. score_threshold: on objectness times class score.
     nms_threshold: the largest overlap (IoU) of two boxes. providers, threads and spinning are as in
     PoseModel.
+    grid: column and row (cells, 2) and stride (cells, 1) of each cell, float32. is_decoded: whether
+    the model returns boxes. batch: pictures that it takes at once.
     Raises FileError, OnnxFileError and ProviderError, each naming the file.
 
     >>> detector = YoloxDetector("yolox.onnx", score_threshold=0.5)
@@ -115,18 +117,19 @@ class YoloxDetector:
             batch, _, height, width = shapes[0]
             if not isinstance(height, int) or not isinstance(width, int):
                 raise _no_yolox(shapes)
-            self._grid = _grid_for(shapes[1][1], width, height)
+            grid = _grid_for(shapes[1][1], width, height)
             classes = shapes[1][2]
-            if self._grid is None or (isinstance(classes, int) and class_id >= classes - 5):
+            if grid is None or (isinstance(classes, int) and class_id >= classes - 5):
                 raise _no_yolox(shapes)
         self.input_wh = width, height
         self.score_threshold = score_threshold
         self.nms_threshold = nms_threshold
         self.class_id = class_id
-        self._batch = batch if isinstance(batch, int) else 1
+        self.grid = grid
+        self.batch = batch if isinstance(batch, int) else 1
         self._input = onnx_file.inputs[0].name
         self._session = open_session(path, providers=providers, threads=threads, spinning=spinning)
-        self._is_decoded = self._sees_decoded()
+        self.is_decoded = self._sees_decoded()
 
     def __call__(self, frame: Pixels) -> Detections:
         """The people in a frame, the highest score first."""
@@ -144,27 +147,25 @@ class YoloxDetector:
 
     def _predict(self, blob: Floats) -> Floats:
         """The network's predictions for one letterboxed picture: (cells, 5 + classes)."""
-        fed = np.repeat(blob[np.newaxis], self._batch, axis=0)
+        fed = np.repeat(blob[np.newaxis], self.batch, axis=0)
         predictions: Floats = self._session.run(None, {self._input: fed})[0][0]
         return predictions
 
     def _boxes(self, predictions: Floats, chosen: NDArray[np.intp]) -> Floats:
         """Boxes (n, 4) xyxy in pixels of the input."""
-        assert self._grid is not None
-        cells, strides = self._grid
+        cells, strides = self.grid
         centers, sizes = predictions[chosen, :2], predictions[chosen, 2:4]
-        if not self._is_decoded:
+        if not self.is_decoded:
             centers = (centers + cells[chosen]) * strides[chosen]
             sizes = np.exp(sizes) * strides[chosen]
         return np.hstack([centers - sizes / 2, centers + sizes / 2])
 
     def _sees_decoded(self) -> bool:
         """Do predictions lie where their cells do, or around 0, as offsets in cells do?"""
-        assert self._grid is not None
         width, height = self.input_wh
         grey = np.full((3, height, width), PADDING_LEVEL, np.float32)
         centers = self._predict(grey)[:, :2]
-        cells, strides = self._grid
+        cells, strides = self.grid
         return bool(np.median(np.abs(centers / strides - cells)) < np.median(np.abs(centers)))
 
 

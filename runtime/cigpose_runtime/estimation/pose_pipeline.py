@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from cigpose_runtime.errors import InputError
 from cigpose_runtime.estimation.detector import Detections, Detector
+from cigpose_runtime.estimation.frame_model import FrameModel
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.tracking import Tracker
 from cigpose_runtime.poses import Poses
@@ -25,7 +26,9 @@ class PosePipeline:
     """Finds the people of each frame, estimates their poses, and tracks them if asked to.
 
     detect_every: the detector runs on every n-th frame; in between, a person's box is where the
-    last pose was. Without a detection there is no person.
+    last pose was. Without a detection there is no person. detector: None for a model that finds the
+    people itself, on each frame.
+    Raises InputError for detect_every below 1, and above it for such a model.
 
     >>> from cigpose_runtime import Tracker, YoloxDetector
     >>> detector, model = YoloxDetector("yolox.onnx"), PoseModel("model.onnx")
@@ -38,8 +41,8 @@ class PosePipeline:
 
     def __init__(
         self,
-        detector: Detector,
-        model: PoseModel,
+        detector: Detector | None,
+        model: PoseModel | FrameModel,
         tracker: Tracker | None = None,
         *,
         detect_every: int = 1,
@@ -47,6 +50,11 @@ class PosePipeline:
         if detect_every < 1:
             raise InputError(
                 f"detect_every: expected at least 1, found {detect_every}; 1 detects on each frame"
+            )
+        if detector is None and not (isinstance(model, FrameModel) and detect_every == 1):
+            raise InputError(
+                "detector: expected one, found none; only a model with a detector packed into it "
+                "does without, and with detect_every=1"
             )
         self.detector = detector
         self.model = model
@@ -57,12 +65,16 @@ class PosePipeline:
 
     def __call__(self, frame: NDArray[np.uint8]) -> Poses:
         """The poses in the next frame, (H, W, 3) uint8 BGR."""
-        if self._frames % self.detect_every == 0:
-            found = self.detector(frame)
+        if self.detector is None:
+            assert isinstance(self.model, FrameModel)
+            poses = self.model(frame)
         else:
-            found = followed(self._last, frame.shape[1], frame.shape[0])
+            if self._frames % self.detect_every == 0:
+                found = self.detector(frame)
+            else:
+                found = followed(self._last, frame.shape[1], frame.shape[0])
+            poses = self.model(frame, found.boxes_xyxy, box_scores=found.scores)
         self._frames += 1
-        poses = self.model(frame, found.boxes_xyxy, box_scores=found.scores)
         self._last = poses
         return poses if self.tracker is None else self.tracker(poses)
 

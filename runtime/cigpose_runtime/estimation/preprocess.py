@@ -25,18 +25,19 @@ Indices = NDArray[np.intp]
 Weights = NDArray[np.uint16]
 
 _UNIT_BITS = 10
+_STEP_BITS = 5
+
+UNITS = 1 << _UNIT_BITS
 """cv2.warpAffine adds positions in units of 1/1024 px (AB_BITS)."""
 
-_STEP_BITS = 5
+STEPS = 1 << _STEP_BITS
 """It then rounds them to steps of 1/32 px (INTER_BITS)."""
-
-_STEPS = 1 << _STEP_BITS
 
 _BAND_VALUES = 1 << 17
 """Channel values of the frame that are worked on at a time (measured: what is fast)."""
 
-_MAX_COORDINATE = 100_000.0
-_MIN_SIDE = 0.01
+MAX_COORDINATE = 100_000.0
+MIN_SIDE = 0.01
 """Limits of a box in pixels; within them float32 tells the corners of its crop apart."""
 
 
@@ -70,7 +71,7 @@ def crop(frame: Pixels, center: Floats, scale: Floats, input_wh: Size) -> Pixels
     frame: (H, W, 3) uint8 BGR. center, scale: (2,) each, from boxes_to_crops.
     Raises InputError for another frame.
     """
-    _check_frame(frame)
+    check_frame(frame)
     pixels = np.empty((input_wh[1], input_wh[0], 3), np.uint8)
     for rows, grey_levels in _bands(frame, center, scale, input_wh):
         pixels[rows] = grey_levels.transpose(0, 2, 1)
@@ -83,7 +84,7 @@ def make_input(frame: Pixels, centers: Floats, scales: Floats, contract: Contrac
     frame: (H, W, 3) uint8 BGR. centers, scales: (N, 2) each, from boxes_to_crops.
     Raises InputError for another frame.
     """
-    _check_frame(frame)
+    check_frame(frame)
     input_wh = contract.input_w, contract.input_h
     mean, std = np.array([contract.mean, contract.std], np.float32)[:, :, None, None]
     channels = slice(None, None, -1 if contract.color_order == "rgb" else 1)
@@ -108,11 +109,11 @@ def _checked_boxes(boxes_xyxy: ArrayLike) -> Floats:
             f"boxes: expected numbers of shape (N, 4), found {given.dtype} {given.shape}; "
             "pass one row of left, top, right, bottom per person"
         )
-    in_range = np.all(np.abs(given.astype(np.float64)) <= _MAX_COORDINATE, axis=1)
-    _check_each_box(in_range, given, f"finite coordinates within {_MAX_COORDINATE:,.0f} px")
+    in_range = np.all(np.abs(given.astype(np.float64)) <= MAX_COORDINATE, axis=1)
+    _check_each_box(in_range, given, f"finite coordinates within {MAX_COORDINATE:,.0f} px")
     boxes = given.astype(np.float32)
-    has_area = np.all(boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE, axis=1)
-    _check_each_box(has_area, given, f"left < right and top < bottom by {_MIN_SIDE} px or more")
+    has_area = np.all(boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE, axis=1)
+    _check_each_box(has_area, given, f"left < right and top < bottom by {MIN_SIDE} px or more")
     return boxes
 
 
@@ -125,7 +126,8 @@ def _check_each_box(holds: NDArray[np.bool_], boxes: NDArray[np.generic], expect
         )
 
 
-def _check_frame(frame: object) -> None:
+def check_frame(frame: object) -> None:
+    """Raises InputError for anything but a picture, (H, W, 3) uint8."""
     if not isinstance(frame, np.ndarray):
         found = type(frame).__name__
     elif frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
@@ -202,7 +204,7 @@ def _solve(rows: list[list[float]]) -> tuple[float, float, float]:
 
 
 def _to_units(pixels: NDArray[np.floating[Any]]) -> Indices:
-    units: Indices = np.rint(pixels * (1 << _UNIT_BITS)).astype(np.intp)
+    units: Indices = np.rint(pixels * UNITS).astype(np.intp)
     return units
 
 
@@ -214,7 +216,7 @@ def _neighbours(units: Indices, size: int) -> tuple[Indices, Weights]:
     shift = _UNIT_BITS - _STEP_BITS
     steps = (units + (1 << shift - 1)) >> shift  # rounded to the nearest, halves up
     pixels = (steps >> _STEP_BITS) + np.array([[0], [1]])
-    weights = np.abs(np.array([[_STEPS], [0]]) - (steps & _STEPS - 1))
+    weights = np.abs(np.array([[STEPS], [0]]) - (steps & STEPS - 1))
     inside = np.minimum(np.maximum(pixels, 0), size - 1)
     weights[inside != pixels] = 0
     return inside, weights.astype(np.uint16)
@@ -237,7 +239,7 @@ def _interpolate(
     blended += lower * row_weights[1, :, None]
     # From interleaved channels to one channel after the other.
     left, right = (3 * column_pairs[:, None] + np.arange(3)[:, None]).reshape(2, -1)
-    weights = np.tile(column_weights / np.float32(_STEPS * _STEPS), 3)
+    weights = np.tile(column_weights / np.float32(STEPS * STEPS), 3)
     grey_levels: Floats = blended[:, left] * weights[0]
     grey_levels += blended[:, right] * weights[1]
     grey_levels += 0.5

@@ -16,6 +16,7 @@ STAGES = (
     "replacement",
     "batch",
     "keypoints",
+    "frame",
 )
 """The stages in order."""
 
@@ -39,6 +40,7 @@ def gates() -> dict[str, str]:
             f"{most_near_ties()} of the confident keypoints "
             "on crops may be near ties"
         ),
+        "frame": "of a packed file: from frame and boxes the runtime's keypoints, bit by bit",
     }
     return {stage: texts[stage] for stage in STAGES}
 

@@ -1,0 +1,84 @@
+"""Verifies packed files: each is held to the files that it was packed from, through the runtime."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cigpose_export.errors import UsageError, VerifyError
+from cigpose_export.jobs import worker
+from cigpose_export.jobs.batch import Outcome, State, Work
+from cigpose_export.jobs.staleness import code_hash, hash_of
+from cigpose_runtime import FileError, read_onnx_file
+from cigpose_runtime.errors import error_context
+from cigpose_runtime.files import file_sha256
+from cigpose_runtime.model_file.frame_contract import frame_contract_of
+from cigpose_verify.report.document import Report
+
+
+@dataclass(frozen=True)
+class VerifyPackedJob:
+    """The verification of one packed file; detector: the YOLOX that is packed into it."""
+
+    path: Path
+    detector: Path | None
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def _report_path(self) -> Path:
+        return self.path.parent / "parity" / f"{self.name}.json"
+
+    def standing(self) -> Report | None:
+        """The verdict of an earlier run, where the file passed and nothing has changed since."""
+        with contextlib.suppress(FileError):
+            report = Report.read(self._report_path)
+            unchanged = (report.key, report.sha256) == (self._key, file_sha256(self.path))
+            return report if unchanged and report.passed else None
+        return None
+
+    def run(self, work: Work) -> Outcome[Report]:
+        """Judges the file."""
+        arguments = {
+            "file": str(self.path),
+            "model": str(self._model),
+            "detector": str(self.detector) if self.detector else None,
+            "report": str(self._report_path),
+            "key": self._key,
+        }
+        work.run("judge_packed", arguments)
+        report = Report.read(self._report_path)
+        if report.passed:
+            return Outcome(self.name, State.PASSED, self.path, report)
+        error = VerifyError(f"{self.path.name}: {report.stage}: {report.failures[0].message}")
+        return Outcome(self.name, State.FAILED, self.path, report, error)
+
+    @cached_property
+    def _model(self) -> Path:
+        """The model's own file, beside the packed one."""
+        with error_context(self.path):
+            contract = frame_contract_of(read_onnx_file(self.path))
+        if (contract.detector is None) != (self.detector is None):
+            expected, found = ("", "none; add") if self.detector is None else ("no ", "one; drop")
+            raise UsageError(
+                f"{self.path}: expected {expected}--detector FILE, as it was packed with, found "
+                f"{found} the option"
+            )
+        name = contract.name.removesuffix("_det").removesuffix("_frame")
+        model = self.path.with_name(f"{name}.onnx")
+        if not model.is_file():
+            raise FileError(
+                f"{self.path}: expected the model that it was packed from, {model.name}, beside "
+                "it, found none; copy it there"
+            )
+        return model
+
+    @cached_property
+    def _key(self) -> str:
+        """A hash of all that the verdict follows from, the file aside."""
+        packed_from = [self._model, *([self.detector] if self.detector else [])]
+        return hash_of(code_hash(worker.judge_packed), *map(file_sha256, packed_from))

@@ -1,0 +1,124 @@
+"""From a frame to poses in one graph: files that `cigpose-tools pack` made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cigpose_runtime.arrays import Floats, Pixels
+from cigpose_runtime.errors import InputError, error_context
+from cigpose_runtime.estimation.pose_model import MAX_BATCH, check_overlap
+from cigpose_runtime.estimation.preprocess import boxes_to_crops, check_frame
+from cigpose_runtime.estimation.session import CPU, open_session
+from cigpose_runtime.keypoints import KeypointSet
+from cigpose_runtime.model_file.frame_contract import FrameContract, frame_contract_of
+from cigpose_runtime.model_file.onnx_graph import read_onnx_file
+from cigpose_runtime.poses import Poses
+
+
+class FrameModel:
+    """A packed file, called as a PoseModel; with a detector inside, with a frame alone.
+
+    providers, threads and spinning are as in PoseModel.
+    Raises FileError, OnnxFileError, MetadataError and ProviderError, each naming the file.
+    """
+
+    contract: FrameContract
+    keypoint_set: KeypointSet
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        providers: Sequence[str] = (CPU,),
+        threads: int | None = None,
+        spinning: bool = True,
+    ) -> None:
+        onnx_file = read_onnx_file(path)
+        with error_context(path):
+            self.contract = frame_contract_of(onnx_file)
+        self.keypoint_set = self.contract.model.keypoints
+        self._session = open_session(path, providers=providers, threads=threads, spinning=spinning)
+        frame, boxes = (*onnx_file.inputs, None)[:2]
+        self._frame_shape = frame.shape if frame else None
+        people = boxes.shape[0] if boxes and boxes.shape else None
+        self._fixed_people = people if isinstance(people, int) else None
+
+    @property
+    def finds_people(self) -> bool:
+        """Whether a detector is inside, which takes the place of boxes."""
+        return self.contract.detector is not None
+
+    def __call__(
+        self,
+        frame: Pixels,
+        boxes_xyxy: ArrayLike | None = None,
+        *,
+        box_scores: ArrayLike | None = None,
+    ) -> Poses:
+        """The poses of the people in these boxes, in their order; or of those that it finds.
+
+        frame: (H, W, 3) uint8 BGR, whatever the file's own order. boxes_xyxy and box_scores: as
+        PoseModel's, both None where a detector is inside.
+        Raises InputError as PoseModel does, for another size than a file of fixed size takes, and
+        for boxes too many or too few.
+        """
+        if self.finds_people == (boxes_xyxy is not None):
+            expected, found = ("no boxes", "some") if self.finds_people else ("boxes", "none")
+            raise InputError(
+                f"boxes: expected {expected} for {self.contract.name}, found {found}; "
+                "a file finds the people itself where a detector is packed into it"
+            )
+        check_frame(frame)
+        fed = self._as_fed(frame)
+        if boxes_xyxy is None:
+            names = ["boxes", "box_scores", "keypoints", "scores"]
+            boxes, sure, keypoints, scores = self._session.run(names, {"frame": fed})
+            return Poses(
+                keypoints=keypoints,
+                scores=scores,
+                boxes_xyxy=boxes,
+                keypoint_set=self.keypoint_set,
+                box_scores=sure,
+            )
+        model = self.contract.model
+        boxes_to_crops(boxes_xyxy, (model.input_w, model.input_h))  # says what is wrong with them
+        boxes = np.asarray(boxes_xyxy, np.float32).reshape(-1, 4)
+        if not len(boxes):
+            return Poses.none(self.keypoint_set)
+        check_overlap(boxes, frame)
+        people = self._fixed_people or MAX_BATCH // (1 + self.contract.flip_test)
+        parts = [
+            self._estimate(fed, boxes[start : start + people])
+            for start in range(0, len(boxes), people)
+        ]
+        keypoints, scores = (np.concatenate(some) for some in zip(*parts, strict=True))
+        return Poses(
+            keypoints=keypoints,
+            scores=scores,
+            boxes_xyxy=boxes,
+            keypoint_set=self.keypoint_set,
+            box_scores=None if box_scores is None else np.asarray(box_scores, np.float32),
+        )
+
+    def _as_fed(self, frame: Pixels) -> Pixels:
+        fixed = [size for size in self._frame_shape or () if isinstance(size, int)]
+        if fixed and fixed != list(frame.shape):
+            raise InputError(
+                f"frame: expected {tuple(fixed)} for a file of fixed size, found {frame.shape}; "
+                "scale the frame, or pack the model without --static"
+            )
+        is_bgr = self.contract.frame_color_order == "bgr"
+        return np.ascontiguousarray(frame if is_bgr else frame[:, :, ::-1])
+
+    def _estimate(self, fed: Pixels, boxes: Floats) -> tuple[Floats, Floats]:
+        count = len(boxes)
+        if self._fixed_people is not None:
+            empty = np.zeros((self._fixed_people - count, 4), np.float32)
+            boxes = np.concatenate([boxes, empty])
+        feed = {"frame": fed, "boxes": boxes}
+        keypoints, scores = self._session.run(["keypoints", "scores"], feed)
+        return keypoints[:count], scores[:count]

@@ -1,0 +1,289 @@
+"""The verdict on a packed file: bit for bit what the runtime makes of the same frames.
+
+The runtime takes the model's own file, whose verdict by PyTorch is another one; here a packed file
+has to add nothing to it and take nothing away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from cigpose_runtime import parse_onnx
+from cigpose_runtime.arrays import Floats, Pixels
+from cigpose_runtime.estimation.detector import Detections, YoloxDetector
+from cigpose_runtime.estimation.pose_model import PoseModel
+from cigpose_runtime.estimation.session import open_session
+from cigpose_runtime.files import file_sha256
+from cigpose_runtime.media.images import read_image
+from cigpose_runtime.model_file.frame_contract import FrameContract, frame_contract_of
+from cigpose_verify.cases import PHOTOGRAPHS
+from cigpose_verify.errors import RunError
+from cigpose_verify.judge import environment
+from cigpose_verify.matrix import run
+from cigpose_verify.report.document import Failure, Report
+from cigpose_verify.stages.structure import check_structure
+
+BOX_TOLERANCE = 5e-4
+"""Pixels between boxes of a detector that returns no boxes but cells: numpy's and onnxruntime's
+exponentials differ in their last bits. Measured: up to 2.4e-4 px on frames of up to 4K."""
+
+PEOPLE = (1, 3, 8)
+"""Boxes at a time; of more, the runtime makes several batches, whose last bits are others."""
+
+NO_BOXES = np.array(
+    [
+        [np.nan, 0, 9, 9],
+        [0, 0, np.inf, 9],
+        [9, 0, 1, 9],
+        [3, 4, 3, 9],
+        [-9, 2, -3, 9],
+        [2, 1e6, 9, 2e6],
+    ],
+    np.float32,
+)
+"""NaN, infinite, inverted, without width, beside the frame, far below it."""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What a packed file is tried on: BGR frames by name, and batches of boxes on each.
+
+    shows_people: whether a detector that finds nobody in any frame is no detector of people.
+    """
+
+    frames: dict[str, Pixels]
+    batches: Sequence[int]
+    shows_people: bool
+
+    @classmethod
+    def full(cls) -> Campaign:
+        """The photographs, and noise in sizes that are all edge."""
+        rng = np.random.default_rng(0)
+        frames = {path.name: read_image(path) for path in sorted(PHOTOGRAPHS.glob("*.jpg"))}
+        for height, width in ((5, 37), (270, 481)):
+            noise = rng.integers(0, 256, (height, width, 3), np.uint8)
+            frames[f"noise {width} x {height}"] = noise
+        return cls(frames, PEOPLE, shows_people=True)
+
+    @classmethod
+    def brief(cls) -> Campaign:
+        """For the check right after packing."""
+        noise = np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)
+        return cls({"noise 160 x 90": noise}, (2,), shows_people=False)
+
+
+def judge_packed(
+    name: str,
+    data: bytes,
+    model: Path,
+    detector: Path | None,
+    campaign: Campaign,
+    *,
+    key: str = "",
+    on_stage: Callable[[str], None] = lambda _stage: None,
+) -> Report:
+    """Judges the bytes of a packed file by the files that it was packed from.
+
+    name: of the file. key: kept in the report. Raises `CigposeError` when the bytes are no packed
+    file at all, or one of the others is no model.
+    """
+    started = time.monotonic()
+    described = parse_onnx(data)
+    contract = frame_contract_of(described)
+    on_stage("structure")
+    failures = [
+        Failure("structure", problem)
+        for problem in check_structure(data, described, most_nodes=None)
+    ]
+    failures += [Failure("contract", p) for p in _contract_problems(contract, model, detector)]
+    if not failures:
+        on_stage("frame")
+        trial = _Trial(data, contract, model, detector)
+        try:
+            failures = [Failure("frame", problem) for problem in trial.problems(campaign)]
+        except RunError as error:
+            failures = [Failure("frame", str(error))]
+    return Report(
+        key=key,
+        file=name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        model=contract.name,
+        weights=contract.model.weights,
+        foreign=False,
+        notes=(),
+        verdict="failed" if failures else "passed",
+        failures=tuple(failures),
+        origin={"compared with": "cigpose-runtime", "packed model": contract.packed_sha256},
+        environment=environment(),
+        cases=(),
+        cells=(),
+        precision=None,
+        intervention=None,
+        keypoints=None,
+        worst=None,
+        divergence=None,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _contract_problems(found: FrameContract, model: Path, detector: Path | None) -> Iterator[str]:
+    """What a packed file says that is not so of the files that it was packed from."""
+    if found.packed_sha256 != file_sha256(model):
+        yield f"packed_sha256: expected that of {model.name}, found {found.packed_sha256}"
+    elif found.model != PoseModel(model).contract:
+        yield f"model: expected the metadata of {model.name}, found others"
+    if found.detector is not None and detector is not None:
+        yolox = YoloxDetector(detector)
+        if found.detector.sha256 != file_sha256(detector):
+            yield f"detector.sha256: expected that of {detector.name}, found another"
+        if (found.detector.input_w, found.detector.input_h) != yolox.input_wh:
+            yield f"detector: expected an input of {yolox.input_wh}, found another size"
+
+
+class _Trial:
+    """A packed file beside what it was packed from."""
+
+    def __init__(
+        self, data: bytes, contract: FrameContract, model: Path, detector: Path | None
+    ) -> None:
+        self._contract = contract
+        self._session = open_session(data, spinning=False)
+        self._model = PoseModel(model, spinning=False, flip=contract.flip_test)
+        self._yolox = None
+        if contract.detector is not None and detector is not None:
+            self._yolox = YoloxDetector(
+                detector,
+                score_threshold=contract.detector.score_threshold,
+                nms_threshold=contract.detector.nms_threshold,
+                class_id=contract.detector.class_id,
+                spinning=False,
+            )
+        graph = onnx.load_from_string(data).graph
+        sizes = [dim.dim_value for value in graph.input for dim in value.type.tensor_type.shape.dim]
+        self._fixed_hw = (sizes[0], sizes[1]) if sizes[0] else None
+        self._fixed_people = sizes[3] if self._fixed_hw else None
+
+    def problems(self, campaign: Campaign) -> Iterator[str]:
+        frames = {name: self._fitted(frame) for name, frame in campaign.frames.items()}
+        if self._yolox is not None:
+            people = yield from self._detected(frames, self._yolox)
+            if campaign.shows_people and not people:
+                yield "found nobody in any frame, so agreement says nothing; pack another detector"
+            return
+        rng = np.random.default_rng(0)
+        for name, frame in frames.items():
+            for people in (self._fixed_people,) if self._fixed_people else campaign.batches:
+                boxes = random_boxes(rng, frame, people)
+                yield from self._unequal(f"{name}, {people} people", frame, boxes)
+        name, frame = next(iter(frames.items()))
+        yield from self._bad_boxes(name, frame, random_boxes(rng, frame, 1))
+        if self._fixed_hw is None:
+            opaque = np.full((*frame.shape[:2], 1), 255, np.uint8)
+            boxes = random_boxes(rng, frame, 2)
+            yield from self._unequal(
+                f"{name} with alpha", np.concatenate([frame, opaque], axis=2), boxes
+            )
+            yield from self._nobody(name, frame)
+
+    def _run(self, frame: Pixels, boxes: Floats | None) -> list[NDArray[np.float32]]:
+        """All outputs, the poses last. frame: BGR or BGRA."""
+        order = [0, 1, 2] if self._contract.frame_color_order == "bgr" else [2, 1, 0]
+        fed = np.ascontiguousarray(frame[:, :, [*order, 3][: frame.shape[2]]])
+        feed: dict[str, NDArray[Any]] = {"frame": fed}
+        if boxes is not None:
+            feed["boxes"] = boxes
+        names = [output.name for output in self._session.get_outputs()]
+        return run(self._session, names, feed)
+
+    def _unequal(self, where: str, frame: Pixels, boxes: Floats) -> Iterator[str]:
+        keypoints, scores = self._run(frame, boxes)
+        yield from self._other_poses(where, frame, boxes, keypoints, scores)
+
+    def _other_poses(
+        self, where: str, frame: Pixels, boxes: Floats, keypoints: Floats, scores: Floats
+    ) -> Iterator[str]:
+        expected = self._model(np.ascontiguousarray(frame[:, :, :3]), boxes)
+        for what, wanted, found in (
+            ("keypoints", expected.keypoints, keypoints),
+            ("scores", expected.scores, scores),
+        ):
+            if wanted.shape != found.shape:
+                yield f"{where}: expected {what} of shape {wanted.shape}, found {found.shape}"
+            elif not np.array_equal(wanted, found):
+                off = ~(wanted == found)
+                yield (
+                    f"{where}: {int(off.sum())} of {off.size} {what} differ from the runtime's, "
+                    f"by up to {float(np.abs(wanted - found).max()):.3g}"
+                )
+
+    def _bad_boxes(self, name: str, frame: Pixels, sound: Floats) -> Iterator[str]:
+        """Boxes that are none get score 0, and the one beside them its own pose."""
+        for bad in NO_BOXES:
+            count = self._fixed_people or 2
+            boxes = np.concatenate([sound, np.repeat(bad[None], count - 1, axis=0)])
+            keypoints, scores = self._run(frame, boxes)
+            if scores[1:].any() or not np.isfinite(keypoints).all():
+                yield f"{name}: expected score 0 for the box {bad.tolist()}, found others"
+            if not scores[0].any():
+                yield f"{name}: expected a pose beside the box {bad.tolist()}, found none"
+
+    def _nobody(self, name: str, frame: Pixels) -> Iterator[str]:
+        found = [array.shape for array in self._run(frame, np.zeros((0, 4), np.float32))]
+        k = self._contract.model.num_keypoints
+        if found != [(0, k, 2), (0, k)]:
+            yield f"{name} without people: expected empty outputs for {k} keypoints, found {found}"
+
+    def _detected(
+        self, frames: dict[str, Pixels], yolox: YoloxDetector
+    ) -> Generator[str, None, int]:
+        """The people that the runtime finds; their poses are held to the boxes found here.
+
+        Returns how many there were.
+        """
+        assert self._contract.detector is not None
+        seen = 0
+        for name, frame in frames.items():
+            expected = yolox(frame)
+            most = self._contract.detector.max_people
+            expected = Detections(expected.boxes_xyxy[:most], expected.scores[:most])
+            boxes, box_scores, keypoints, scores = self._run(frame, None)
+            seen += len(boxes)
+            if len(boxes) != len(expected):
+                yield f"{name}: expected {len(expected)} people, found {len(boxes)}"
+                continue
+            tolerance = 0 if yolox.is_decoded else BOX_TOLERANCE
+            off = np.abs(boxes - expected.boxes_xyxy).max(initial=0)
+            if not off <= tolerance or not np.array_equal(box_scores, expected.scores):
+                yield f"{name}: expected the runtime's boxes and their scores, found others"
+            yield from self._other_poses(name, frame, boxes, keypoints, scores)
+        return seen
+
+    def _fitted(self, frame: Pixels) -> Pixels:
+        """The frame, repeated or cut where the file takes one size alone."""
+        if self._fixed_hw is None:
+            return frame
+        rows, columns = (
+            np.arange(size) % there
+            for size, there in zip(self._fixed_hw, frame.shape[:2], strict=True)
+        )
+        return np.ascontiguousarray(frame[rows[:, None], columns])
+
+
+def random_boxes(rng: np.random.Generator, frame: Pixels, count: int) -> Floats:
+    """Boxes (count, 4) of a pixel to twice the frame that all overlap it, some on whole pixels."""
+    frame_wh = np.array(frame.shape[1::-1])
+    centers = rng.random((count, 2)) * frame_wh
+    halves = np.maximum(np.exp(rng.uniform(-3, 0, (count, 2))) * frame_wh, 1)
+    boxes = np.hstack([centers - halves, centers + halves])
+    is_whole = rng.random((count, 1)) < 0.5
+    return np.where(is_whole, np.rint(boxes), boxes).astype(np.float32)
