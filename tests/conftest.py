@@ -1,10 +1,19 @@
 """Settings that all tests share; it also puts this folder, and so tiny_onnx, on the import path."""
 
+import pytest
 from hypothesis import settings
 
 # Same examples in every run and no time limit per example: a failure is never the machine's mood.
 settings.register_profile("project", derandomize=True, deadline=None)
 settings.load_profile("project")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    """Tests have a user's cache of their own: they find nothing there, and leave nothing."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def pytest_terminal_summary(terminalreporter):

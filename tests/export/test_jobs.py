@@ -122,6 +122,14 @@ def damage_the_receipt(project):
     (project.root / "out" / ".export" / f"{NAME}.json").write_text("{")
 
 
+def edit_the_artefact_and_its_receipt(project):
+    flip_a_bit_of_the_artefact(project)
+    path = project.root / "out" / ".export" / f"{NAME}.json"
+    artefact = (project.root / "out" / f"{NAME}.onnx").read_bytes()
+    edited = {**json.loads(path.read_text()), "sha256": hashlib.sha256(artefact).hexdigest()}
+    path.write_text(json.dumps(edited, indent=1))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -131,6 +139,7 @@ def damage_the_receipt(project):
         change_the_config,
         change_a_base_config,
         damage_the_receipt,
+        edit_the_artefact_and_its_receipt,
     ],
 )
 def test_a_change_of_content_is_exported_anew(project, change, run):
@@ -138,6 +147,13 @@ def test_a_change_of_content_is_exported_anew(project, change, run):
     change(project)
     outcomes, ran = run(project)
     assert ([o.state for o in outcomes], ran) == (["exported"], [NAME])
+
+
+def test_an_export_of_another_user_is_made_anew(project, run, tmp_path, monkeypatch):
+    run(project)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _, ran = run(project)
+    assert ran == [NAME]
 
 
 def test_a_config_edited_during_an_export_is_exported_anew(project, run):

@@ -216,11 +216,24 @@ def append(path):
         (lambda m: append(next(m.glob("*.onnx"))), "expected the bytes that were verified"),
         (lambda m: shutil.rmtree(m / "golden"), "expected golden vectors, found none"),
         (lambda m: next(m.glob("*.onnx")).unlink(), "expected exported models, found none"),
+        (
+            lambda m: spoil_report(m, seconds=0.5),
+            "this user's own verification wrote, found others",
+        ),
+        (lambda m: append(next(m.rglob("input_0.pb"))), "own verification wrote, found others"),
+        (lambda m: (next(m.glob("golden/*")) / "more").touch(), "own verification wrote"),
     ],
 )
 def test_what_verify_has_not_passed_is_refused(release_project, models, tmp_path, spoil, message):
     spoil(models)
     with pytest.raises(ReleaseError, match=message):
+        build_release(release_project, models, tmp_path / "out", allow_synthetic=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_another_user_verified_is_refused(release_project, models, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(ReleaseError, match="this user's own verification"):
         build_release(release_project, models, tmp_path / "out", allow_synthetic=True)
     assert not (tmp_path / "out").exists()
 

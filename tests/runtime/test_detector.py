@@ -9,6 +9,7 @@ import pytest
 
 from cigpose_runtime import FixedBoxesDetector, OnnxFileError, WholeFrameDetector, YoloxDetector
 from cigpose_runtime.errors import InputError
+from cigpose_runtime.estimation import detector as detector_module
 from cigpose_runtime.estimation.detector import Detections, iou, letterbox, nms
 from tiny_yolox import P5, P6, yolox
 
@@ -137,3 +138,59 @@ def test_detections_of_two_lengths_are_refused():
     for boxes, scores in itertools.product([np.zeros((2, 4)), np.zeros((1, 5))], [np.zeros(1)]):
         with pytest.raises(InputError, match="detections: expected"):
             Detections(boxes, scores)
+
+
+def with_sizes(model, *, input_wh=None, batch=None, output=None):
+    """A YOLOX that says other sizes of itself."""
+    value, result = (
+        v.type.tensor_type.shape.dim for v in (model.graph.input[0], model.graph.output[0])
+    )
+    if input_wh is not None:
+        value[3].dim_value, value[2].dim_value = input_wh
+    if batch is not None:
+        value[0].dim_value = batch
+    for dimension, size in zip(result, output or (), strict=False):
+        dimension.dim_value = size
+    return model
+
+
+@pytest.mark.parametrize(
+    ("sizes", "found"),
+    [
+        ({"input_wh": (20_000, 20_000)}, "found 1 x 20000 x 20000"),
+        ({"input_wh": (-8, 64)}, "found 1 x -8 x 64"),
+        ({"batch": 10**9}, "found 1000000000 x 128 x 64"),
+        ({"batch": -1}, "found -1 x 128 x 64"),
+        ({"batch": 0}, "found 0 x 128 x 64"),
+        ({"output": (1, 168, 10**9)}, "found 1 x 168 x 1000000000"),
+    ],
+)
+def test_sizes_beyond_every_yolox_are_refused_before_memory_is_taken(save, sizes, found):
+    with pytest.raises(OnnxFileError, match=found):
+        YoloxDetector(save(with_sizes(yolox(PEOPLE), **sizes)))
+
+
+def test_an_output_of_another_shape_than_the_file_says_is_one_error(save):
+    model = yolox(PEOPLE)
+    model.graph.node.append(onnx.helper.make_node("Transpose", ["output"], ["turned"]))
+    model.graph.output[0].name = "turned"
+    for dimension in model.graph.output[0].type.tensor_type.shape.dim:
+        dimension.Clear()
+    with pytest.raises(OnnxFileError, match=r"turned: expected float32 \(1, 168, any\), found"):
+        YoloxDetector(save(model))
+
+
+def test_suppression_looks_at_the_surest_boxes_alone(monkeypatch):
+    """Of as many as a P6 model has cells at 2048 x 2048, none of which overlap."""
+    monkeypatch.setattr(detector_module, "MAX_CANDIDATES", 64)
+    corners = np.arange(86_016, dtype=np.float32)[:, None] * 3
+    scores = np.random.default_rng(0).permutation(86_016).astype(np.float32)
+    kept = nms(np.hstack([corners, corners * 0, corners + 1, corners * 0 + 1]), scores, 0.5)
+    assert kept.tolist() == np.argsort(-scores)[:64].tolist()
+
+
+def test_boxes_that_are_not_finite_are_none(save):
+    model = yolox([*PEOPLE, (60, 40, np.inf, 10, 0.95, 0), (100, 20, 10, np.nan, 0.95, 0)])
+    assert YoloxDetector(
+        save(model),
+    )(FRAME).scores.tolist() == pytest.approx([0.9, 0.7])

@@ -7,8 +7,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
-from cigpose_runtime import InputError, MetadataError, PoseModel, ProviderError
+from cigpose_runtime import InputError, MetadataError, OnnxFileError, PoseModel, ProviderError
 from cigpose_runtime.estimation.decode import average_flipped, decode_simcc
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from tiny_onnx import tiny_contract, tiny_model
@@ -17,6 +18,17 @@ BOXES = np.array(
     [[10, 20, 60, 120], [-30, 40, 50, 150], [100, 10, 190, 90], [40, 80, 41, 82], [0, 0, 200, 160]],
     np.float32,
 )
+
+PUBLISHED = json.dumps(
+    {
+        "input_w": 6,
+        "input_h": 8,
+        "split_ratio": 2.0,
+        "mean": [123.675, 116.28, 103.53],
+        "std": [58.395, 57.12, 57.375],
+    }
+)
+"""What the published models say of themselves."""
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +112,7 @@ def test_200_people_in_one_frame_stay_within_the_cap(save, frame):
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_model_of_one_batch_size_is_filled_up(save, frame, batch, flip):
     free = PoseModel(save(), flip=flip)(frame, BOXES)
-    short = json.dumps(
-        {
-            "input_w": 6,
-            "input_h": 8,
-            "split_ratio": 2.0,
-            "mean": [123.675, 116.28, 103.53],
-            "std": [58.395, 57.12, 57.375],
-        }
-    )
-    model = PoseModel(save(batch=batch, metadata=short), flip=flip)
+    model = PoseModel(save(batch=batch, metadata=PUBLISHED), flip=flip)
     sizes = watched(model)
     fixed = model(frame, BOXES)
     assert set(sizes) == {batch}
@@ -189,3 +192,50 @@ def test_nothing_but_numpy_and_onnxruntime_is_imported(save):
         [sys.executable, "-c", ALONE, str(save())], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout.strip()) == (0, "(1, 17, 2)"), done.stderr
+
+
+def test_an_output_of_another_shape_than_the_contract_says_is_one_error(tmp_path, frame):
+    """The file says what the contract says; only its graph knows that a row is left out."""
+    model = tiny_model()
+    model.graph.node[-1].output[0] = "all"
+    for name, value in (("ends", 16), ("start", 0), ("axis", 1)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([value]), name))
+    ends = helper.make_node("Add", ["ends", "start"], ["end"])
+    cut = helper.make_node("Slice", ["all", "start", "end", "axis"], ["simcc_y"])
+    model.graph.node.extend([ends, cut])
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(OnnxFileError, match=r"simcc_y: expected float32 \(1, 17, 16\), found .*16"):
+        PoseModel(path)(frame, BOXES[:1])
+
+
+def test_a_model_that_stops_when_it_runs_is_one_error(tmp_path, frame):
+    model = tiny_model()
+    model.graph.initializer[1].raw_data = np.array([0, 17, 11]).tobytes()  # what is reshaped has 12
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(OnnxFileError, match="expected the model to run") as error:
+        PoseModel(path)(frame, BOXES[:1])
+    assert "\n" not in str(error.value)
+
+
+def test_what_onnxruntime_refuses_is_one_error_and_nothing_is_printed(tmp_path, capfd):
+    """Its message has a name that is not UTF-8; its own fallback would print that to stdout."""
+    model = tiny_model()
+    model.graph.node[2].input[0] = "NAME"
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"NAME", b"\xff\xfe\xff\xfe"))
+    with pytest.raises(OnnxFileError, match="found one that it refuses"):
+        PoseModel(path)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("batch", [-1, 0, 10**9])
+def test_a_fixed_batch_that_takes_no_crop_or_all_memory_is_refused(tmp_path, batch):
+    model = tiny_model(metadata=PUBLISHED)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(OnnxFileError, match=f"expected a free batch, or one of 1 .*found {batch}"):
+        PoseModel(path)

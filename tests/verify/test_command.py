@@ -1,5 +1,6 @@
 """`cigpose-tools verify`: which verdicts stand, what is written, exit statuses."""
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -88,6 +89,63 @@ def test_a_good_file_passes_and_its_verdict_stands_until_the_file_changes(
     assert "head.gcn.layers.0" in line
     (report,) = standing_reports(model.parent)
     assert report.stage == "parity"
+
+
+@pytest.fixture
+def as_user(tmp_path, monkeypatch):
+    """Goes on as another user, by name, with a cache of their own."""
+    return lambda name: monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches" / name))
+
+
+def test_a_verdict_that_came_with_an_altered_model_is_not_believed(tiny, model, run, as_user):
+    as_user("author")
+    assert run(model)[0] == 0
+    altered = apply_fault("one weight perturbed", tiny.data, tiny.contract)
+    report = model.parent / "parity" / f"{model.stem}.json"
+    edited = {**json.loads(report.read_text()), "sha256": hashlib.sha256(altered).hexdigest()}
+    report.write_text(json.dumps(edited))
+    model.write_bytes(altered)
+    as_user("user")
+    status, out, _ = run(model)
+    assert (status, "failed" in out) == (1, True)
+
+
+def test_answers_of_pytorch_that_came_with_a_model_are_not_believed(model, run, as_user):
+    as_user("author")
+    assert run(model)[0] == 0
+    (record,) = (model.parent / ".verify").glob("*.npz")
+    own = record.read_bytes()
+    with np.load(record) as arrays:
+        others = {name: arrays[name] for name in arrays}
+    others["simcc_x_single"] = others["simcc_x_single"] + 1
+    np.savez(record, **others)
+    as_user("user")
+    assert run(model)[0] == 0
+    assert record.read_bytes() == own
+
+
+def test_a_verdict_stands_where_its_files_were_moved_and_for_its_user_alone(
+    model, run, as_user, tmp_path
+):
+    as_user("user")
+    assert run(model)[0] == 0
+    moved = model.parent.rename(tmp_path / "moved") / model.name
+    assert "up to date" in run(moved)[1]
+    shutil.rmtree(moved.parent / "golden")
+    assert "up to date" not in run(moved)[1]
+    as_user("another")
+    assert "up to date" not in run(moved)[1]
+
+
+def test_the_page_of_a_folder_shows_no_verdict_that_came_with_a_model(model, run, as_user):
+    as_user("author")
+    assert run(model)[0] == 0
+    for path in (model, model.parent / "parity" / f"{model.stem}.json"):
+        shutil.copy(path, path.with_stem("foreign"))
+    as_user("user")
+    assert run(model)[0] == 0
+    page = (model.parent / "parity" / "summary.md").read_text()
+    assert page.count(model.stem) == 1
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tiny, project, model, run, tmp_path):

@@ -101,15 +101,49 @@ def altered_input(path):
     np.savez(path, **changed)
 
 
+def saved_again(save=np.savez, **changes):
+    """Writes the arrays of a record again, some of them changed by functions."""
+
+    def spoil(path):
+        with np.load(path) as arrays:
+            changed = dict(arrays)
+        for name, change in changes.items():
+            changed[name] = change(changed[name])
+        save(path, **changed)
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
+        saved_again(np.savez_compressed),
+        saved_again(counts=lambda counts: counts * 2),
+        saved_again(choices=lambda choices: choices + 1000),
+        saved_again(scores=lambda scores: scores[:, :-1]),
+        saved_again(simcc_x_double=lambda outputs: outputs * np.nan),
+        saved_again(simcc_y_single=lambda outputs: outputs.astype(str)),
+        saved_again(document=lambda _: np.array("[" * 100_000)),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"'descr'", b"'dosis'")),
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(path.read_bytes()[:-1000]),
         lambda path: path.write_text("<html>"),
         altered_input,
     ],
-    ids=["empty", "truncated", "another file", "altered"],
+    ids=[
+        "compressed",
+        "other counts",
+        "no such keypoint",
+        "scores of fewer keypoints",
+        "NaN",
+        "texts",
+        "deep JSON",
+        "no array",
+        "empty",
+        "truncated",
+        "another file",
+        "altered",
+    ],
 )
 def test_a_spoilt_record_is_refused(tiny, tmp_path, spoil):
     path = tmp_path / "record.npz"

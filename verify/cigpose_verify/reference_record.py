@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from cigpose_runtime import Contract
 from cigpose_runtime.arrays import Floats
-from cigpose_runtime.errors import FileError
+from cigpose_runtime.errors import FileError, first_line
 from cigpose_runtime.files import appears_whole, open_file
 from cigpose_verify.cases import Case
 from cigpose_verify.measures.keypoints import Clarity, Readout
@@ -170,12 +170,13 @@ class ReferenceRecord:
         """Raises `FileError` for a file that no `write` made, a damaged or an altered one."""
         with open_file(path, "a reference record") as file:
             try:
+                _require_plain(zipfile.ZipFile(file))
                 with np.load(file, allow_pickle=False) as arrays:
                     return cls._from_arrays(arrays)
-            except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            except Exception as error:
                 raise FileError(
                     f"{path}: expected a reference record, found a damaged or foreign file "
-                    f"({error}); delete it, and the next verify records it anew"
+                    f"({first_line(error)}); delete it, and the next verify records it anew"
                 ) from error
 
     @classmethod
@@ -184,6 +185,8 @@ class ReferenceRecord:
         if document["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema version {document['schema_version']}")
         data = {name: arrays[name] for name in arrays if name != "document"}
+        contract = Contract.from_json(document["contract"])
+        _require_shapes(data, contract)
         candidates = [
             Candidate(
                 tuple(choice.tolist()),
@@ -211,8 +214,45 @@ class ReferenceRecord:
                 for kind in ("single", "double")
             ),
         )
-        contract = Contract.from_json(document["contract"])
-        return cls(contract, document["origin"], tuple(cases), sweep, document["score_error"])
+        origin = {str(key): str(value) for key, value in document["origin"].items()}
+        return cls(contract, origin, tuple(cases), sweep, float(document["score_error"]))
+
+
+def _require_plain(archive: zipfile.ZipFile) -> None:
+    """Raises ValueError for members that take more memory than the file that they come in."""
+    for member in archive.infolist():
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise ValueError(f"{member.filename} is compressed")
+
+
+def _require_shapes(data: Mapping[str, NDArray[Any]], contract: Contract) -> None:
+    """Raises ValueError unless all arrays are those of some cases of a model of this contract."""
+    k, sizes = contract.num_keypoints, (contract.input_w, contract.input_h)
+    cases, candidates, chosen = len(data["inputs"]), len(data["choices"]), data["choices"].shape[-1]
+    swept, channels = len(data["swept"]), data["features"].shape[-1]
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        "inputs": ("float32", (cases, 3, contract.input_h, contract.input_w)),
+        "scores": ("float64", (cases, k)),
+        "counts": ("int64", (cases,)),
+        "choices": ("int64", (candidates, chosen)),
+        "features": ("float32", (k, channels)),
+        "swept": ("int64", (swept, chosen)),
+    }
+    for axis, size in zip(("simcc_x", "simcc_y"), sizes, strict=True):
+        bins = int(size * contract.split_ratio)
+        for kind, dtype in (("single", "float32"), ("double", "float64")):
+            expected[f"{axis}_{kind}"] = dtype, (candidates, k, bins)
+            expected[f"swept_{axis}_{kind}"] = dtype, (swept, bins)
+    for name, wanted in expected.items():
+        if (data[name].dtype.name, data[name].shape) != wanted:
+            raise ValueError(f"{name} is {data[name].dtype} {data[name].shape}")
+        if not np.isfinite(data[name]).all():
+            raise ValueError(f"{name} is not finite")
+    for name in ("choices", "swept"):
+        if not ((data[name] >= 0) & (data[name] < k)).all():
+            raise ValueError(f"{name} of a keypoint that is none")
+    if cases == 0 or (data["counts"] < 1).any() or data["counts"].sum() != candidates:
+        raise ValueError("counts are not those of the candidates")
 
 
 def _document_of(case: Case) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Beside the artefacts, `.export/NAME.json` is the receipt of each: what it was made from and what
 came out. An artefact is up to date when the same receipt would be written now, by the content of
-checkpoint, config and code, and the file is still the one that was written.
+checkpoint, config and code, and the file is still the one that was written. A receipt that came
+with the artefact is none (see own_results).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from cigpose_export.errors import ExportError
 from cigpose_export.jobs import worker
 from cigpose_export.jobs.batch import OnStage, Outcome, State, Work, run_batch
+from cigpose_export.jobs.own_results import is_own, remember
 from cigpose_export.jobs.staleness import code_hash, config_hash, hash_of
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant, WeightsKind
@@ -54,7 +56,7 @@ class Receipt:
             content = json.loads(path.read_text("utf-8"))
             figures = ExportFigures(**content["figures"])
             return cls(content["inputs"], content["sha256"], figures)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def write(self, path: Path) -> None:
@@ -121,8 +123,8 @@ class ExportJob:
         if receipt is None or not (checkpoint.is_file() and self.path.is_file()):
             return None
         inputs = hash_of(self._recipe, file_sha256(checkpoint))
-        stands = receipt.inputs == inputs and receipt.sha256 == file_sha256(self.path)
-        return receipt.figures if stands else None
+        unchanged = receipt.inputs == inputs and receipt.sha256 == file_sha256(self.path)
+        return receipt.figures if unchanged and is_own(self._receipt_path) else None
 
     def run(self, work: Work) -> Outcome[ExportFigures]:
         """Exports, and writes the receipt."""
@@ -149,6 +151,7 @@ class ExportJob:
         )
         inputs = hash_of(recipe, done["checkpoint_sha256"])
         Receipt(inputs, done["sha256"], figures).write(self._receipt_path)
+        remember(self._receipt_path)
         return Outcome(self.name, State.EXPORTED, self.path, figures)
 
     @property

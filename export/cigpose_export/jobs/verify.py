@@ -2,7 +2,8 @@
 
 In the folder of the files: parity/NAME.json is the verdict on NAME.onnx, golden/NAME/ are vectors
 to replay, .verify/ keeps what PyTorch answered, named by a hash of all that it follows from. A
-verdict stands while the file has the same sha256 and nothing that it follows from has changed.
+verdict stands while the file has the same sha256 and nothing that it follows from has changed; one
+that came with the file does not (see own_results).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from cigpose_export.errors import CheckpointError, UsageError, VariantError, VerifyError
 from cigpose_export.jobs import worker
 from cigpose_export.jobs.batch import Job, OnStage, Outcome, State, Work, run_batch
+from cigpose_export.jobs.own_results import is_own, remember
 from cigpose_export.jobs.staleness import code_hash, config_hash, hash_of
 from cigpose_export.jobs.verify_packed import VerifyPackedJob
 from cigpose_export.project import Project
@@ -116,7 +118,7 @@ def verify_files(
     outcomes = run_batch(work, at_once=jobs, on_stage=on_stage)
     by_path = {outcome.path: outcome for outcome in outcomes}
     for folder in dict.fromkeys(path.parent for path in files):
-        write_pages(folder)
+        write_pages(folder, is_own)
     return [by_path[path] for path in files]
 
 
@@ -126,6 +128,21 @@ def _is_packed(path: Path) -> bool:
         return is_packed(read_onnx_file(path))
     except CigposeError:
         return False
+
+
+def report_path(model: Path) -> Path:
+    """Where the verdict on a model is kept."""
+    return model.parent / "parity" / f"{model.stem}.json"
+
+
+def golden_folder(model: Path) -> Path:
+    """Where its golden vectors are."""
+    return model.parent / "golden" / model.stem
+
+
+def has_verdict(model: Path) -> bool:
+    """Whether a model's verdict and golden vectors are those that this user's own run wrote."""
+    return is_own(report_path(model)) and is_own(golden_folder(model))
 
 
 @dataclass(frozen=True)
@@ -143,18 +160,18 @@ class VerifyJob:
 
     @property
     def _report_path(self) -> Path:
-        return self.path.parent / "parity" / f"{self.name}.json"
+        return report_path(self.path)
 
     @property
     def _golden(self) -> Path:
-        return self.path.parent / "golden" / self.name
+        return golden_folder(self.path)
 
     def standing(self) -> Report | None:
         """The verdict of an earlier run, where the file passed and nothing has changed since."""
         with contextlib.suppress(FileError):
             report = Report.read(self._report_path)
             unchanged = (report.key, report.sha256) == (self._key, file_sha256(self.path))
-            if unchanged and report.passed and self._golden.is_dir():
+            if unchanged and report.passed and has_verdict(self.path):
                 return report
         return None
 
@@ -173,7 +190,9 @@ class VerifyJob:
         }
         work.run("judge", arguments, self.options.environment)
         report = Report.read(self._report_path)
+        remember(self._report_path)
         if report.passed:
+            remember(self._golden)
             return Outcome(self.name, State.PASSED, self.path, report)
         if report.stage in NUMERIC_STAGES and not report.foreign:
             report = self._locate(work, report)
@@ -228,12 +247,13 @@ class VerifyJob:
         variant, _ = self._subject
         folder = self.path.parent / ".verify"
         record = folder / f"{variant.name}-{self._record_key[:16]}.npz"
-        if not record.is_file():
+        if not is_own(record, self._record_key):
             for outdated in folder.glob(f"{variant.name}-*.npz"):
                 outdated.unlink()
             fork = self.options.against is not None
             arguments = {"target": str(record), "fork": fork, **self._reference(work)}
             work.run("record", arguments, self.options.environment)
+            remember(record, self._record_key)
         return record
 
     def _locate(self, work: Work, report: Report) -> Report:
@@ -245,6 +265,7 @@ class VerifyJob:
         files = {"file": str(self.path), "report": str(self._report_path), "trace": str(trace)}
         work.run("locate", files)
         trace.unlink()
+        remember(self._report_path)
         return Report.read(self._report_path)
 
     def _reference(self, work: Work) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cigpose_export.errors import ReleaseError
+from cigpose_export.jobs.verify import golden_folder, has_verdict, report_path
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant
 from cigpose_runtime import Contract, read_contract
@@ -57,11 +58,10 @@ def verified_models(
 
 
 def _verified(variant: Variant, path: Path) -> VerifiedModel:
-    report_path = path.parent / "parity" / f"{variant.name}.json"
     advice = "run make verify-all"
-    if not report_path.is_file():
+    if not report_path(path).is_file():
         raise ReleaseError(f"{path.name}: expected a parity report, found none; {advice}")
-    report = Report.read(report_path)
+    report = Report.read(report_path(path))
     if report.sha256 != file_sha256(path):
         raise ReleaseError(
             f"{path.name}: expected the bytes that were verified, sha256 {report.sha256[:12]}, "
@@ -77,6 +77,11 @@ def _verified(variant: Variant, path: Path) -> VerifiedModel:
             f"{path.name}: expected a model that passed verification, but it failed; "
             "fix it and verify again"
         )
-    if not (path.parent / "golden" / variant.name).is_dir():
+    if not golden_folder(path).is_dir():
         raise ReleaseError(f"{path.name}: expected golden vectors, found none; {advice}")
+    if not has_verdict(path):
+        raise ReleaseError(
+            f"{path.name}: expected a report and golden vectors that this user's own verification "
+            f"wrote, found others; {advice}"
+        )
     return VerifiedModel(variant, path, read_contract(path), report)

@@ -103,7 +103,6 @@ def make_report(path: Path, metadata: Path | None = None) -> Report:
             "outputs": [asdict(value) for value in onnx_file.outputs],
             "nodes": onnx_file.node_count,
             "operators": dict(onnx_file.op_counts),
-            "local_functions": onnx_file.local_function_count,
             "initializers": onnx_file.initializer_count,
             "parameters": onnx_file.parameter_count,
             "metadata_keys": [key for key, _ in onnx_file.metadata_props],

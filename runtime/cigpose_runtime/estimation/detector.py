@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.errors import InputError, OnnxFileError, error_context
-from cigpose_runtime.estimation.session import CPU, open_session
+from cigpose_runtime.estimation.session import CPU, open_session, run_session
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
 
 PADDING_LEVEL = 114
@@ -21,6 +21,16 @@ PADDING_LEVEL = 114
 
 STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 """Pixels per cell on each level of a YOLOX: P5 and P6 models."""
+
+
+MAX_PIXELS = 1 << 22
+"""Of a YOLOX's input, whole batch (one picture of a P6 model has 1280 x 1280): 50 MB."""
+
+MAX_VALUES = 1 << 26
+"""Of its output (COCO's classes at 1280 x 1280 take 3 million): 256 MB."""
+
+MAX_CANDIDATES = 4096
+"""Boxes that suppression looks at, those of the best scores: it takes time by their square."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,16 +127,25 @@ class YoloxDetector:
             batch, _, height, width = shapes[0]
             if not isinstance(height, int) or not isinstance(width, int):
                 raise _no_yolox(shapes)
+            self.batch = batch if isinstance(batch, int) else 1
+            _check_size(self.batch, width, height, MAX_PIXELS, "an input")
             grid = _grid_for(shapes[1][1], width, height)
-            classes = shapes[1][2]
-            if grid is None or (isinstance(classes, int) and class_id >= classes - 5):
+            columns = shapes[1][2] if isinstance(shapes[1][2], int) else None
+            if grid is None or (columns is not None and class_id >= columns - 5):
                 raise _no_yolox(shapes)
+            _check_size(self.batch, len(grid[0]), columns or 1, MAX_VALUES, "an output")
+            self._expected = {
+                onnx_file.outputs[0].name: (
+                    self.batch,
+                    len(grid[0]),
+                    columns,
+                )
+            }
         self.input_wh = width, height
         self.score_threshold = score_threshold
         self.nms_threshold = nms_threshold
         self.class_id = class_id
         self.grid = grid
-        self.batch = batch if isinstance(batch, int) else 1
         self._input = onnx_file.inputs[0].name
         self._session = open_session(path, providers=providers, threads=threads, spinning=spinning)
         self.is_decoded = self._sees_decoded()
@@ -135,10 +154,13 @@ class YoloxDetector:
         """The people in a frame, the highest score first."""
         blob, ratio = letterbox(frame, self.input_wh)
         predictions = self._predict(blob)
-        scores = predictions[:, 4] * predictions[:, 5 + self.class_id]
-        chosen = np.flatnonzero(scores >= self.score_threshold)
-        boxes, scores = self._boxes(predictions, chosen), scores[chosen]
-        kept = nms(boxes, scores, self.nms_threshold)
+        with np.errstate(over="ignore", invalid="ignore"):  # a box that is not finite is none
+            scores = predictions[:, 4] * predictions[:, 5 + self.class_id]
+            chosen = np.flatnonzero(scores >= self.score_threshold)
+            boxes, scores = self._boxes(predictions, chosen), scores[chosen]
+            is_finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+            boxes, scores = boxes[is_finite], scores[is_finite]
+            kept = nms(boxes, scores, self.nms_threshold)
         height, width = frame.shape[:2]
         limits = np.array([width, height, width, height], np.float32)
         in_frame = np.clip(boxes[kept] / np.float32(ratio), 0, limits)
@@ -148,7 +170,10 @@ class YoloxDetector:
     def _predict(self, blob: Floats) -> Floats:
         """The network's predictions for one letterboxed picture: (cells, 5 + classes)."""
         fed = np.repeat(blob[np.newaxis], self.batch, axis=0)
-        predictions: Floats = self._session.run(None, {self._input: fed})[0][0]
+        (output,) = run_session(self._session, {self._input: fed}, self._expected)
+        predictions: Floats = output[0]
+        if predictions.shape[1] <= 5 + self.class_id:
+            raise _no_yolox([list(output.shape)])
         return predictions
 
     def _boxes(self, predictions: Floats, chosen: NDArray[np.intp]) -> Floats:
@@ -166,7 +191,8 @@ class YoloxDetector:
         grey = np.full((3, height, width), PADDING_LEVEL, np.float32)
         centers = self._predict(grey)[:, :2]
         cells, strides = self.grid
-        return bool(np.median(np.abs(centers / strides - cells)) < np.median(np.abs(centers)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.median(np.abs(centers / strides - cells)) < np.median(np.abs(centers)))
 
 
 def _grid_for(count: object, width: int, height: int) -> tuple[Floats, Floats] | None:
@@ -182,6 +208,14 @@ def _grid_for(count: object, width: int, height: int) -> tuple[Floats, Floats] |
                 np.concatenate(steps).astype(np.float32),
             )
     return None
+
+
+def _check_size(batch: int, width: int, height: int, most: int, of_what: str) -> None:
+    if min(batch, width, height) < 1 or batch * width * height > most:
+        raise OnnxFileError(
+            f"expected {of_what} of 1 to {most:,} values, found {batch} x {width} x {height}; "
+            "export a smaller YOLOX"
+        )
 
 
 def _no_yolox(shapes: Sequence[object]) -> OnnxFileError:
@@ -221,8 +255,11 @@ def _sources(size: int, there: int) -> tuple[NDArray[np.intp], NDArray[np.intp],
 
 
 def nms(boxes_xyxy: Floats, scores: Floats, threshold: float) -> NDArray[np.intp]:
-    """Indices of the boxes to keep, best score first; no two overlap by more than `threshold`."""
-    left = np.argsort(-scores, kind="stable")
+    """Indices of the boxes to keep, best score first; no two overlap by more than `threshold`.
+
+    Of more than MAX_CANDIDATES boxes, those of the best scores.
+    """
+    left = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
     kept = []
     while left.size:
         kept.append(left[0])

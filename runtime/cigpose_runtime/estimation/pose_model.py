@@ -12,7 +12,7 @@ from cigpose_runtime.arrays import Floats
 from cigpose_runtime.errors import InputError, error_context
 from cigpose_runtime.estimation.decode import average_flipped, decode_simcc, to_frame
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
-from cigpose_runtime.estimation.session import CPU, open_session
+from cigpose_runtime.estimation.session import CPU, open_session, run_session
 from cigpose_runtime.keypoints import KeypointSet
 from cigpose_runtime.model_file.contract import Contract
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
@@ -82,7 +82,8 @@ class PoseModel:
         frame: (H, W, 3) uint8 BGR. boxes_xyxy: (N, 4) left, top, right, bottom in frame pixels,
         partly outside the frame if need be. box_scores: (N,), handed through.
         Raises InputError for another frame, and for boxes of another shape, without area, not
-        finite or wholly outside the frame.
+        finite or wholly outside the frame; OnnxFileError when the model does not run, or not to the
+        outputs that its contract says.
         """
         contract = self.contract
         input_wh = contract.input_w, contract.input_h
@@ -135,7 +136,12 @@ class PoseModel:
         if self._fixed_batch and count < self._fixed_batch:
             empty = np.zeros((self._fixed_batch - count, *crops.shape[1:]), np.float32)
             crops = np.concatenate([crops, empty])
-        simcc_x, simcc_y = self._session.run(["simcc_x", "simcc_y"], {"input": crops})
+        contract = self.contract
+        expected = {
+            name: (len(crops), contract.num_keypoints, int(side * contract.split_ratio))
+            for name, side in (("simcc_x", contract.input_w), ("simcc_y", contract.input_h))
+        }
+        simcc_x, simcc_y = run_session(self._session, {"input": crops}, expected)
         return simcc_x[:count], simcc_y[:count]
 
 

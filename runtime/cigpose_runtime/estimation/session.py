@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any
 
+import numpy as np
+
+from cigpose_runtime.arrays import Floats
 from cigpose_runtime.errors import OnnxFileError, ProviderError, first_line
 
 CPU = "CPUExecutionProvider"
@@ -49,9 +52,14 @@ def open_session(
     else:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what is wrong is raised, too
+    # Not by the file's name or first bytes: what was read as ONNX must not run as something else.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     source = model if isinstance(model, bytes) else fspath(model)
     try:
-        session = ort.InferenceSession(source, options, providers=list(providers))
+        # Its own fallback prints to stdout, and tries again what it has refused.
+        session = ort.InferenceSession(
+            source, options, providers=list(providers), enable_fallback=False
+        )
     except Exception as error:
         name = "" if isinstance(model, bytes) else f"{fspath(model)}: "
         raise OnnxFileError(
@@ -65,6 +73,34 @@ def open_session(
             f"{', '.join(session.get_providers())}; fix its installation or leave it out"
         )
     return session
+
+
+def run_session(
+    session: Any, feed: Mapping[str, Floats], expected: Mapping[str, tuple[int | None, ...]]
+) -> list[Floats]:
+    """Runs a model; returns the outputs that are expected, by name, in their order.
+
+    expected: the shape of each, None for a size that is not known. Shapes in a file promise
+    nothing: a graph may compute others.
+    Raises OnnxFileError when onnxruntime stops, and for outputs of another type or shape.
+    """
+    try:
+        outputs: list[Floats] = session.run(list(expected), dict(feed))
+    except Exception as error:
+        raise OnnxFileError(
+            f"expected the model to run, found that onnxruntime stops ({first_line(error)}); "
+            "export it again"
+        ) from error
+    for (name, shape), output in zip(expected.items(), outputs, strict=True):
+        there = np.asarray(output)
+        fits = there.dtype == np.float32 and there.ndim == len(shape)
+        if not fits or any(a not in (None, b) for a, b in zip(shape, there.shape, strict=True)):
+            wanted = ", ".join("any" if size is None else str(size) for size in shape)
+            raise OnnxFileError(
+                f"{name}: expected float32 ({wanted}), found {there.dtype} {there.shape}; "
+                "export the model again"
+            )
+    return outputs
 
 
 def require_providers(providers: Sequence[str]) -> None:

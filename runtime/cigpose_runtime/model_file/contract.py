@@ -19,11 +19,18 @@ from cigpose_runtime.keypoints import KeypointSet, Pairs
 from cigpose_runtime.model_file.contract_fields import (
     FOREIGN_ORIGIN,
     FOREIGN_SCHEMA_VERSION,
+    MAX_BINS,
     ORIGIN_FIELDS,
     RULES,
     SCHEMA_VERSION,
     SourceCheckpoint,
 )
+
+MAX_DOCUMENT_BYTES = 1 << 20
+"""Of metadata in JSON. Those of a whole-body model are 7 kB."""
+
+_LISTED = 5
+"""Unknown keys that an error names."""
 
 _REPAIR_HINT = "correct the metadata, or export the model again"
 
@@ -139,8 +146,13 @@ class Contract:
 def load_document(text: str | bytes) -> dict[str, Any]:
     """Parses a metadata document, strictly: one object, no NaN or infinity, no repeated keys.
 
-    Raises MetadataError.
+    Raises MetadataError, for more than MAX_DOCUMENT_BYTES before anything is parsed.
     """
+    if len(text) > MAX_DOCUMENT_BYTES:
+        raise MetadataError(
+            f"expected metadata of at most {MAX_DOCUMENT_BYTES:,} bytes, found {len(text):,}; "
+            f"{_REPAIR_HINT}"
+        )
     try:
         document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -165,10 +177,12 @@ def _refuse_constant(constant: str) -> NoReturn:
 
 
 def _key_problems(document: Mapping[str, Any]) -> Iterator[str]:
-    for key in document:
-        if key not in RULES:
-            near = difflib.get_close_matches(key, RULES, n=1)
-            yield f"unknown key {quoted(key)}" + (f", did you mean '{near[0]}'?" if near else "")
+    unknown = [key for key in document if key not in RULES]
+    for key in unknown[:_LISTED]:
+        near = difflib.get_close_matches(key[:80], RULES, n=1)
+        yield f"unknown key {quoted(key)}" + (f", did you mean '{near[0]}'?" if near else "")
+    if len(unknown) > _LISTED:
+        yield f"{len(unknown) - _LISTED:,} more unknown keys"
     missing = [field for field in RULES if field not in document]
     if missing:
         yield f"missing {', '.join(missing)}"
@@ -184,7 +198,7 @@ def _value_problems(values: Mapping[str, Any]) -> list[str]:
             sound[field] = value
         else:
             problems.append(f"{field}: expected {rule.expected}, found {quoted(value)}")
-    return [*problems, *_keypoint_problems(sound)]
+    return [*problems, *_keypoint_problems(sound), *_size_problems(sound)]
 
 
 def _keypoint_problems(values: Mapping[str, Any]) -> Iterator[str]:
@@ -199,3 +213,14 @@ def _keypoint_problems(values: Mapping[str, Any]) -> Iterator[str]:
         largest = max(chain(*values.get(field, ())), default=0)
         if largest >= count:
             yield f"{field}: expected indices below num_keypoints = {count}, found {largest}"
+
+
+def _size_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    if {"num_keypoints", "input_w", "input_h", "split_ratio"} <= values.keys():
+        sides = values["input_w"] + values["input_h"]
+        bins = values["num_keypoints"] * sides * values["split_ratio"]
+        if bins > MAX_BINS:
+            yield (
+                "num_keypoints * (input_w + input_h) * split_ratio: expected at most "
+                f"{MAX_BINS:,} bins, found {bins:,.0f}"
+            )

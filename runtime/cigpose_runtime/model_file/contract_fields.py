@@ -20,6 +20,21 @@ ORIGIN_FIELDS = ("name", "weights", "source_checkpoint", "tools", "license", "at
 BOX_PADDING = 1.25
 """That of all published models, and MMPose's default (GetBBoxCenterScale)."""
 
+# Contracts are not trusted: what a model costs in time and memory is bounded by what it says. The
+# largest of the published models, whole-body at 288 x 384, are named for comparison.
+MAX_SIDE = 1024
+"""Of the input in pixels (384). A batch of 16 crops takes at most 200 MB."""
+MAX_KEYPOINTS = 1024
+"""(133)"""
+MAX_BINS = 1 << 21
+"""Of all SimCC vectors of one person (178,752). A batch of 16 gives at most 128 MB."""
+MAX_LINES = 4096
+"""Of a skeleton (65). Each is drawn for each person in each frame."""
+MAX_LEVEL = 1e6
+"""Of mean and std, whose least value is its inverse: float32 does not overflow."""
+MAX_BOX_PADDING = 10.0
+"""(1.25). Crops stay within what float32 tells apart."""
+
 
 @dataclass(frozen=True)
 class SourceCheckpoint:
@@ -30,11 +45,16 @@ class SourceCheckpoint:
 
 
 def _is_text(value: Any) -> bool:
-    return type(value) is str and value != ""
+    """On one line, without control characters or halves of surrogate pairs."""
+    return type(value) is str and value != "" and value.isprintable()
 
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 < value < 2**31
+
+
+def _is_side(value: Any) -> bool:
+    return _is_count(value) and value <= MAX_SIDE
 
 
 def _is_float(value: Any) -> bool:
@@ -43,6 +63,14 @@ def _is_float(value: Any) -> bool:
 
 def _is_positive(value: Any) -> bool:
     return _is_float(value) and value > 0
+
+
+def _is_mean(value: Any) -> bool:
+    return _is_float(value) and abs(value) <= MAX_LEVEL
+
+
+def _is_std(value: Any) -> bool:
+    return _is_float(value) and 1 / MAX_LEVEL <= value <= MAX_LEVEL
 
 
 def _is_tuple_of(holds: Callable[[Any], bool], value: Any, length: int | None = None) -> bool:
@@ -120,7 +148,8 @@ class _Rule(NamedTuple):
     from_json: Callable[[Any], Any] = _same
 
 
-_TEXT = _Rule("text", _is_text)
+_TEXT = _Rule("printable text", _is_text)
+_SIDE = _Rule(f"an integer from 1 to {MAX_SIDE}", _is_side)
 _COUNT = _Rule("an integer from 1 to 2147483647", _is_count)
 FOREIGN_ORIGIN = _Rule("null in schema version 0", lambda value: value is None)
 
@@ -131,29 +160,34 @@ RULES = {
     ),
     "name": _TEXT,
     "dataset": _TEXT,
-    "num_keypoints": _COUNT,
-    "input_w": _COUNT,
-    "input_h": _COUNT,
+    "num_keypoints": _Rule(
+        f"an integer from 1 to {MAX_KEYPOINTS}",
+        lambda value: _is_count(value) and value <= MAX_KEYPOINTS,
+    ),
+    "input_w": _SIDE,
+    "input_h": _SIDE,
     "split_ratio": _Rule("a float above 0", _is_positive, _read_float),
     "mean": _Rule(
-        "3 floats",
-        lambda value: _is_tuple_of(_is_float, value, length=3),
+        f"3 floats within {MAX_LEVEL:g} of 0",
+        lambda value: _is_tuple_of(_is_mean, value, length=3),
         _read_tuple_of(_read_float),
     ),
     "std": _Rule(
-        "3 floats above 0",
-        lambda value: _is_tuple_of(_is_positive, value, length=3),
+        f"3 floats from {1 / MAX_LEVEL:g} to {MAX_LEVEL:g}",
+        lambda value: _is_tuple_of(_is_std, value, length=3),
         _read_tuple_of(_read_float),
     ),
     "color_order": _Rule("'rgb' or 'bgr'", _is_one_of("rgb", "bgr")),
     "box_padding": _Rule(
-        "a float of at least 1", lambda value: _is_float(value) and value >= 1, _read_float
+        f"a float from 1 to {MAX_BOX_PADDING:g}",
+        lambda value: _is_float(value) and 1 <= value <= MAX_BOX_PADDING,
+        _read_float,
     ),
     "decode": _Rule("'simcc-argmax'", _is_one_of("simcc-argmax")),
-    "keypoint_names": _Rule("different names", _is_names, _read_tuple_of(_same)),
+    "keypoint_names": _Rule("different printable names", _is_names, _read_tuple_of(_same)),
     "skeleton": _Rule(
-        "pairs of different indices",
-        lambda value: _is_tuple_of(_is_index_pair, value),
+        f"at most {MAX_LINES} pairs of different indices",
+        lambda value: _is_tuple_of(_is_index_pair, value) and len(value) <= MAX_LINES,
         _read_tuple_of(_read_tuple_of(_same)),
     ),
     "flip_pairs": _Rule(

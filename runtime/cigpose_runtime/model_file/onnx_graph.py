@@ -1,7 +1,8 @@
 """Reads what an ONNX file contains, without its weights and without the onnx package.
 
-Only the messages that describe the model are decoded, over a memory map, so that a file of 240 MB
-takes milliseconds. Files are not trusted: see wire_format for the bounds.
+All is decoded but the weights, over a memory map, so that a file of 240 MB takes milliseconds.
+Files are not trusted, and what is read here is what onnxruntime will run: see protobuf for how,
+onnx_schema for what a file may hold, operators for what a graph may do.
 """
 
 from __future__ import annotations
@@ -16,7 +17,23 @@ from os import PathLike
 
 from cigpose_runtime.errors import OnnxFileError, error_context, quoted
 from cigpose_runtime.files import open_file
-from cigpose_runtime.model_file.protobuf import Message, WireFormatError
+from cigpose_runtime.model_file.onnx_schema import (
+    MODEL,
+    AttributeField,
+    DimensionField,
+    EntryField,
+    GraphField,
+    ModelField,
+    NodeField,
+    OperatorSetField,
+    ShapeField,
+    TensorField,
+    TensorTypeField,
+    TypeField,
+    ValueInfoField,
+)
+from cigpose_runtime.model_file.operators import ALLOWED, STANDARD_DOMAIN, standard_name
+from cigpose_runtime.model_file.protobuf import Message, RefusedFieldError, WireFormatError
 
 MAX_RANK = 64
 """Dimensions of one tensor, as many as numpy allows; keeps products of hostile sizes small."""
@@ -60,16 +77,16 @@ class ValueInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxFile:
-    """What a self-contained ONNX file of standard operators contains.
+    """What a self-contained ONNX file contains: one graph of allowed operators on dense tensors.
 
     size: bytes.
-    opset: version of the standard operator set; no other set is accepted.
+    opset: version of the standard operator set.
     producer: name and version of the program that wrote the file.
     metadata_props: key and value pairs of the model in file order, duplicates kept.
     inputs: graph inputs that have to be fed, hence without those that an initializer supplies.
-    op_counts: nodes per operator, most frequent first, those in subgraphs and functions included.
-    initializer_count, parameter_count: initializers and their elements, subgraphs included.
-    local_function_count: functions that the model itself defines.
+    op_counts: nodes per operator, most frequent first; those of another than the standard domain
+        have it before their names.
+    initializer_count, parameter_count: initializers and their elements.
     """
 
     size: int
@@ -82,11 +99,10 @@ class OnnxFile:
     op_counts: Mapping[str, int]
     initializer_count: int
     parameter_count: int
-    local_function_count: int
 
     @property
     def node_count(self) -> int:
-        """Nodes of the graph, its subgraphs and functions."""
+        """Nodes of the graph."""
         return sum(self.op_counts.values())
 
 
@@ -105,8 +121,9 @@ def read_onnx_file(path: str | PathLike[str]) -> OnnxFile:
 def parse_onnx(data: bytes | mmap.mmap) -> OnnxFile:
     """Reads the structure of a serialized ONNX model.
 
-    Raises OnnxFileError for anything but one complete, self-contained model of standard operators:
-    malformed or truncated bytes, no graph, external data of any tensor, a custom operator domain.
+    Raises OnnxFileError for anything but one complete, self-contained model of allowed operators:
+    malformed or truncated bytes, what readers of protobuf might read differently, no graph,
+    external data of any tensor, control flow, functions, sparse tensors, custom operators.
     """
     if not len(data):
         raise OnnxFileError("expected an ONNX model, found an empty file; fetch or export it again")
@@ -115,7 +132,11 @@ def parse_onnx(data: bytes | mmap.mmap) -> OnnxFile:
         if beginning.startswith(prefix):
             raise OnnxFileError(f"expected an ONNX model, found {what}")
     try:
-        return _read_model(Message(data), len(data))
+        return _read_model(Message(data, MODEL), len(data))
+    except RefusedFieldError as error:
+        raise OnnxFileError(
+            f"expected a plain graph of dense tensors, found {error}; export the model without it"
+        ) from error
     except WireFormatError as error:
         raise OnnxFileError(
             f"expected an ONNX model, found damaged or foreign content ({error}); "
@@ -123,206 +144,115 @@ def parse_onnx(data: bytes | mmap.mmap) -> OnnxFile:
         ) from error
 
 
-# Field numbers of onnx.proto, https://github.com/onnx/onnx/blob/v1.23.2/onnx/onnx.proto
-
-
-class _Model:
-    IR_VERSION, PRODUCER_NAME, PRODUCER_VERSION, GRAPH, OPSET_IMPORT = 1, 2, 3, 7, 8
-    METADATA_PROPS, TRAINING_INFO, FUNCTIONS = 14, 20, 25
-
-
-class _OperatorSet:
-    DOMAIN, VERSION = 1, 2
-
-
-class _Entry:
-    KEY, VALUE = 1, 2
-
-
-class _TrainingInfo:
-    GRAPHS = (1, 2)
-
-
-class _Function:
-    NODE, OPSET_IMPORT, DOMAIN, ATTRIBUTE = 7, 9, 10, 11
-
-
-class _Graph:
-    NODE, INITIALIZER, INPUT, OUTPUT, SPARSE_INITIALIZER = 1, 5, 11, 12, 15
-
-
-class _Node:
-    OP_TYPE, ATTRIBUTE, DOMAIN = 4, 5, 7
-
-
-class _Attribute:
-    TENSORS, GRAPHS, SPARSE_TENSORS = (5, 10), (6, 11), (22, 23)
-
-
-class _Tensor:
-    DIMS, NAME, EXTERNAL_DATA, DATA_LOCATION = 1, 8, 13, 14
-
-
-class _SparseTensor:
-    VALUES, INDICES = 1, 2
-
-
-class _ValueInfo:
-    NAME, TYPE = 1, 2
-
-
-class _Type:
-    TENSOR = 1
-
-
-class _TensorType:
-    ELEM_TYPE, SHAPE = 1, 2
-
-
-class _Shape:
-    DIM = 1
-
-
-class _Dimension:
-    VALUE, PARAM = 1, 2
-
-
 def _read_model(model: Message, size: int) -> OnnxFile:
-    graph = model.message(_Model.GRAPH)
+    graph = model.message(ModelField.GRAPH)
     if graph is None:
         raise WireFormatError("no graph")
-    census = _Census()
+    census = _Census(file_size=size)
     census.add_graph(graph)
-    for training in model.messages(_Model.TRAINING_INFO):
-        for training_graph in training.messages(*_TrainingInfo.GRAPHS):
-            census.add_graph(training_graph)
-    functions = list(model.messages(_Model.FUNCTIONS))
-    for function in functions:
-        census.add_function(function)
-
-    producer = (model.text(_Model.PRODUCER_NAME), model.text(_Model.PRODUCER_VERSION))
-    supplied = {tensor.text(_Tensor.NAME) for tensor in graph.messages(_Graph.INITIALIZER)}
-    inputs = map(_read_value_info, graph.messages(_Graph.INPUT))
+    producer = (model.text(ModelField.PRODUCER_NAME), model.text(ModelField.PRODUCER_VERSION))
+    inputs = map(_read_value_info, graph.messages(GraphField.INPUT))
     return OnnxFile(
         size=size,
-        ir_version=model.integer(_Model.IR_VERSION),
+        ir_version=model.integer(ModelField.IR_VERSION),
         opset=_read_opset(model),
         producer=" ".join(filter(None, producer)),
         metadata_props=tuple(
-            (entry.text(_Entry.KEY), entry.text(_Entry.VALUE))
-            for entry in model.messages(_Model.METADATA_PROPS)
+            (entry.text(EntryField.KEY), entry.text(EntryField.VALUE))
+            for entry in model.messages(ModelField.METADATA_PROPS)
         ),
-        inputs=tuple(value for value in inputs if value.name not in supplied),
-        outputs=tuple(map(_read_value_info, graph.messages(_Graph.OUTPUT))),
+        inputs=tuple(value for value in inputs if value.name not in census.initializers),
+        outputs=tuple(map(_read_value_info, graph.messages(GraphField.OUTPUT))),
         op_counts=dict(sorted(census.op_counts.items(), key=lambda item: (-item[1], item[0]))),
         initializer_count=census.initializer_count,
         parameter_count=census.parameter_count,
-        local_function_count=len(functions),
     )
 
 
 def _read_opset(model: Message) -> int:
-    versions = set()
-    for opset in model.messages(_Model.OPSET_IMPORT):
-        _refuse_custom_domain(opset.text(_OperatorSet.DOMAIN))
-        versions.add(opset.integer(_OperatorSet.VERSION))
+    """The version of the standard operators. Other sets are for nodes, which say their domain."""
+    versions = {
+        opset.integer(OperatorSetField.VERSION)
+        for opset in model.messages(ModelField.OPSET_IMPORT)
+        if standard_name(opset.text(OperatorSetField.DOMAIN)) == STANDARD_DOMAIN
+    }
     if len(versions) != 1:
-        raise WireFormatError(f"expected one operator set version, found {sorted(versions)}")
+        raise WireFormatError(
+            f"expected one operator set version, found {quoted(sorted(versions))}"
+        )
     return versions.pop()
 
 
 def _read_value_info(value: Message) -> ValueInfo:
-    name = value.text(_ValueInfo.NAME)
-    value_type = value.message(_ValueInfo.TYPE)
-    tensor_type = value_type and value_type.message(_Type.TENSOR)
+    name = value.text(ValueInfoField.NAME)
+    value_type = value.message(ValueInfoField.TYPE)
+    tensor_type = value_type and value_type.message(TypeField.TENSOR)
     if not tensor_type:
         return ValueInfo(name, None, None)
-    number = tensor_type.integer(_TensorType.ELEM_TYPE)
+    number = tensor_type.integer(TensorTypeField.ELEM_TYPE)
     known = 0 <= number < len(_ELEM_TYPES)
     elem_type = _ELEM_TYPES[number] if known else f"type-{number}"
-    shape = tensor_type.message(_TensorType.SHAPE)
-    sizes = None if shape is None else tuple(map(_read_dimension, shape.messages(_Shape.DIM)))
+    shape = tensor_type.message(TensorTypeField.SHAPE)
+    sizes = None if shape is None else tuple(map(_read_dimension, shape.messages(ShapeField.DIM)))
     return ValueInfo(name, elem_type, sizes)
 
 
 def _read_dimension(dimension: Message) -> int | str | None:
-    if _Dimension.VALUE in dimension:
-        return dimension.integer(_Dimension.VALUE)
-    return dimension.text(_Dimension.PARAM) or None
+    if DimensionField.VALUE in dimension:
+        return dimension.integer(DimensionField.VALUE)
+    return dimension.text(DimensionField.PARAM) or None
 
 
 @dataclass
 class _Census:
-    """Walks graphs to every node and tensor, counts them, and refuses what must not be there."""
+    """Walks a graph to every node and tensor, counts them, and refuses what must not be there."""
 
+    file_size: int
     op_counts: Counter[str] = field(default_factory=Counter)
+    initializers: set[str] = field(default_factory=set)
     initializer_count: int = 0
     parameter_count: int = 0
 
     def add_graph(self, graph: Message) -> None:
-        for node in graph.messages(_Graph.NODE):
+        for node in graph.messages(GraphField.NODE):
             self._add_node(node)
-        for tensor in graph.messages(_Graph.INITIALIZER):
+        for tensor in graph.messages(GraphField.INITIALIZER):
             self.initializer_count += 1
-            self.parameter_count += _element_count(tensor)
-        for sparse in graph.messages(_Graph.SPARSE_INITIALIZER):
-            self.initializer_count += 1
-            self.parameter_count += _sparse_element_count(sparse)
-
-    def add_function(self, function: Message) -> None:
-        _refuse_custom_domain(function.text(_Function.DOMAIN))
-        for opset in function.messages(_Function.OPSET_IMPORT):
-            _refuse_custom_domain(opset.text(_OperatorSet.DOMAIN))
-        for node in function.messages(_Function.NODE):
-            self._add_node(node)
-        for default in function.messages(_Function.ATTRIBUTE):
-            self._add_attribute(default)
+            self.parameter_count += self._element_count(tensor)
+            self.initializers.add(tensor.text(TensorField.NAME))
 
     def _add_node(self, node: Message) -> None:
-        _refuse_custom_domain(node.text(_Node.DOMAIN))
-        self.op_counts[node.text(_Node.OP_TYPE)] += 1
-        for attribute in node.messages(_Node.ATTRIBUTE):
-            self._add_attribute(attribute)
+        domain = standard_name(node.text(NodeField.DOMAIN))
+        op_type = node.text(NodeField.OP_TYPE)
+        name = f"{domain}.{op_type}" if domain else op_type
+        if op_type not in ALLOWED.get(domain, ()):
+            raise OnnxFileError(
+                "expected operators on dense tensors as exporters of pose estimators and detectors "
+                f"write them, found {quoted(name)}; export the model without it"
+            )
+        self.op_counts[name] += 1
+        for attribute in node.messages(NodeField.ATTRIBUTE):
+            for number in (AttributeField.TENSOR, AttributeField.TENSORS):
+                for tensor in attribute.messages(number):
+                    self._element_count(tensor)
 
-    def _add_attribute(self, attribute: Message) -> None:
-        for tensor in attribute.messages(*_Attribute.TENSORS):
-            _element_count(tensor)
-        for sparse in attribute.messages(*_Attribute.SPARSE_TENSORS):
-            _sparse_element_count(sparse)
-        for graph in attribute.messages(*_Attribute.GRAPHS):
-            self.add_graph(graph)
-
-
-def _element_count(tensor: Message) -> int:
-    _refuse_external_data(tensor)
-    sizes = tensor.integers(_Tensor.DIMS)
-    if len(sizes) > MAX_RANK or any(size < 0 for size in sizes):
-        raise WireFormatError(f"a tensor of {len(sizes)} dimensions with sizes {quoted(sizes)}")
-    return math.prod(sizes)
-
-
-def _sparse_element_count(sparse: Message) -> int:
-    """Elements that are stored; the rest are zeros."""
-    for indices in sparse.messages(_SparseTensor.INDICES):
-        _refuse_external_data(indices)
-    return sum(map(_element_count, sparse.messages(_SparseTensor.VALUES)))
+    def _element_count(self, tensor: Message) -> int:
+        _refuse_external_data(tensor)
+        sizes = tensor.integers(TensorField.DIMS)
+        count = math.prod(sizes[:MAX_RANK])
+        # No element is smaller than 2 bits; readers set memory aside for as many as are announced.
+        if len(sizes) > MAX_RANK or min(sizes, default=0) < 0 or count > 4 * self.file_size:
+            raise WireFormatError(f"a tensor of {len(sizes)} dimensions with sizes {quoted(sizes)}")
+        return count
 
 
 def _refuse_external_data(tensor: Message) -> None:
-    is_external = any(tensor.integers(_Tensor.DATA_LOCATION))
-    if is_external or _Tensor.EXTERNAL_DATA in tensor:
-        entries = tensor.messages(_Tensor.EXTERNAL_DATA)
-        where = {entry.text(_Entry.KEY): entry.text(_Entry.VALUE) for entry in entries}
+    is_external = tensor.integer(TensorField.DATA_LOCATION) != 0
+    if is_external or TensorField.EXTERNAL_DATA in tensor:
+        entries = tensor.messages(TensorField.EXTERNAL_DATA)
+        where = {entry.text(EntryField.KEY): entry.text(EntryField.VALUE) for entry in entries}
         raise OnnxFileError(
             "expected one self-contained file, found tensor "
-            f"{quoted(tensor.text(_Tensor.NAME))} with external data in "
+            f"{quoted(tensor.text(TensorField.NAME))} with external data in "
             f"{quoted(where.get('location', ''))}; save the model with its weights inside"
-        )
-
-
-def _refuse_custom_domain(domain: str) -> None:
-    if domain not in ("", "ai.onnx"):
-        raise OnnxFileError(
-            f"expected standard ONNX operators only, found the operator domain {quoted(domain)}; "
-            "export the model without custom operators"
         )

@@ -11,9 +11,9 @@ from os import PathLike
 from typing import Any
 
 from cigpose_runtime.errors import MetadataError, OnnxFileError, error_context
-from cigpose_runtime.files import read_bytes
+from cigpose_runtime.files import open_file
 from cigpose_runtime.keypoints import COCO, COCO_WHOLEBODY, CROWDPOSE
-from cigpose_runtime.model_file.contract import Contract, load_document
+from cigpose_runtime.model_file.contract import MAX_DOCUMENT_BYTES, Contract, load_document
 from cigpose_runtime.model_file.contract_fields import (
     BOX_PADDING,
     FOREIGN_SCHEMA_VERSION,
@@ -38,6 +38,9 @@ _OUTPUTS = (
     ValueInfo("simcc_x", "float32", ("batch", "keypoints", "bins")),
     ValueInfo("simcc_y", "float32", ("batch", "keypoints", "bins")),
 )
+
+MAX_BATCH_VALUES = 1 << 26
+"""Of input and outputs of a model of a fixed batch, 256 MB: 21 batches of 16 crops of 288 x 384."""
 
 _OVERRIDE_HINT = (
     "supply the metadata yourself (--metadata FILE.json on the command line, override= in Python)"
@@ -92,7 +95,8 @@ def read_metadata_file(path: str | PathLike[str], onnx_file: OnnxFile) -> Contra
 
     Raises FileError, MetadataError and OnnxFileError.
     """
-    text = read_bytes(path, "a JSON file with metadata")
+    with open_file(path, "a JSON file with metadata") as file:
+        text = file.read(MAX_DOCUMENT_BYTES + 1)
     with error_context(path):
         return contract_from_metadata(text, onnx_file)
 
@@ -110,9 +114,9 @@ def check_against_graph(
     (_, height, width), (keypoints_x, bins_x), (keypoints_y, bins_y) = _check_interface(
         onnx_file, allow_fixed_batch=allow_fixed_batch
     )
-    # Whole bins, as MMPose truncates them; unlike int(), // survives an overflow to infinity.
-    width_bins = contract.input_w * contract.split_ratio // 1
-    height_bins = contract.input_h * contract.split_ratio // 1
+    # Whole bins, as MMPose truncates them.
+    width_bins = int(contract.input_w * contract.split_ratio)
+    height_bins = int(contract.input_h * contract.split_ratio)
     comparisons = (
         ("input_w", contract.input_w, "input's width", width),
         ("input_h", contract.input_h, "input's height", height),
@@ -131,6 +135,13 @@ def check_against_graph(
         raise MetadataError(
             f"metadata contradicts the graph: {', '.join(contradictions)}; "
             "correct the metadata, or export the model again"
+        )
+    batch = (onnx_file.inputs[0].shape or (None,))[0]
+    most = MAX_BATCH_VALUES // (3 * height * width + keypoints_x * (bins_x + bins_y))
+    if isinstance(batch, int) and not 1 <= batch <= most:
+        raise OnnxFileError(
+            f"expected a free batch, or one of 1 to {most} crops, found {batch}; "
+            "export the model again"
         )
 
 

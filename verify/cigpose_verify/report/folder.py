@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cigpose_runtime import FileError
@@ -13,19 +13,25 @@ from cigpose_verify.report.markdown import render_markdown
 from cigpose_verify.report.page import write_page
 
 
-def write_pages(folder: Path) -> None:
-    """Writes parity/index.html and summary.md on all verdicts that stand for a file's bytes."""
-    reports = list(standing_reports(folder))
+def write_pages(folder: Path, is_believed: Callable[[Path], bool] = lambda _path: True) -> None:
+    """Writes parity/index.html and summary.md on all verdicts that stand for a file's bytes.
+
+    is_believed: whether the report in a file is to be shown.
+    """
+    reports = list(standing_reports(folder, is_believed))
     if reports:
         write_page(reports, folder / "parity" / "index.html")
         with appears_whole(folder / "parity" / "summary.md") as file:
             file.write(render_markdown(reports).encode())
 
 
-def standing_reports(folder: Path) -> Iterator[Report]:
+def standing_reports(
+    folder: Path, is_believed: Callable[[Path], bool] = lambda _path: True
+) -> Iterator[Report]:
     """The verdicts on the files of a folder, by name, that were reached on their present bytes."""
     for path in sorted(folder.glob("*.onnx")):
+        report_path = folder / "parity" / f"{path.stem}.json"
         with contextlib.suppress(FileError):
-            report = Report.read(folder / "parity" / f"{path.stem}.json")
-            if report.sha256 == file_sha256(path):
+            report = Report.read(report_path)
+            if is_believed(report_path) and report.sha256 == file_sha256(path):
                 yield report

@@ -7,10 +7,8 @@ import onnx
 from cigpose_runtime.errors import first_line
 from cigpose_runtime.model_file.onnx_graph import OnnxFile
 
-FORBIDDEN_OPS = frozenset(
-    {"NonZero", "If", "Loop", "Scan", "GatherND", "Scatter", "ScatterElements", "ScatterND"}
-)
-"""Data-dependent shapes, control flow and scatter: slow or unsupported on most backends."""
+FORBIDDEN_OPS = frozenset({"NonZero", "GatherND", "Scatter", "ScatterElements", "ScatterND"})
+"""Data-dependent shapes and scatter: slow or unsupported on most backends."""
 
 MAX_NODES = 450
 """The largest model has 442 nodes (make bench); beyond this, something has been unrolled."""
@@ -23,7 +21,7 @@ def check_structure(
 
     most_nodes: None for a file that holds a detector, which may be of any size.
     `described` is what `cigpose_runtime.parse_onnx` reads from the same bytes; it has refused
-    external data, custom domains and damaged files already.
+    external data, control flow, functions and damaged files already.
     """
     problems = []
     try:
@@ -37,6 +35,6 @@ def check_structure(
         )
     if most_nodes is not None and described.node_count > most_nodes:
         problems.append(f"expected at most {most_nodes} nodes, found {described.node_count}")
-    if described.local_function_count:
-        problems.append(f"expected no local functions, found {described.local_function_count}")
+    if others := [name for name in described.op_counts if "." in name]:
+        problems.append(f"expected operators of ONNX alone, found {', '.join(others)}")
     return problems
