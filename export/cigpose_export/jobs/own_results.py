@@ -37,6 +37,21 @@ def is_own(path: Path, purpose: str = "") -> bool:
         return False
 
 
+def report_path(model: Path) -> Path:
+    """Where the verdict on a model is kept."""
+    return model.parent / "parity" / f"{model.stem}.json"
+
+
+def golden_folder(model: Path) -> Path:
+    """Where its golden vectors are."""
+    return model.parent / "golden" / model.stem
+
+
+def has_verdict(model: Path) -> bool:
+    """Whether a model's verdict and golden vectors are those that this user's own run wrote."""
+    return is_own(report_path(model)) and is_own(golden_folder(model))
+
+
 def _note(path: Path, purpose: str) -> Path:
     """The empty file in the cache that stands for some content."""
     files = sorted(p for p in path.rglob("*") if not p.is_dir()) if path.is_dir() else [path]

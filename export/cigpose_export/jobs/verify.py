@@ -19,7 +19,13 @@ from typing import Any
 from cigpose_export.errors import CheckpointError, UsageError, VariantError, VerifyError
 from cigpose_export.jobs import worker
 from cigpose_export.jobs.batch import Job, OnStage, Outcome, State, Work, run_batch
-from cigpose_export.jobs.own_results import is_own, remember
+from cigpose_export.jobs.own_results import (
+    golden_folder,
+    has_verdict,
+    is_own,
+    remember,
+    report_path,
+)
 from cigpose_export.jobs.staleness import code_hash, config_hash, hash_of
 from cigpose_export.jobs.verify_packed import VerifyPackedJob
 from cigpose_export.project import Project
@@ -128,21 +134,6 @@ def _is_packed(path: Path) -> bool:
         return is_packed(read_onnx_file(path))
     except CigposeError:
         return False
-
-
-def report_path(model: Path) -> Path:
-    """Where the verdict on a model is kept."""
-    return model.parent / "parity" / f"{model.stem}.json"
-
-
-def golden_folder(model: Path) -> Path:
-    """Where its golden vectors are."""
-    return model.parent / "golden" / model.stem
-
-
-def has_verdict(model: Path) -> bool:
-    """Whether a model's verdict and golden vectors are those that this user's own run wrote."""
-    return is_own(report_path(model)) and is_own(golden_folder(model))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from cigpose_export.errors import UsageError, VerifyError
 from cigpose_export.jobs import worker
 from cigpose_export.jobs.batch import Outcome, State, Work
+from cigpose_export.jobs.own_results import is_own, remember, report_path
 from cigpose_export.jobs.staleness import code_hash, hash_of
 from cigpose_runtime import FileError, read_onnx_file
 from cigpose_runtime.errors import error_context
@@ -31,14 +32,15 @@ class VerifyPackedJob:
 
     @property
     def _report_path(self) -> Path:
-        return self.path.parent / "parity" / f"{self.name}.json"
+        return report_path(self.path)
 
     def standing(self) -> Report | None:
         """The verdict of an earlier run, where the file passed and nothing has changed since."""
         with contextlib.suppress(FileError):
             report = Report.read(self._report_path)
             unchanged = (report.key, report.sha256) == (self._key, file_sha256(self.path))
-            return report if unchanged and report.passed else None
+            if unchanged and report.passed and is_own(self._report_path):
+                return report
         return None
 
     def run(self, work: Work) -> Outcome[Report]:
@@ -52,6 +54,7 @@ class VerifyPackedJob:
         }
         work.run("judge_packed", arguments)
         report = Report.read(self._report_path)
+        remember(self._report_path)
         if report.passed:
             return Outcome(self.name, State.PASSED, self.path, report)
         error = VerifyError(f"{self.path.name}: {report.stage}: {report.failures[0].message}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cigpose_export.errors import ReleaseError
-from cigpose_export.jobs.verify import golden_folder, has_verdict, report_path
+from cigpose_export.jobs.own_results import golden_folder, has_verdict, report_path
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant
 from cigpose_runtime import Contract, read_contract
