@@ -89,9 +89,10 @@ def test_every_pixel_of_a_crop_is_the_runtimes(size_wh):
 
 @pytest.mark.long
 @pytest.mark.parametrize("size_wh", SIZES_WH)
-def test_every_pixel_of_2000_crops_on_5_frames_is_the_runtimes(size_wh):
+@pytest.mark.parametrize("frame_hw", FRAMES_HW)
+def test_every_pixel_of_2000_crops_of_a_frame_is_the_runtimes(size_wh, frame_hw):
     contract = tiny_contract(input_size_wh=size_wh)
-    assert unequal_crops(contract, FRAMES_HW, 2000, seed=1) == (0, 10_000)
+    assert unequal_crops(contract, [frame_hw], 2000, seed=1) == (0, 2000)
 
 
 @pytest.mark.parametrize("frame_hw", [(270, 480), (640, 416), (3, 200), (37, 5), (1, 1)])
