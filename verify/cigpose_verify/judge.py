@@ -16,7 +16,7 @@ from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.errors import RunError
 from cigpose_verify.machine import cores
 from cigpose_verify.matrix import Matrix
-from cigpose_verify.measures.gates import STAGES
+from cigpose_verify.measures.gates import OF_INTERVENTION, STAGES
 from cigpose_verify.measures.keypoints import MOST_NEAR_TIES
 from cigpose_verify.measures.parity import LEAST_COSINE
 from cigpose_verify.reference_record import Outputs, ReferenceRecord
@@ -71,7 +71,9 @@ def judge(
     else:
         model = onnx.load_from_string(data)
         intervention = find_intervention(model.graph)
-        if intervention is None:
+        if record.sweep is None:
+            pass  # see `not_applicable` below
+        elif intervention is None:
             failures.append(
                 Failure("intervention", "expected one TopK that decides a Where, found none")
             )
@@ -116,6 +118,7 @@ def judge(
         keypoints=_keypoints_of(rows, record) if rows else None,
         worst=picture_worst(*worst, record.contract) if worst else None,
         divergence=None,
+        not_applicable=OF_INTERVENTION if record.sweep is None else (),
         seconds=round(time.monotonic() - started, 1),
     )
 

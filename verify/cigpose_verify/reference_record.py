@@ -115,14 +115,15 @@ class ReferenceRecord:
     """The PyTorch side of one model.
 
     contract: what the config and the checkpoint say; without the tools that made a file.
-    origin: where it comes from: head, checkpoint hash, versions. score_error: the largest
-    difference of float32 confound scores from float64 ones.
+    origin: where it comes from: head, checkpoint hash, versions. sweep: None for a head without
+    intervention, whose cases have no scores and one candidate each, of no choice. score_error: the
+    largest difference of float32 confound scores from float64 ones.
     """
 
     contract: Contract
     origin: Mapping[str, str]
     cases: tuple[Recorded, ...]
-    sweep: Sweep
+    sweep: Sweep | None
     score_error: float
 
     @cached_property
@@ -143,15 +144,16 @@ class ReferenceRecord:
             "inputs": np.stack([r.case.input for r in self.cases]),
             "scores": np.stack([r.scores for r in self.cases]),
             "counts": np.array([len(r.candidates) for r in self.cases]),
-            "choices": np.array([c.choice for c in candidates]),
-            "features": self.sweep.features,
-            "swept": self.sweep.choices,
+            "choices": np.array([c.choice for c in candidates], np.int64),
         }
         for axis in ("simcc_x", "simcc_y"):
             for kind in ("single", "double"):
                 outputs = [getattr(getattr(c, kind), axis) for c in candidates]
                 arrays[f"{axis}_{kind}"] = np.stack(outputs)
-                arrays[f"swept_{axis}_{kind}"] = getattr(getattr(self.sweep, kind), axis)
+                if self.sweep is not None:
+                    arrays[f"swept_{axis}_{kind}"] = getattr(getattr(self.sweep, kind), axis)
+        if self.sweep is not None:
+            arrays |= {"features": self.sweep.features, "swept": self.sweep.choices}
         document = {
             "schema_version": SCHEMA_VERSION,
             "contract": self.contract.to_json(),
@@ -200,14 +202,16 @@ class ReferenceRecord:
             if case.sha256 != sha256:
                 raise ValueError(f"the input of case {case.name!r} does not have its hash")
             cases.append(Recorded(case, data["scores"][index], tuple(candidates[start:end])))
-        sweep = Sweep(
-            data["features"],
-            data["swept"],
-            *(
-                Outputs(data[f"swept_simcc_x_{kind}"], data[f"swept_simcc_y_{kind}"])
-                for kind in ("single", "double")
-            ),
-        )
+        sweep = None
+        if "swept" in data:
+            sweep = Sweep(
+                data["features"],
+                data["swept"],
+                *(
+                    Outputs(data[f"swept_simcc_x_{kind}"], data[f"swept_simcc_y_{kind}"])
+                    for kind in ("single", "double")
+                ),
+            )
         contract = Contract.from_json(document["contract"])
         return cls(contract, document["origin"], tuple(cases), sweep, document["score_error"])
 

@@ -17,8 +17,9 @@ from typing import Any
 from cigpose_export.checkpoints.carried_config import Unread, read_config_text
 from cigpose_export.checkpoints.load import Checkpoint
 from cigpose_export.errors import ConfigMismatchError
-from cigpose_export.modeling.build import HEAD_NAMES, register_head
+from cigpose_export.modeling.build import register_head
 from cigpose_export.modeling.cig_head import CausalIntervention
+from cigpose_export.modeling.topdown_simcc import CIG_HEADS
 from cigpose_export.openmmlab import (
     MODELS,
     Config,
@@ -51,7 +52,7 @@ TRAINING_ONLY = {
 """Arguments of a part of the model, at any depth, that its outputs do not follow from."""
 
 SAME_TYPE = {
-    **dict.fromkeys(HEAD_NAMES, HEAD_NAMES[0]),
+    **dict.fromkeys(CIG_HEADS, CIG_HEADS[0]),
     **dict.fromkeys(("SyncBN", "MMSyncBN", "NaiveSyncBN", "BN2d"), "BN"),
     "Swish": "SiLU",
     "Conv2d": "Conv",

@@ -10,7 +10,10 @@ import click
 from cigpose_export.cli.options import (
     INTERRUPTED,
     all_option,
+    config_option,
+    keypoints_option,
     pass_project,
+    require_config,
     say_error,
     status_of,
     weights_option,
@@ -27,6 +30,8 @@ from cigpose_runtime.estimation.session import CPU
 @weights_option
 @click.option("--out", type=click.Path(path_type=Path), help="With --all: where the files lie.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare with this file.")
+@config_option
+@keypoints_option
 @click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of more pictures.")
 @click.option("--provider", "providers", multiple=True, help="Execution provider, repeatable.")
@@ -41,6 +46,8 @@ def verify(
     weights: WeightsKind,
     out: Path | None,
     checkpoint: Path | None,
+    config: str | None,
+    keypoints: Path | None,
     weights_key: str | None,
     images: Path | None,
     providers: tuple[str, ...],
@@ -50,11 +57,12 @@ def verify(
 ) -> int:
     """Verify that exported files compute what PyTorch computes; reports go beside them.
 
-    The checkpoint that a file is compared with is the one that it names.
+    The checkpoint that a file is compared with is the one that it names; for a model of your own,
+    give its --config and --checkpoint.
     """
     from cigpose_export.cli.console import print_verified, progress
     from cigpose_export.jobs.batch import State
-    from cigpose_export.jobs.verify import verify_files
+    from cigpose_export.jobs.verify import ReferenceOptions, verify_files
 
     if bool(files) == every:
         raise UsageError("expected ONNX files, or --all; `make verify-all` does the latter")
@@ -65,16 +73,17 @@ def verify(
         raise UsageError("--checkpoint FILE needs exactly one ONNX file; name it")
     if json_path and not json_path.absolute().parent.is_dir():
         raise UsageError(f"--json {json_path}: expected a folder that exists; create it first")
+    if config and len(files) != 1:
+        raise UsageError("--config FILE needs exactly one ONNX file; name it")
+    require_config(config, keypoints)
+    options = ReferenceOptions(checkpoint, images, against, weights_key, config, keypoints)
     files = tuple(dict.fromkeys(files))
     with progress(len(files)) as on_stage:
         outcomes = verify_files(
             project,
             files,
-            checkpoint=checkpoint,
-            weights_key=weights_key,
-            images=images,
+            options=options,
             providers=providers or (CPU,),
-            against=against,
             jobs=jobs,
             on_stage=on_stage,
         )
