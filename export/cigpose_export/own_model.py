@@ -79,11 +79,9 @@ def config_path(config: str) -> Path:
     if len(found) == 1:
         return there[found[0]]
     if not found:
-        by_name = {Path(key).name: key for key in there}
-        near = difflib.get_close_matches(wanted, there, n=NEAR, cutoff=0.5) or [
-            by_name[name]
-            for name in difflib.get_close_matches(Path(wanted).name, by_name, n=NEAR, cutoff=0.5)
-        ]
+        by_name = {Path(key).stem: key for key in there}
+        names = difflib.get_close_matches(Path(wanted).stem, by_name, n=NEAR, cutoff=0.5)
+        near = [by_name[name] for name in names]
     else:
         near = found[:NEAR]
     hint = f"did you mean {' or '.join(SHIPPED + key for key in near)}?" if near else "correct it"

@@ -127,6 +127,9 @@ def _fields(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     model = config.get("model")
     if not isinstance(model, Mapping):
         yield "model", model if isinstance(model, Unread) else Unread("there is none")
+    elif "student_cfg" in model:  # MMPose's DWPoseDistiller
+        yield "model", Unread("it is a distiller's, its student's is in a file of its own")
+        yield from _part_fields("model.data_preprocessor", model.get("data_preprocessor"))
     else:
         yield "model.type", _type(model)
         for part in ("data_preprocessor", "backbone", "neck", "head"):

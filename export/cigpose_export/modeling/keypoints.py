@@ -135,18 +135,22 @@ def keypoints_in_config(config: Config, path: Path) -> dict[str, Any] | None:
 
 def _metainfos(config: Config) -> Iterator[Mapping[Any, Any]]:
     loaders = [config.get(f"{part}_dataloader") or {} for part in ("train", "test", "val")]
-    waiting = [loader.get("dataset") for loader in loaders]
-    waiting += [{"type": config.get("dataset_type")}]
-    found = [config.get("dataset_info"), config.model.get("metainfo")]
-    while waiting:
-        dataset = waiting.pop(0) or {}
-        kind = dataset.get("type")
-        known = DATASETS.get(kind) if isinstance(kind, str) else kind
-        found += [dataset.get("metainfo"), getattr(known, "METAINFO", None)]
-        # What wrappers hold, as RepeatDataset.
-        waiting = [dataset.get("dataset"), *dataset.get("datasets", ()), *waiting]
-        yield from filter(None, found)
-        found = []
+    named = {"type": config.get("dataset_type")}
+    said = [config.get("dataset_info"), config.model.get("metainfo")]
+    for dataset in [*(loader.get("dataset") for loader in loaders), named]:
+        for one in _with_inner(dataset):
+            kind = one.get("type")
+            known = DATASETS.get(kind) if isinstance(kind, str) else kind
+            said += [one.get("metainfo"), getattr(known, "METAINFO", None)]
+    yield from filter(None, said)
+
+
+def _with_inner(dataset: Any) -> Iterator[Mapping[Any, Any]]:
+    """A data set and those in it, where it is a wrapper, as RepeatDataset."""
+    if isinstance(dataset, Mapping):
+        yield dataset
+        for inner in (dataset.get("dataset"), *dataset.get("datasets", ())):
+            yield from _with_inner(inner)
 
 
 def _metainfo_file(named: str, config: Path) -> Path:
