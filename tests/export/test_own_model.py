@@ -92,7 +92,7 @@ def test_what_a_config_computes_decides_what_is_out_of_date(tmp_path, change):
     config.write_text(
         config.read_text()
         + f"exec(__import__('pathlib').Path({str(tmp_path / 'base.py')!r}).read_text())\n"
-        "del model['head']['gau_cfg']['s']\nmodel['head']['gau_cfg'].update(s=size[0] // 12)\n"
+        "model['head']['gau_cfg'].update(s=size[0] // 12)\n"
     )
     model = OwnModel("tiny", config, tmp_path / "keypoints.json")
     project = Project(tmp_path)

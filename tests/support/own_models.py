@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cigpose_export.openmmlab import Config
 from cigpose_export.own_model import config_path
 from cigpose_export.project import Project
 from tiny_project import CLONE
@@ -11,16 +12,9 @@ WHOLE_BODY = "mmpose:rtmpose-m_8xb64-270e_coco-wholebody-256x192"
 RTMW = "mmpose:rtmw-m_8xb1024-270e_cocktail14-256x192"
 
 TINY = """\
-_base_ = {base!r}
-model = dict(
-    backbone=dict(deepen_factor=0.17, widen_factor=0.0625),
-    head=dict(in_channels=64, gau_cfg=dict(hidden_dims=32, s=16)))
-"""
-# A neck of fewer channels lets rounding grow beyond what the gates take for a sound file's.
-TINY_NECK = """\
-model['backbone']['widen_factor'] = 0.125
-model['neck'] = dict(in_channels=[32, 64, 128], num_csp_blocks=1)
-model['head']['in_channels'] = 128
+codec = {codec}
+model = {model}
+test_dataloader = dict(dataset=dict(type='CombinedDataset', metainfo={metainfo}))
 """
 
 HAND = """\
@@ -51,10 +45,24 @@ model['head'].update(
 
 
 def write_tiny(folder: Path, base: str) -> Path:
-    """A config over one that MMPose ships, its backbone and hidden layers tiny."""
-    text = TINY.format(base=str(config_path(base)))
+    """What inference takes of a config that MMPose ships, backbone and hidden layers tiny."""
+    config = Config.fromfile(config_path(base))
+    dataset = config.train_dataloader.dataset
+    width = 0.0625
+    if base == RTMW:  # with fewer channels, its neck lets rounding grow beyond the gates
+        width = 0.125
+        config.model.neck.update(in_channels=[32, 64, 128], num_csp_blocks=1)
+    config.model.backbone.update(deepen_factor=0.17, widen_factor=width)
+    config.model.head.update(in_channels=int(1024 * width))
+    config.model.head.gau_cfg.update(hidden_dims=32, s=16)
     path = folder / "tiny.py"
-    path.write_text(text + (TINY_NECK if base == RTMW else ""))
+    path.write_text(
+        TINY.format(
+            codec=config.codec.to_dict(),
+            model=config.model.to_dict(),
+            metainfo=dataset.metainfo.to_dict(),
+        )
+    )
     return path
 
 

@@ -122,10 +122,10 @@ def test_a_report_read_back_is_the_report_written(report, tmp_path):
     report.write(tmp_path / "report.json")
     assert Report.read(tmp_path / "report.json") == report
     document = json.loads((tmp_path / "report.json").read_text())
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 99}', '{"schema_version": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 99}', '{"schema_version": 2}'])
 def test_another_file_is_no_report(tmp_path, text):
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(FileError, match="expected a parity report"):
