@@ -22,8 +22,8 @@ from cigpose_export.graph.stamp import stamp
 from cigpose_export.graph.translate import export_graph
 from cigpose_export.modeling.build import (
     build_reference,
+    class_path,
     load_config,
-    register_head,
     require_runs,
 )
 from cigpose_export.modeling.dense import lower
@@ -109,7 +109,7 @@ def export_model(
         written = file.read()
         check_artefact(written, contract, estimator)
     return Exported(
-        reference_head=register_head(),
+        reference_head=class_path(type(estimator.head)),
         checkpoint_sha256=checkpoint.sha256,
         sha256=hashlib.sha256(written).hexdigest(),
         nodes=parse_onnx(written).node_count,

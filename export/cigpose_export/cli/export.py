@@ -26,6 +26,9 @@ from cigpose_export.errors import UsageError
 from cigpose_export.project import Model, Project
 from cigpose_export.variants import WeightsKind
 
+NO_FORKS = ("cigpose_export.", "mmpose.models.heads.coord_cls_heads.rtm")
+"""Where heads are from that no CIGPose fork of MMPose brings: our own, RTMPose's and RTMW's."""
+
 
 @click.command("list")
 @json_option
@@ -116,7 +119,7 @@ def export(
         )
     print_outcomes(outcomes)
     for head in sorted({o.result.reference_head for o in outcomes if o.result}):
-        if not head.startswith("cigpose_export."):
+        if not head.startswith(NO_FORKS):
             click.echo(f"built from the installed CIGPose fork's own head, {head}")
     for note in (o.result.note for o in outcomes if o.result and o.result.note):
         click.echo(f"note: {note}")

@@ -10,9 +10,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
-import importlib.util
+import importlib
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -53,9 +54,11 @@ def model_hash(project: Project, model: Model) -> str:
     said = json.dumps(config.to_dict(), sort_keys=True, default=repr)
     keypoints = repr(keypoints_in_config(config, model.config))
     file = file_sha256(model.keypoints_path) if model.keypoints_path else ""
-    modules = (config.get("custom_imports") or {}).get("imports") or ()
-    specs = (importlib.util.find_spec(name) for name in modules)
-    code = [file_sha256(Path(spec.origin)) for spec in specs if spec and spec.origin]
+    modules = (config.get("custom_imports") or {}).get("imports") or []
+    loaded = [
+        sys.modules.get(name) for name in ([modules] if isinstance(modules, str) else modules)
+    ]
+    code = [file_sha256(Path(m.__file__)) for m in loaded if m and m.__file__]
     return hash_of(said, keypoints, file, *code)
 
 

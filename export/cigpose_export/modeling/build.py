@@ -29,7 +29,12 @@ def register_head() -> str:
     for name in CIG_HEADS:
         if name not in MODELS:
             MODELS.register_module(name=name, module=head)
-    return f"{head.__module__}.{head.__qualname__}"
+    return class_path(head)
+
+
+def class_path(kind: type) -> str:
+    """Where a class comes from, as it is imported."""
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def load_config(path: Path) -> Config:

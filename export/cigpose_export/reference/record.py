@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from cigpose_export.errors import ConfigError, ExportError
-from cigpose_export.modeling.build import register_head
+from cigpose_export.modeling.build import class_path, register_head
 from cigpose_export.modeling.dense import has_intervention
 from cigpose_export.project import Model, Project
 from cigpose_export.reference.load import load_reference
@@ -46,15 +46,14 @@ def record_model(
     images: more pictures to cut crops from. fork: the head has to be that of a CIGPose fork that
     is on the path. Raises `CigposeError`.
     """
-    head = register_head()
-    if fork and head.startswith("cigpose_export."):
+    if fork and register_head().startswith("cigpose_export."):
         raise ConfigError(
             "--against: expected an MMPose fork that registers CIGHead, found none there; give "
             "the folder that its mmpose package lies in"
         )
     estimator, contract, checkpoint = load_reference(project, model, checkpoint_path, weights_key)
     origin = {
-        "reference_head": head,
+        "reference_head": class_path(type(estimator.head)),
         "checkpoint": checkpoint.path.name,
         "checkpoint_sha256": checkpoint.sha256,
         "torch": torch.__version__,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cigpose_export.graph.contract import LICENSE
 from cigpose_export.release.verified_models import VerifiedModel
 from cigpose_verify.measures.gates import parity_tolerance
 from cigpose_verify.report.document import Report
@@ -135,7 +134,9 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
     title = "CIGPose in ONNX" + (", a rehearsal" if rehearsal else "")
     first = models[0].released_name
     licences = {one.contract.license for one in models}
-    front_matter = FRONT_MATTER.format(licence="apache-2.0" if licences == {LICENSE} else "other")
+    front_matter = FRONT_MATTER.format(
+        licence="apache-2.0" if licences == {"Apache-2.0"} else "other"
+    )
     lines = [f"{front_matter}# {title}", ""]
     if rehearsal:
         lines += [_REHEARSAL, ""]
