@@ -227,10 +227,6 @@ NOT_EXPORTED = {
     ),
     "another codec": ("codec = dict(type='UDPHeatmap')", "type SimCCLabel, found UDPHeatmap"),
     "DARK": ("codec = dict(use_dark=True)", "expected no use_dark"),
-    "visibility": (
-        "model['head']['decoder'] = dict(decode_visibility=True)",
-        "expected no decode_visibility",
-    ),
     "other outputs": (
         "model['test_cfg'] = dict(output_keypoint_indices=[0])",
         "expected no output_keypoint_indices",
@@ -265,6 +261,11 @@ def test_what_a_config_leaves_to_its_parts_is_filled_in(tmp_path):
     assert config.box_padding == 1.5
     assert tuple(config.codec.input_size) == (192, 256)
     assert load_config(config_path(RTMW)).box_padding == 1.25
+
+
+def test_visibility_beside_the_keypoints_is_no_reason_to_refuse_rtmw_x():
+    config = load_config(config_path("mmpose:rtmw-x_8xb320-270e_cocktail14-384x288"))
+    assert config.codec.decode_visibility
 
 
 def test_parts_that_do_not_fit_each_other_are_a_config_error(tiny_project):

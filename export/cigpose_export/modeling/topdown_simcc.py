@@ -73,10 +73,9 @@ def _unsupported(config: Config) -> Iterator[str]:
     model, codec, decoder = config.model, config.codec, config.model.head.get("decoder")
     if (kind := type_name(codec)) != SimCCLabel.__name__:
         yield f"codec: expected type SimCCLabel, found {kind}"
-    for part in (codec, decoder or {}):
-        for setting in ("use_dark", "decode_visibility"):
-            if part.get(setting):
-                yield f"codec: expected no {setting}, found it, which the runtime does not decode"
+    # decode_visibility, as RTMW-x has it, adds an output; keypoints and scores stay the same.
+    if codec.get("use_dark") or (decoder or {}).get("use_dark"):
+        yield "codec: expected no use_dark, found it, which the runtime does not decode"
     if (model.get("test_cfg") or {}).get("output_keypoint_indices") is not None:
         yield (
             "test_cfg: expected no output_keypoint_indices, found them; all keypoints of the head "
