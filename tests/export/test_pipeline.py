@@ -21,6 +21,7 @@ from cigpose_export.reference.run import intervention_margin, run_reference
 from cigpose_runtime import METADATA_KEY, MetadataError, OnnxFileError, read_contract
 from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.measures.parity import compare
+from cigpose_verify.stages.structure import MAX_NODES
 from tiny_project import make_tiny_project, tiny_name
 
 DATASETS = ("coco-wholebody", "coco", "crowdpose")
@@ -201,7 +202,7 @@ def add_nonzero(model):
 
 
 def add_many_nodes(model):
-    for index in range(450):
+    for index in range(MAX_NODES):
         model.graph.node.append(onnx.helper.make_node("Identity", ["input"], [f"copy_{index}"]))
 
 
@@ -214,7 +215,7 @@ def claim_a_wrong_output_type(model):
     ("fault", "message"),
     [
         (add_nonzero, "found NonZero"),
-        (add_many_nodes, "at most 450 nodes"),
+        (add_many_nodes, f"at most {MAX_NODES} nodes"),
         (claim_a_wrong_output_type, "onnx.checker refuses"),
     ],
 )
