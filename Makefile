@@ -69,12 +69,12 @@ test: setup  ## run the tests (under 15 minutes on 2 cores)
 test-long: setup  ## run the long campaigns too: all 14 at full size, kill points, fuzzing
 	$(BIN)/python -m pytest -n auto --dist loadfile -m 'long or not long'
 
-test-runtime:  ## the runtime's own tests, on its wheel and sdist alone [PYTHON=python3.10]
+test-runtime:  ## the runtime's own tests, on its wheel and sdist alone [PYTHON=python3.12]
 	@for kind in whl tar.gz; do \
 	  rm -rf build/test-runtime && $(PYTHON) -m venv build/test-runtime && \
 	  build/test-runtime/bin/python -m pip --disable-pip-version-check --quiet install --prefer-binary -r requirements/runtime-tests.txt && \
 	  (cd runtime && ../build/test-runtime/bin/python -m hatchling build -d ../build/test-runtime/dist >/dev/null 2>&1) && \
-	  build/test-runtime/bin/python -m pip --disable-pip-version-check --quiet install --prefer-binary "$$(ls $(CURDIR)/build/test-runtime/dist/*.$$kind)[cli]" && \
+	  build/test-runtime/bin/python -m pip --disable-pip-version-check --quiet install --prefer-binary "$$(ls $(CURDIR)/build/test-runtime/dist/*.$$kind)[label]" && \
 	  build/test-runtime/bin/python -m pytest -q tests/runtime || exit 1; done
 
 lint: setup  ## ruff and mypy --strict

@@ -23,6 +23,7 @@ from benchmarks.export_cost import (
     print_ratios,
     print_verification,
 )
+from benchmarks.label_speed import measure_labelling
 from benchmarks.runtime_speed import measure_speed, print_speeds
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.errors import UsageError
@@ -53,6 +54,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             )
             for name in ours
         }
+        labelled = measure_labelling(Path(folder) / f"{variants[0].name}.onnx")
         verified = measure_verification(project, list(ours), Path(folder))
     print_figures("Export", ours)
     if traced:
@@ -60,6 +62,8 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
         print_ratios(ours, traced)
     print_speeds(speeds)
     print_verification(verified)
+    sides = ", ".join(f"{name} {rate:.1f}" for name, rate in labelled.items())
+    Console().print(f"Labelling a folder with {variants[0].name}, pictures/s: {sides}")
     drawn = measure_drawing()
     Console().print(
         f"Drawn people: {drawn:.0f} pictures/s on one core, "
@@ -71,6 +75,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             "export": {name: asdict(measured) for name, measured in ours.items()},
             "straight_trace": {name: asdict(measured) for name, measured in traced.items()},
             "runtime": {name: asdict(speed) for name, speed in speeds.items()},
+            "labelling": {"model": variants[0].name, "pictures_per_second": labelled},
             "verify": asdict(verified),
             "drawn_pictures_per_second": drawn,
         }

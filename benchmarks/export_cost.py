@@ -16,8 +16,8 @@ from rich.table import Table
 from cigpose_export.cli.console import byte_size, print_table
 from cigpose_export.drawn.scene import draw_scene
 from cigpose_export.errors import ExportError
+from cigpose_export.jobs.batch import default_jobs
 from cigpose_export.jobs.export import export_models
-from cigpose_export.jobs.processes import default_jobs
 from cigpose_export.jobs.verify import verify_files
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant

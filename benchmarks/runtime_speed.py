@@ -45,8 +45,10 @@ from cigpose_runtime.arrays import Pixels
 from cigpose_runtime.errors import last_line
 from cigpose_runtime.estimation.decode import decode_simcc, to_frame
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
-from cigpose_runtime.media.video import Frame, VideoWriter
-from cigpose_verify.cases import PHOTOGRAPHS, read_picture
+from cigpose_runtime.media.images import read_image
+from cigpose_runtime.media.video import Frame
+from cigpose_runtime.media.video_writer import VideoWriter
+from cigpose_verify.cases import PHOTOGRAPHS
 
 PEOPLE = (1, 4, 8, 16)
 ROUNDS = 7
@@ -83,7 +85,7 @@ def measure_speed(path: Path, traced: Path | None) -> Speed:
 
     The sides take turns, so that a slow moment hits all of them.
     """
-    frame = read_picture(PHOTOGRAPHS / "astronaut.jpg")
+    frame = read_image(PHOTOGRAPHS / "astronaut.jpg")
     model = PoseModel(path)
     sides = {name: make(path, frame) for name, make in SIDES.items()}
     if traced is not None:
@@ -245,7 +247,7 @@ def _video(path: Path, model: PoseModel) -> dict[str, float]:
 
 def _write_clip(path: Path) -> None:
     """The astronaut, drifting over the frame by a pixel a frame."""
-    photograph = read_picture(PHOTOGRAPHS / "astronaut.jpg")
+    photograph = read_image(PHOTOGRAPHS / "astronaut.jpg")
     width, height = CLIP_WH
     rate = Fraction(25)
     with VideoWriter(path, rate=rate) as writer:
@@ -306,7 +308,7 @@ def _size(shape: Sequence[int]) -> float:
 
 
 if __name__ == "__main__":
-    side = SIDES[sys.argv[1]](Path(sys.argv[2]), read_picture(PHOTOGRAPHS / "astronaut.jpg"))
+    side = SIDES[sys.argv[1]](Path(sys.argv[2]), read_image(PHOTOGRAPHS / "astronaut.jpg"))
     for _ in range(3):
         side(_boxes(max(PEOPLE)))
     sys.stdout.write(f"{peak_memory()}\n")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.graph.simplify import simplify
-from cigpose_export.graph.translate import OPSET
+from cigpose_export.graph.translate import EXPORTER_OPSET
 from cigpose_export.jobs.worker import peak_memory
 from cigpose_export.modeling import cig_head
 from cigpose_export.modeling.build import build_reference, load_config
@@ -67,7 +67,7 @@ def straight_trace(project: Project, name: str, path: Path) -> int:
             str(path),
             input_names=["input"],
             output_names=["simcc_x", "simcc_y"],
-            opset_version=OPSET,
+            opset_version=EXPORTER_OPSET,
             dynamo=False,
         )
     simplified = simplify(onnx.load(path))

@@ -56,6 +56,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
         "cli",
         "commands/",
         "__init__",
+        "labelling/",
         "releases/",
         "writers",
         "draw",
@@ -66,6 +67,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
         "keypoints",
         "files",
         "arrays",
+        "terminal",
         "errors",
     ),
 }

@@ -1,4 +1,8 @@
-"""A variant: one published checkpoint, what its name says, and what the manifest holds of it."""
+"""A variant: one published checkpoint, what its name says, and what the manifest holds of it.
+
+To add one, give it a table in checkpoints/manifest.toml and a config, configs/NAME.py; here only
+where its size or its data set is new.
+"""
 
 from __future__ import annotations
 

@@ -7,9 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from cigpose_runtime import __version__
-from cigpose_runtime.errors import CigposeError, printable
+from cigpose_runtime.errors import CigposeError, FileError, InputError
+from cigpose_runtime.terminal import echo
 
 PROGRAM = "cigpose-runtime"
 
@@ -17,6 +19,8 @@ COMMANDS = {
     "image": "cigpose_runtime.commands.image",
     "video": "cigpose_runtime.commands.video",
     "webcam": "cigpose_runtime.commands.webcam",
+    "label": "cigpose_runtime.commands.label",
+    "label-export": "cigpose_runtime.commands.label_export",
     "inspect": "cigpose_runtime.commands.inspect",
     "selftest": "cigpose_runtime.commands.selftest",
     "get": "cigpose_runtime.commands.get",
@@ -39,16 +43,42 @@ def main(argv: Sequence[str] | None = None) -> int:
             errors: list[CigposeError] = args.run(args)
         except CigposeError as stopped:
             errors = [stopped]
+        except MemoryError:
+            errors = [InputError("expected more memory than there is; give smaller inputs")]
+        except BrokenPipeError:
+            raise
+        except OSError as stopped:
+            errors = [_no_room(stopped)]
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes stdout once more as it exits; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return _BROKEN_PIPE
+    except OSError as stopped:
+        _discard_stdout()
+        errors = [_no_room(stopped)]
     for error in errors:
-        sys.stderr.write(f"{PROGRAM}: error: {printable(str(error))}\n")
+        echo(f"{PROGRAM}: error: {error}", err=True)
     return max((error.exit_status for error in errors), default=0)
+
+
+def _no_room(error: OSError) -> FileError:
+    return FileError(f"{error}; make room or correct the permissions, then run it again")
+
+
+def _discard_stdout() -> None:
+    """The interpreter flushes stdout once more as it exits; gives it somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose messages are safe to show: the arguments may be names of a stranger's files."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        echo(f"{self.prog}: error: {message}", err=True)
+        sys.exit(2)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -57,7 +87,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     It returns the errors that did not keep it from going on with the next file. Only the module
     of the command that is asked for is imported: `inspect` does not wait for numpy.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM, description="Runs and inspects CIGPose pose estimators in ONNX files."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

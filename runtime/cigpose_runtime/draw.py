@@ -40,6 +40,12 @@ def draw_poses(frame: Pixels, poses: Poses, *, threshold: float = THRESHOLD) -> 
     frame: (H, W, 3) uint8 BGR. Left is blue, right orange, what is neither green; lines are as
     wide as the person's box is large. Keypoints below `threshold` and their lines are left out.
     Raises InputError for another frame.
+
+    >>> from cigpose_runtime import PoseModel
+    >>> frame = np.zeros((480, 640, 3), np.uint8)
+    >>> poses = PoseModel("model.onnx")(frame, [[100, 40, 300, 460]])
+    >>> draw_poses(frame, poses, threshold=0.3).shape
+    (480, 640, 3)
     """
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         raise InputError(

@@ -1,6 +1,7 @@
 """The errors that cigpose_runtime raises on purpose, each one line of text."""
 
 import reprlib
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
@@ -8,6 +9,9 @@ from typing import ClassVar
 _SHORTENED = reprlib.Repr()
 _SHORTENED.maxstring = _SHORTENED.maxother = 80
 _SHORTENED.maxtuple = _SHORTENED.maxlist = 4
+
+_LONGEST_LINE = 300
+"""Of what others say: parsers quote what they were given."""
 
 
 class CigposeError(Exception):
@@ -82,12 +86,20 @@ def last_line(said: object) -> str:
 
 def _lines(said: object) -> list[str]:
     silent = type(said).__name__ if isinstance(said, BaseException) else "no message"
-    return str(said).strip().splitlines() or [silent]
+    lines = str(said).strip().splitlines() or [silent]
+    return [line if len(line) <= _LONGEST_LINE else line[:_LONGEST_LINE] + "…" for line in lines]
 
 
 def printable(text: str) -> str:
-    """`text` on one line with line breaks and control characters escaped, safe for a terminal."""
+    """`text` on one line, safe for a terminal whoever wrote it; applied where text is shown.
+
+    Escaped as in Python are all characters that move the cursor, start an escape sequence, reverse
+    the reading order, or have no form at all: control and format characters, line separators,
+    surrogates, private and unassigned ones. Letters, signs and spaces of all scripts stay.
+    """
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
+        character
+        if character.isprintable() or unicodedata.category(character) == "Zs"
+        else character.encode("unicode_escape").decode()
         for character in text
     )

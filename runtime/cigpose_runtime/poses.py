@@ -30,6 +30,13 @@ class Poses:
     box_scores: (N,) float32, or None where the boxes came with none.
     track_ids: (N,) int64, or None where nothing tracks.
     Raises InputError for other shapes or types.
+
+    >>> from cigpose_runtime import PoseModel
+    >>> model = PoseModel("model.onnx")
+    >>> poses = model(np.zeros((480, 640, 3), np.uint8), [[0, 0, 320, 480], [320, 0, 640, 480]])
+    >>> len(poses), poses.names[0], poses[1].boxes_xyxy.tolist()
+    (2, 'nose', [[320.0, 0.0, 640.0, 480.0]])
+    >>> confident = poses[poses.person_scores > 0.5]
     """
 
     keypoints: Floats

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cigpose_runtime.arrays import Floats
-from cigpose_runtime.errors import InputError, quoted
+from cigpose_runtime.errors import InputError, printable, quoted
 from cigpose_runtime.poses import Poses
 
 Person = dict[str, Any]
@@ -120,18 +120,32 @@ def to_json_line(poses: Poses, **about: Any) -> str:
     return json.dumps(to_json(poses, **about), allow_nan=False, separators=(",", ":")) + "\n"
 
 
+_FORMULA_SIGNS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+"""What a formula begins with, also in full width; tabs and line breaks are escaped anyway."""
+
 CSV_HEADER = "source,frame,person,track_id,keypoint,x,y,score\n"
 
 
 def to_csv(poses: Poses, source: str, frame: int) -> str:
-    """Lines under CSV_HEADER, one a keypoint of each person."""
+    """Lines under CSV_HEADER, one a keypoint of each person.
+
+    Names are written as `printable` shows them, and after an apostrophe where a spreadsheet would
+    take them for a formula.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for person, values in enumerate(_triples(poses)):
         track = "" if poses.track_ids is None else int(poses.track_ids[person])
         for name, value in zip(poses.names, values, strict=True):
-            writer.writerow([source, frame, person, track, name, *map(_rounded, value)])
+            numbers = map(_rounded, value)
+            writer.writerow([_cell(source), frame, person, track, _cell(name), *numbers])
     return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Text that a spreadsheet shows and does not compute (OWASP, CSV injection)."""
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(_FORMULA_SIGNS) else shown
 
 
 def _triples(poses: Poses) -> Iterator[Floats]:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cigpose_export.cli import console
 from cigpose_export.cli import export as export_command
 from cigpose_export.cli import main as cli
 from cigpose_export.cli.console import byte_size
@@ -168,3 +169,53 @@ def test_exit_status_of_a_batch(run, here, monkeypatch, tmp_path, states, expect
 )
 def test_sizes_are_for_people(count, text):
     assert byte_size(count) == text
+
+
+HOSTILE = "a\x1b[31m[/]\u202e\udcff.onnx"
+HARMLESS = r"a\x1b[31m[/]\u202e\udcff.onnx"
+
+
+def test_names_of_files_neither_drive_the_terminal_nor_are_markup(capsys, tmp_path):
+    outcomes = [Outcome(HOSTILE, State.PASSED, tmp_path), Outcome("b.onnx", State.FAILED, tmp_path)]
+    console.print_verified(outcomes)
+    with console.progress(1) as on_stage:
+        on_stage(HOSTILE, State.PASSED)
+    output = capsys.readouterr()
+    assert [line.split()[:2] for line in output.out.splitlines()[1:]] == [
+        [HARMLESS, "passed"],
+        ["b.onnx", "failed"],
+    ]
+    assert output.err == f"{HARMLESS}: passed\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["verify", HOSTILE], ["list", f"--{HOSTILE}"], [HOSTILE]], ids=lambda a: a[0][:6]
+)
+def test_errors_show_arguments_harmless(run, arguments):
+    status, _, err = run(*arguments)
+    assert status != 0
+    assert HARMLESS in err
+    assert all(character.isprintable() or character == "\n" for character in err)
+
+
+def test_outputs_do_not_destroy_inputs(run, here, tmp_path):
+    model, checkpoint = tmp_path / "a.onnx", tmp_path / f"{NAME}.onnx"
+    for path in (model, checkpoint):
+        path.write_bytes(b"precious")
+    (tmp_path / "link").symlink_to(model)
+    for arguments in (
+        ["verify", str(model), "--json", f"{tmp_path}/../{tmp_path.name}/a.onnx"],
+        ["verify", str(model), "--json", str(tmp_path / "link")],
+        ["verify", str(model), "--checkpoint", str(checkpoint), "--json", str(checkpoint)],
+        ["export", NAME, "--checkpoint", str(checkpoint), "--out", str(tmp_path)],
+    ):
+        status, _, err = run(*here, *arguments)
+        assert (status, "expected another file for" in err) == (2, True)
+    accuracy = tmp_path / "accuracy.json"
+    accuracy.write_bytes(b"precious")
+    status, _, err = run(
+        *(*here, "accuracy", str(model), "--images", str(tmp_path), "--out", str(tmp_path)),
+        *("--annotations", str(accuracy)),
+    )
+    assert (status, "for results than --annotations" in err) == (2, True)
+    assert {path.read_bytes() for path in (model, checkpoint, accuracy)} == {b"precious"}

@@ -1,6 +1,7 @@
 """A checkpoint's own config against ours: contradictions are found, other forms are none."""
 
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -340,7 +341,7 @@ def test_values_of_odd_types_are_contradictions_or_notes(text):
 def note_on(text: str | None) -> str | None:
     """What is said of a checkpoint with this text, against our config of m with 17 keypoints."""
     config = load_config(Project.of_this_clone().config_path(COCO))
-    return require_same_model(SimpleNamespace(path="a.pth", config_text=text), config)
+    return require_same_model(SimpleNamespace(path=Path("a.pth"), config_text=text), config)
 
 
 def test_a_checkpoint_without_a_text_is_not_compared():

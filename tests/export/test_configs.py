@@ -151,8 +151,8 @@ TOPDOWN = "model = dict(type='TopdownPoseEstimator', "
 
 UNREADABLE = {
     "a missing _base_": ("_base_ = ['./none.py']", "none.py"),
-    "no Python": ("model = dict(", "no loadable MMEngine config"),
-    "binary": ("\x00\x01", "no loadable MMEngine config"),
+    "no Python": ("model = dict(", "not a loadable MMEngine config"),
+    "binary": ("\x00\x01", "not a loadable MMEngine config"),
     "code that fails": ("model = 1 / 0", "division by zero"),
     "code that ends the process": ("raise SystemExit(3)", "no loadable MMEngine config (3)"),
     "empty": ("", "expected a top-level model, found none"),

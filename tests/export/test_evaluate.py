@@ -8,6 +8,7 @@ import pytest
 from cigpose_export.accuracy.annotations import read_pictures
 from cigpose_export.accuracy.evaluate import Estimate, evaluate, write_results
 from cigpose_export.accuracy.protocols import PROTOCOLS
+from cigpose_export.cli.console import in_percent
 from cigpose_export.drawn.dataset import write_dataset
 from cigpose_export.openmmlab.placeholders import missing_packages_as_placeholders
 from cigpose_runtime.errors import InstallError
@@ -129,6 +130,29 @@ def test_the_annotated_poses_themselves_are_perfect(dataset, tmp_path):
     write_results(tmp_path / "results.json", perfect, protocol, sigmas)
     figures = evaluate(annotations, tmp_path / "results.json", protocol, sigmas)
     assert figures["whole AP" if name == "coco-wholebody" else "AP"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_what_nobody_is_annotated_for_is_undefined_and_shown_as_a_dash(dataset, tmp_path):
+    name, annotations, estimates = dataset
+    document = json.loads(annotations.read_text())
+    for person in document["annotations"]:
+        person["area"] = 200.0**2  # nobody is of medium size
+        for field in ("righthand_kpts",):
+            if field in person:
+                person["righthand_valid"] = False
+                person[field] = [0] * len(person[field])
+    large = tmp_path / "large.json"
+    large.write_text(json.dumps(document))
+    protocol, sigmas = PROTOCOLS[name], KEYPOINT_SETS[name].oks_sigmas
+    write_results(tmp_path / "results.json", estimates, protocol, sigmas)
+    figures = evaluate(large, tmp_path / "results.json", protocol, sigmas)
+    undefined = {
+        "coco": {"AP (M)", "AR (M)"},
+        "coco-wholebody": {"whole AP (M)", "right hand AP", "hand AP", "hand AR"},
+        "crowdpose": set(),  # measures crowding, not size
+    }[name]
+    assert {key for key in undefined if in_percent(figures[key]) == "–"} == undefined
+    assert all(in_percent(v) == "–" or 0 <= float(in_percent(v)) <= 100 for v in figures.values())
 
 
 def test_without_the_evaluator_one_line_says_what_to_do(dataset, tmp_path, monkeypatch):

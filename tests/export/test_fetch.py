@@ -1,3 +1,4 @@
+import hashlib
 import io
 import random
 import re
@@ -10,9 +11,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import gdown
 import pytest
 import requests
 import torch
+from gdown.download import GoogleDriveFileToDownload
 
 from cigpose_export.checkpoints import fetch as fetch_module
 from cigpose_export.checkpoints.fetch import fetch, record_sha256
@@ -43,6 +46,8 @@ class Server:
     status: int = 200
     honours_ranges: bool = True
     cut_after: list[int] = field(default_factory=list)  # bytes, for one response each
+    damaged_once: bytes | None = None  # in place of the body, for one response
+    linked_etag: str | None = None
     hangs: bool = False  # where it is cut, in place of closing the connection
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # path, Range
     released: threading.Event = field(default_factory=threading.Event)
@@ -80,12 +85,15 @@ def answer(handler: BaseHTTPRequestHandler, server: Server) -> None:
     start = 0
     if range_header and server.honours_ranges:
         start = int(re.fullmatch(r"bytes=(\d+)-", range_header)[1])
-    body, size = server.body[start:], len(server.body)
+    whole, server.damaged_once = server.damaged_once or server.body, None
+    body, size = whole[start:], len(whole)
     handler.send_response(206 if start else server.status)
     handler.send_header("Content-Type", server.content_type)
     handler.send_header("Content-Length", str(len(body)))
     handler.send_header("Content-Disposition", 'attachment; filename="model.pth"')
     handler.send_header("ETag", '"one"')
+    if server.linked_etag:
+        handler.send_header("X-Linked-Etag", f'"{server.linked_etag}"')
     if start:
         handler.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
     handler.end_headers()
@@ -107,12 +115,19 @@ def published(tmp_path_factory):
     return checkpoint_of(make_tiny_project(tmp_path_factory.mktemp("published")))
 
 
-def checkpoint_of(project: Project) -> bytes:
+@pytest.fixture(scope="module")
+def legacy(tmp_path_factory) -> bytes:
+    """The same as MMPose's publishing script writes it: without checksums."""
+    return checkpoint_of(make_tiny_project(tmp_path_factory.mktemp("legacy")), zipped=False)
+
+
+def checkpoint_of(project: Project, *, zipped: bool = True) -> bytes:
     (name,) = project.variants
     torch.manual_seed(0)
     model = build_reference(load_config(project.config_path(name)))
     buffer = io.BytesIO()
-    torch.save({"meta": {"epoch": 420}, "state_dict": model.state_dict()}, buffer)
+    content = {"meta": {"epoch": 420}, "state_dict": model.state_dict()}
+    torch.save(content, buffer, _use_new_zipfile_serialization=zipped)
     return buffer.getvalue()
 
 
@@ -156,7 +171,7 @@ def left_in_folder(project: Project) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def assert_is_one_line(error: Exception, *parts: str) -> None:
+def assert_is_one_line(error: object, *parts: str) -> None:
     assert len(str(error).splitlines()) == 1
     for part in parts:
         assert part in str(error)
@@ -241,6 +256,131 @@ def test_a_file_that_has_changed_is_refused_unopened_and_kept(project, server, m
     assert_is_one_line(caught.value, OTHER_SHA256, file_sha256(target(project)), "delete the file")
     assert target(project).read_bytes() == b"changed"
     assert server.asked == []
+
+
+# Files without checksums of their own
+
+
+def test_a_file_without_checksums_is_downloaded_twice(project, server, legacy):
+    server.body = legacy
+    assert fetch_tiny(project) == "fetched"
+    assert len(server.asked) == 3  # the file, what is said of its hash, the file
+    assert recorded(project) == hashlib.sha256(legacy).hexdigest()
+    assert left_in_folder(project) == [f"{NAME}.pth"]
+
+
+def test_two_downloads_that_differ_are_both_refused(project, server, legacy):
+    server.body, server.damaged_once = legacy, flipped(legacy, 8 * len(legacy) - 1)
+    assert_refused(project, "expected the same bytes from two downloads")
+
+
+def test_a_broken_second_download_goes_on_in_the_next_run(project, server, legacy, monkeypatch):
+    monkeypatch.setattr(fetch_module, "RETRIES", 0)
+    server.body, server.cut_after = legacy, [len(legacy), len(legacy), CUT]
+    with pytest.raises(DownloadError, match="run the same command again to go on"):
+        fetch_tiny(project)
+    assert recorded(project) is None
+    assert not target(project).exists()
+    server.asked.clear()
+    assert fetch_tiny(project) == "fetched"
+    assert server.ranges == [None, None, None, f"bytes={CHUNK}-"]
+    assert left_in_folder(project) == [f"{NAME}.pth"]
+
+
+def test_a_hash_in_the_published_name_makes_a_second_download_needless(project, server, legacy):
+    server.body = legacy
+    publish_as(project, server, f"cigpose-{hashlib.sha256(legacy).hexdigest()[:8]}_20250101.pth")
+    assert fetch_tiny(project) == "fetched"
+    assert len(server.asked) == 2
+    assert recorded(project) == hashlib.sha256(legacy).hexdigest()
+
+
+def test_a_hash_in_hugging_face_s_header_does_so_too(project, server, legacy):
+    server.body, server.linked_etag = legacy, hashlib.sha256(legacy).hexdigest()
+    assert fetch_tiny(project) == "fetched"
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("etag", ["0" * 40, "A" * 64, "none"])
+def test_another_etag_is_no_sha256(project, server, legacy, etag):
+    server.body, server.linked_etag = legacy, etag
+    assert fetch_tiny(project) == "fetched"
+    assert len(server.asked) == 3
+
+
+def test_a_file_without_checksums_put_there_by_hand_is_not_recorded(project, server, legacy):
+    target(project).parent.mkdir()
+    target(project).write_bytes(legacy)
+    state = fetch_tiny(project)
+    assert_is_one_line(state, "unchecked", hashlib.sha256(legacy).hexdigest(), "manifest.toml")
+    assert recorded(project) is None
+    assert server.asked == []
+
+
+# A flipped bit
+
+PLACES = 200
+SMALL = {"state_dict": {"weight": torch.ones(2000)}}
+
+
+def small_file(*, zipped: bool) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(SMALL, buffer, _use_new_zipfile_serialization=zipped)
+    return buffer.getvalue()
+
+
+def small_safetensors() -> bytes:
+    header = b'{"weight":{"dtype":"F32","shape":[2000],"data_offsets":[0,8000]}}'
+    return (
+        len(header).to_bytes(8, "little") + header + SMALL["state_dict"]["weight"].numpy().tobytes()
+    )
+
+
+def on_the_server(project, server, good):
+    """Where the file has checksums, the copy of the server itself may be damaged."""
+
+
+def on_the_server_under_its_name(project, server, good):
+    publish_as(project, server, f"cigpose-{hashlib.sha256(good).hexdigest()[:8]}_20250101.pth")
+
+
+def on_the_server_in_lfs(project, server, good):
+    server.linked_etag = hashlib.sha256(good).hexdigest()
+
+
+def on_its_way(project, server, good):
+    server.body, server.damaged_once = good, server.body
+
+
+FLIPPED = {
+    "zip": (small_file(zipped=True), on_the_server),
+    "legacy, the name has a hash": (small_file(zipped=False), on_the_server_under_its_name),
+    "safetensors in Hugging Face's LFS": (small_safetensors(), on_the_server_in_lfs),
+    "legacy, nobody says a hash": (small_file(zipped=False), on_its_way),
+}
+
+
+@pytest.mark.parametrize(("good", "place"), FLIPPED.values(), ids=FLIPPED)
+def test_a_flipped_bit_in_a_download_is_found_anywhere(project, server, good, place, monkeypatch):
+    monkeypatch.setattr(fetch_module, "load_weights", lambda *_: pytest.fail("it was accepted"))
+    for at in random.Random(0).sample(range(8 * len(good)), PLACES):
+        server.body = flipped(good, at)
+        place(project, server, good)
+        with pytest.raises(CheckpointError) as caught:
+            fetch_tiny(project)
+        assert_is_one_line(caught.value)
+        assert recorded(project) is None
+        assert left_in_folder(project) == []
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    damaged = bytearray(data)
+    damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)
+
+
+def publish_as(project: Project, server: Server, name: str) -> None:
+    set_source(project, server.url.replace("file.pth", name))
 
 
 # What comes is something else
@@ -414,6 +554,30 @@ def test_a_file_on_google_drive_is_found_behind_its_warning_page(
     assert server.asked == [("/download?id=ID&confirm=t", None)]
     assert target(project).read_bytes() == published
     assert not (tmp_path / "home").exists()
+
+
+def test_the_name_on_google_drive_says_the_hash(project, server, legacy, monkeypatch):
+    digest = hashlib.sha256(legacy).hexdigest()
+    asked = []
+
+    def download(*, id, skip_download=False, output=None, **_options):
+        asked.append((id, skip_download))
+        if skip_download:
+            name = f"cigpose-{digest[:8]}_20250101.pth"
+            return GoogleDriveFileToDownload(id=id, path=name, local_path=name)
+        Path(output).write_bytes(server.body)
+        return output
+
+    monkeypatch.setattr(gdown, "download", download)
+    set_source(project, "gdrive:ID")
+    server.body = flipped(legacy, 8 * len(legacy) - 1)
+    target(project).parent.mkdir()
+    with pytest.raises(CheckpointError, match=f"begins with {digest[:8]}, as gdrive:ID says"):
+        fetch_tiny(project)
+    server.body = legacy
+    assert fetch_tiny(project) == "fetched"
+    assert asked == 2 * [("ID", False), ("ID", True)]
+    assert recorded(project) == digest
 
 
 # The command

@@ -15,6 +15,7 @@ from cigpose_export.errors import CheckpointError, MissingCheckpointError, WorkE
 from cigpose_export.jobs import export as export_module
 from cigpose_export.jobs.batch import Work
 from cigpose_export.jobs.export import ExportFigures, Receipt, export_models
+from cigpose_export.jobs.verify import ReferenceOptions
 from cigpose_export.project import Project
 from tiny_onnx import tiny_contract, tiny_model
 from tiny_project import (
@@ -181,6 +182,18 @@ def test_artefacts_of_other_weights_are_not_replaced(project, run):
     assert ran == []
     assert "expected to replace real weights, found synthetic ones" in str(outcome.error)
     assert (out / f"{NAME}.onnx").read_bytes() == model
+
+
+def test_another_weights_key_is_exported_anew(project, run):
+    run(project)
+    for weights_key in ("ema_state_dict", None):
+        outcomes, ran = run(project, weights_key=weights_key)
+        assert ([o.state for o in outcomes], ran) == (["exported"], [NAME])
+        assert run(project, weights_key=weights_key)[1] == []
+
+
+def test_another_weights_key_is_compared_with_anew():
+    assert ReferenceOptions(weights_key="ema").content != ReferenceOptions().content
 
 
 def test_a_new_file_time_alone_exports_nothing(project, run):

@@ -1,14 +1,19 @@
 import builtins
 import io
+import json
 import os
 import pickle
+import struct
 import subprocess
 import sys
+import tarfile
+import warnings
 import zipfile
 from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,6 +26,7 @@ from cigpose_export.errors import CheckpointError
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.openmmlab import HistoryBuffer
 from cigpose_export.pipeline import export_model
+from cigpose_export.reference.load import load_reference
 from cigpose_runtime.files import file_sha256
 from tiny_project import make_tiny_project, tiny_name
 
@@ -71,13 +77,23 @@ def saved(content: object) -> bytes:
     return buffer.getvalue()
 
 
+def with_record(data: bytes, name: str, content: bytes) -> bytes:
+    """A torch file with the content of one record replaced."""
+    return with_records(data, lambda there, old: content if there == name else old)
+
+
 def with_pickle(data: bytes, change) -> bytes:
     """A torch file with its data.pkl changed."""
+    return with_records(
+        data, lambda name, content: change(content) if name.endswith("/data.pkl") else content
+    )
+
+
+def with_records(data: bytes, change) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w") as new:
         for name in old.namelist():
-            content = old.read(name)
-            new.writestr(name, change(content) if name.endswith("/data.pkl") else content)
+            new.writestr(name, change(name, old.read(name)))
     return buffer.getvalue()
 
 
@@ -165,9 +181,29 @@ def legacy(content: object) -> bytes:
     return buffer.getvalue()
 
 
+SAFETENSORS_TYPES = {torch.float32: "F32", torch.int64: "I64"}
+
+
+def safetensors(weights) -> bytes:
+    """As the format's description has it: size of the header, header, tensors in order."""
+    header, body = {}, b""
+    for key, value in weights.items():
+        raw = value.numpy().tobytes()
+        spans = [len(body), len(body) + len(raw)]
+        dtype = SAFETENSORS_TYPES[value.dtype]
+        header[key] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": spans}
+        body += raw
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
 def prefixed(weights, prefix: str) -> dict[str, Tensor]:
     return {prefix + key: value for key, value in weights.items()}
 
+
+MEAN = torch.tensor([123.675, 116.28, 103.53]).reshape(3, 1, 1)
+STD = torch.tensor([58.395, 57.12, 57.375]).reshape(3, 1, 1)
+"""Of all published configs, as MMPose registers them: not among what it saves."""
 
 FORMS = {
     "legacy container": lambda w: legacy({"meta": {"epoch": 420}, "state_dict": w}),
@@ -175,7 +211,24 @@ FORMS = {
     "compiled and parallel": lambda w: saved({"state_dict": prefixed(w, "module._orig_mod.")}),
     "bare": saved,
     "bare, legacy": legacy,
+    "safetensors": safetensors,
+    "safetensors, parallel": lambda w: safetensors(prefixed(w, "module.")),
     "under model": lambda w: saved({"model": w, "epoch": 3}),
+    "with averaged weights beside": lambda w: saved(
+        {"state_dict": w, "ema_state_dict": {k: v + 1 for k, v in w.items()}}
+    ),
+    "without counters": lambda w: saved(
+        {"state_dict": {k: v for k, v in w.items() if not k.endswith("num_batches_tracked")}}
+    ),
+    "scalars as vectors": lambda w: saved(
+        {"state_dict": {k: v if v.shape else v.reshape(1) for k, v in w.items()}}
+    ),
+    "float64": lambda w: saved(
+        {"state_dict": {k: v.double() if v.is_floating_point() else v for k, v in w.items()}}
+    ),
+    "with the preprocessor's numbers": lambda w: saved(
+        {"state_dict": {**w, "data_preprocessor.mean": MEAN, "data_preprocessor.std": STD}}
+    ),
     "parameters": lambda w: saved(
         {"model": {k: torch.nn.Parameter(v, False) for k, v in w.items()}}
     ),
@@ -183,9 +236,11 @@ FORMS = {
 
 
 @pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
-def test_each_form_loads_to_the_weights_of_the_plain_file(state_dict, path, make):
+def test_each_form_loads_to_the_weights_of_the_plain_file(project, state_dict, path, make):
     path.write_bytes(make(state_dict))
-    assert_equal(load_checkpoint(path).state_dict, state_dict)
+    model = new_model(project)
+    load_weights(model, load_checkpoint(path))
+    assert_equal(model.state_dict(), state_dict)
 
 
 @pytest.mark.parametrize("key", ["ema_state_dict", "state_dict_ema"])
@@ -210,15 +265,42 @@ def test_a_missing_weights_key_is_named(state_dict, path):
     assert_is_one_line(caught.value, "'ema'", "found the keys state_dict")
 
 
-def test_missing_counters_and_scalars_as_vectors_are_accepted(project, state_dict, path):
-    counters = [key for key in state_dict if key.endswith("num_batches_tracked")]
-    changed = dict(state_dict)
-    del changed[counters[0]]
-    changed[counters[1]] = changed[counters[1]].reshape(1)
-    path.write_bytes(saved({"state_dict": changed}))
-    model = new_model(project)
-    load_weights(model, load_checkpoint(path))
-    assert_equal(model.state_dict(), state_dict)
+@pytest.mark.long
+@pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
+def test_each_form_exports_to_the_graph_of_the_plain_file(
+    project, state_dict, plain_export, tmp_path, make
+):
+    checkpoint, target = tmp_path / "checkpoint.pth", tmp_path / "model.onnx"
+    checkpoint.write_bytes(make(state_dict))
+    export(project, checkpoint, target)
+    assert graph_of(target) == plain_export
+
+
+@pytest.fixture(scope="module")
+def plain_export(project, state_dict, tmp_path_factory) -> bytes:
+    folder = tmp_path_factory.mktemp("plain")
+    checkpoint, target = folder / "checkpoint.pth", folder / "model.onnx"
+    checkpoint.write_bytes(saved({"state_dict": state_dict}))
+    export(project, checkpoint, target)
+    return graph_of(target)
+
+
+def graph_of(path) -> bytes:
+    """All that computes, the weights included; the metadata name the checkpoint's hash."""
+    return onnx.load(path).graph.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize(
+    "change", [{"data_preprocessor.mean": MEAN + 1}, {"data_preprocessor.std": STD[:1]}]
+)
+def test_a_preprocessor_s_numbers_that_contradict_the_config_are_named(
+    project, state_dict, path, change
+):
+    path.write_bytes(saved({"state_dict": {**state_dict, **change}}))
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(new_model(project), load_checkpoint(path))
+    (key,) = change
+    assert_is_one_line(caught.value, f"expected {key} [", "as in the config, found [")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -277,6 +359,42 @@ def test_a_file_that_says_nothing_of_itself_has_neither(state_dict, path):
 # Files that are no checkpoint
 
 TORCH_FILE = saved({"state_dict": {"weight": torch.ones(100)}})
+LEGACY_FILE = legacy({"state_dict": {"weight": torch.ones(100)}})
+
+
+def deflated(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    packing = zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(io.BytesIO(data)) as old, packing as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return buffer.getvalue()
+
+
+def torch_script() -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and files are there
+        torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), buffer)
+    return buffer.getvalue()
+
+
+def tar_of(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(name))
+    return buffer.getvalue()
+
+
+class Shadowed:
+    """Pickled as an OrderedDict with an attribute in front of one of its methods."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self):
+        return OrderedDict, (), {self.name: 3}, None, iter([("weight", torch.ones(1))])
 
 
 def zip_of(name: str) -> bytes:
@@ -301,6 +419,41 @@ BAD_FILES = {
     ),
     "zip that is no torch file": (zip_of("readme.txt"), "a zip archive that is no torch file"),
     "zip with the names of a torch file": (zip_of("archive/data.pkl"), "found a damaged one"),
+    "TorchScript archive": (
+        torch_script(),
+        "found a TorchScript archive; pass the checkpoint that it was made from",
+    ),
+    "tar container": (
+        tar_of("sys_info", "pickle", "tensors", "storages"),
+        "found a tar archive, as torch saved before 0.1.10; load it with a torch that knows it",
+    ),
+    "compressed records": (deflated(TORCH_FILE), "found compressed ones; unpack the archive and"),
+    "big-endian": (
+        TORCH_FILE.replace(b"little", b"bigend"),
+        "found other bytes in archive/byteorder than its checksum says",
+    ),
+    "big-endian, with its checksum": (
+        with_record(TORCH_FILE, "archive/byteorder", b"big"),
+        "expected little-endian numbers, found others; load the file with torch.load",
+    ),
+    "big-endian legacy container": (
+        LEGACY_FILE.replace(b"little_endianq\x02\x88", b"little_endianq\x02\x89"),
+        "expected little-endian numbers, found others; load the file with torch on the kind of",
+    ),
+    "half a legacy container": (LEGACY_FILE[:-100], "a damaged or truncated file"),
+    "more than a legacy container": (LEGACY_FILE + b"0", "a damaged or truncated file"),
+    "half a safetensors file": (
+        safetensors({"a": torch.ones(9)})[:-1],
+        "expected a whole safetensors file, found tensors that end at byte",
+    ),
+    "a state dict that hides its items": (
+        saved({"state_dict": Shadowed("items")}),
+        "a dictionary that hides",
+    ),
+    "a state dict that hides its get": (
+        saved({"state_dict": Shadowed("get")}),
+        "behind 'get' of its own",
+    ),
     "bare pickle": (pickle.dumps({"state_dict": {}}), "a bare pickle"),
     "ONNX file": (b"\x08\x0apytorch", "found something else"),
     "damaged pickle": (with_pickle(TORCH_FILE, lambda text: text[:-1]), "found a damaged one"),
@@ -395,21 +548,33 @@ def test_the_attacks_work_on_a_trusting_reader(attack):
     assert sentinel.exists()
 
 
+@pytest.mark.parametrize("save", [saved, legacy])
 @pytest.mark.parametrize("place", ["content", "meta", "state_dict"])
-def test_code_in_a_torch_file_is_not_run(attack, path, place):
+def test_code_in_a_torch_file_is_not_run(attack, path, place, save):
     malicious, sentinel, message = attack
     content = {
         "content": malicious,
         "meta": {"meta": malicious, "state_dict": {"weight": torch.ones(1)}},
         "state_dict": {"state_dict": {"weight": malicious}},
     }[place]
-    path.write_bytes(saved(content))
+    path.write_bytes(save(content))
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
     assert not sentinel.exists()
     assert_is_one_line(caught.value, message, "nothing of it was run")
     assert "add_safe_globals" not in str(caught.value)
     assert "weights_only" not in str(caught.value)
+
+
+def test_code_in_the_config_that_a_file_carries_is_not_run(project, state_dict, tmp_path):
+    sentinel, checkpoint = tmp_path / "it_ran", tmp_path / "checkpoint.pth"
+    code = f"model = open({str(sentinel)!r}, 'w')"
+    compile(code, "<config>", "exec")
+    checkpoint.write_bytes(saved({"state_dict": state_dict, "meta": {"cfg": code}}))
+    (variant,) = project.variants.values()
+    loaded = load_reference(project, variant, checkpoint)
+    assert loaded[2].config_text == code
+    assert not sentinel.exists()
 
 
 def test_code_in_a_bare_pickle_is_not_run(attack, path):

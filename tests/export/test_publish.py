@@ -21,6 +21,7 @@ from cigpose_runtime.releases.check import check_release
 from cigpose_runtime.releases.manifest import MANIFEST, asset_name
 from github_server import REPOSITORY, TOKEN, serve_github
 from hf_server import serve_hub
+from raw_server import answering, response
 from s3_server import serve_s3
 from small_release import NAMES, contents, make_release
 
@@ -154,6 +155,31 @@ def test_a_server_that_stays_broken_ends_in_one_line(github, release, monkeypatc
     github.releases["x"] = None  # breaks the listing: the handler fails, the connection ends
     with pytest.raises(PublishError, match="gave up after 5 tries; run the same command"):
         publish(release, TO_GITHUB)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b"null",
+        b'"\\ud800"',
+        b"[3]",
+        b'{"permissions": []}',
+        b'{"permissions": {}}',
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_server_that_is_no_github_ends_in_one_line(release, monkeypatch, body, status):
+    head = response(status, f"Content-Length: {len(body)}", "Connection: close")
+    monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
+    with answering(lambda _path: [head, body]) as server:
+        monkeypatch.setenv("GITHUB_API_URL", server.url)
+        with pytest.raises((PublishError, CredentialsError)) as caught:
+            publish(release, TO_GITHUB)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_another_release_under_the_tag_is_refused(github, release, tmp_path):
@@ -332,7 +358,7 @@ def test_a_release_that_fails_its_check_is_refused(github, release):
         ("github:somebody", "expected github:OWNER/REPO@TAG"),
         ("github:somebody/models", "expected github:OWNER/REPO@TAG"),
         ("hf:models", "expected hf:ORG/REPO"),
-        ("nothing://bucket/folder", "expected a URL that fsspec knows"),
+        ("nothing://bucket/folder", "expected a URL that fsspec can open"),
         ("file:///", "expected a folder, found the root; name a folder"),
     ],
 )
@@ -419,6 +445,6 @@ def test_a_failure_at_any_request_to_s3_is_overcome(s3, release, kind):
 
 def test_a_bucket_that_takes_no_such_key_is_said(s3, release):
     s3.denied = True
-    with pytest.raises(CredentialsError, match="expected access to what is published") as caught:
+    with pytest.raises(CredentialsError, match="access denied when listing it") as caught:
         publish(release, "s3://bucket/models")
     assert "s3cret" not in str(caught.value)

@@ -12,15 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from cigpose_export.errors import ReleaseError
+from cigpose_export.release import build as build_module
 from cigpose_export.release.build import ARCHIVE, build_release
 from cigpose_export.release.sign import sign_release
 from cigpose_runtime import cli
 from cigpose_runtime.errors import CheckError, FileError
+from cigpose_runtime.releases import check as check_module
 from cigpose_runtime.releases.check import check_release
 from cigpose_runtime.releases.manifest import MANIFEST, SIGNATURE, SUMS, sums_of
+from small_release import contents
 from tiny_project import CLONE
 
 EPOCH = "1700000000"
@@ -120,14 +123,67 @@ def test_another_folder_umask_and_time_zone_give_the_same_bytes(
     assert (tmp_path / "again" / SUMS).read_text() == (built / SUMS).read_text()
 
 
-def test_a_release_replaces_the_one_before(release_project, release, monkeypatch):
+def build_again(release_project, out):
+    folder = release_project.artefact_folder("synthetic")
+    build_release(release_project, folder, out, allow_synthetic=True)
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_release_replaces_the_one_before_and_nothing_beside_it(
+    release_project, release, monkeypatch, is_linked
+):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
-    (release / "left over").write_text("x")
-    build_release(
-        release_project, release_project.artefact_folder("synthetic"), release, allow_synthetic=True
-    )
+    beside = {
+        f".{release.name}.old",
+        f".{release.name}.letters",
+        ".cigpose-tools-release-build-mine",
+    }
+    for name in beside:
+        (release.parent / name).mkdir()
+    killed = release.parent / ".cigpose-tools-release-build-0a_b1c2d"
+    (killed / "new").mkdir(parents=True)
+    out = release
+    if is_linked:
+        out = release.parent / "link"
+        out.symlink_to(release)
+    build_again(release_project, out)
     assert problems(release) == []
+    assert {p.name for p in release.parent.iterdir()} == {release.name, *beside, out.name}
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda out: (out / "novel.txt").write_text("Call me Ishmael."),
+        lambda out: (out / "golden" / "notes.txt").write_text("x"),
+        lambda out: (out / MANIFEST).unlink(),
+        lambda out: (out / "mine").symlink_to("/nowhere"),
+        lambda out: (out / "empty").mkdir(),
+    ],
+)
+def test_a_folder_that_holds_more_than_a_release_is_not_replaced(release_project, release, fill):
+    fill(release)
+    before = contents(release)
+    with pytest.raises(ReleaseError, match="expected nothing there, an empty folder or a release"):
+        build_again(release_project, release)
+    assert contents(release) == before
     assert [p.name for p in release.parent.iterdir()] == [release.name]
+
+
+def test_what_appears_while_a_release_is_built_is_kept(release_project, release, monkeypatch):
+    monkeypatch.setattr(
+        build_module, "write_sbom", lambda *_: (release / "new.txt").write_text("x")
+    )
+    with pytest.raises(ReleaseError, match=r"new\.txt in it"):
+        build_again(release_project, release)
+    assert (release / "new.txt").read_text() == "x"
+
+
+def test_a_file_is_not_replaced_by_a_release(release_project, tmp_path):
+    (tmp_path / "thesis").write_text("x")
+    with pytest.raises(ReleaseError, match="expected nothing there"):
+        build_again(release_project, tmp_path / "thesis")
+    assert (tmp_path / "thesis").read_text() == "x"
 
 
 def test_synthetic_weights_are_refused(release_project, models, tmp_path):
@@ -319,7 +375,7 @@ def test_an_archive_of_a_release_is_checked_as_its_folder(release):
         (lambda z: z.writestr("readme.md", "x"), "expected each name once"),
         (lambda z: z.writestr("README.md", "x"), "expected each name once"),
         (lambda z: z.writestr("extra.txt", "x"), "the manifest lacks it"),
-        (lambda z: z.writestr("bomb.bin", bytes(1 << 22)), "expected at most the manifest's"),
+        (lambda z: z.writestr("bomb.bin", bytes(1 << 22)), "the manifest lacks it"),
     ],
 )
 def test_a_dangerous_archive_is_one_line(release, change, message):
@@ -454,6 +510,38 @@ def test_a_flipped_bit_of_the_signature_is_found(signed, keys, seed):
 def test_a_signature_that_is_asked_for_has_to_be_there(release, keys):
     (problem,) = signature_problems(release, keys[1])
     assert problem.startswith(f"{SIGNATURE}: expected a signature, found none")
+
+
+def test_a_signature_stays_until_the_new_one_is_whole(signed, keys, tmp_path):
+    before = contents(signed)
+    bad = tmp_path / "bad.pem"
+    bad.write_text("-----BEGIN PRIVATE KEY-----\n")
+    with pytest.raises(ReleaseError, match="expected an elliptic-curve private key"):
+        sign_release(signed, bad, password=None)
+    assert contents(signed) == before
+    sign_release(signed, keys[0], password=None)
+    assert signature_problems(signed, keys[1]) == []
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.pem", "signed"]
+
+
+@pytest.mark.parametrize("kind", [rsa.generate_private_key, ed25519.Ed25519PrivateKey.generate])
+def test_a_key_of_another_kind_is_one_line(release, tmp_path, kind):
+    key = kind(65537, 2048) if kind is rsa.generate_private_key else kind()
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    path = tmp_path / "other.pem"
+    path.write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
+    with pytest.raises(ReleaseError, match="expected an elliptic-curve private key") as caught:
+        sign_release(release, path, password=None)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_model_runs_before_the_signature_holds(signed, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(check_module, "selftest", lambda path: ran.append(path) or ([], True))
+    _, other = write_keys(tmp_path / "other")
+    (problem,) = signature_problems(signed, other)
+    assert problem.startswith(SIGNATURE)
+    assert ran == []
 
 
 def test_a_password_opens_the_key(release, tmp_path):

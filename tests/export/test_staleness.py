@@ -42,6 +42,7 @@ def imported(tmp_path_factory):
     subject = {**clone, "variant": name, "checkpoint": str(checkpoint), "images": None}
     files = {"file": str(model), "record": str(root / "record.npz")}
     verdict = {"report": str(root / "report.json"), "golden": str(root / "golden"), "key": ""}
+    verdict |= {"foreign": False, "metadata": None}
     return {
         "export": modules_after(
             "export", **clone, weights="synthetic", checkpoint=None, target=str(model)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -17,6 +18,8 @@ from PIL import Image
 
 from chromium import chromium, needs_chromium
 from cigpose_runtime import cli
+from cigpose_runtime.errors import FileError
+from cigpose_runtime.media.video_writer import VideoWriter
 from tiny_onnx import tiny_contract, tiny_model
 from tiny_yolox import yolox
 
@@ -111,11 +114,11 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(run, model, picture, t
     other = tmp_path / "other"
     other.mkdir()
     Image.open(picture).save(other / "photo.png")
-    run("image", model, picture, other / "photo.png", "--whole-frame", "--save", tmp_path / "o")
-    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["photo-2.png", "photo.png"]
-    before = picture.read_bytes()
-    run("image", model, picture, "--whole-frame", "--save", picture.parent)
-    assert picture.read_bytes() == before
+    Image.open(picture).save(other / "Photo.png")  # one name to some file systems
+    given = (picture, other / "photo.png", other / "Photo.png")
+    run("image", model, *given, "--whole-frame", "--save", tmp_path / "o")
+    names = ["Photo-3.png", "photo-2.png", "photo.png"]
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == names
 
 
 def test_a_bad_picture_is_named_and_the_others_are_done(run, model, picture, tmp_path):
@@ -161,10 +164,18 @@ def test_boxes_come_from_a_file(run, model, picture, tmp_path, content, people):
         ('{"other.png": []}', "expected boxes for photo.png"),
         ('{"photo.png": 5}', "expected a list"),
         ('[["a", 2, 3, 4]]', "expected numbers"),
+        ("[" * 100_000, "expected JSON with boxes"),
+        ("[" * 900 + "]" * 900, "expected numbers"),
+        ('{"photo.png": ' * 100_000, "expected JSON with boxes"),
+        ("[[1, 2, 1" + "0" * 400 + ", 4]]", "expected "),
+        ("[[1, 2, 1" + "0" * 5000 + ", 4]]", "expected JSON with boxes"),
+        ("[[1, 2], [1, 2, 3, 4]]", "expected numbers"),
+        ("[[{}, 2, 3, 4]]", "expected numbers"),
+        ("\ud800[[1, 2, 3, 4]]", "expected JSON with boxes"),
     ],
 )
 def test_bad_boxes_are_one_line_and_status_2(run, model, picture, tmp_path, content, message):
-    (tmp_path / "boxes.json").write_text(content)
+    (tmp_path / "boxes.json").write_bytes(content.encode("utf-8", "surrogatepass"))
     status, stdout, err = run(
         *("image", model, picture, "--boxes", tmp_path / "boxes.json"),
         *("--json", tmp_path / "out.jsonl"),
@@ -172,6 +183,35 @@ def test_bad_boxes_are_one_line_and_status_2(run, model, picture, tmp_path, cont
     (line,) = [line for line in err.splitlines() if "error" in line]
     assert (status, stdout) == (2, "")
     assert message in line
+
+
+def test_boxes_are_read_up_to_a_size_that_fits_in_memory(run, model, picture, tmp_path):
+    (tmp_path / "boxes.json").write_bytes(b"[" + b" " * (32 << 20) + b"]")
+    status, _, err = run("image", model, picture, "--boxes", tmp_path / "boxes.json")
+    assert status == 2
+    assert "expected a JSON file with boxes, at most 33554432 bytes, found more" in err
+
+
+def test_old_results_stay_when_there_is_no_place_for_others(run, model, picture, tmp_path):
+    (tmp_path / "old.jsonl").write_text("precious")
+    status, _, err = run(
+        *("image", model, picture, "--whole-frame", "--json", tmp_path / "old.jsonl"),
+        *("--coco", tmp_path / "new.json", "--csv", model / "below"),
+    )
+    assert (status, "expected a place to write to" in err) == (2, True)
+    assert (tmp_path / "old.jsonl").read_text() == "precious"
+    assert not (tmp_path / "new.json").exists()
+
+
+def test_results_go_into_a_pipe_which_stays_one(model, picture, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [*RUN, "image", str(model), str(picture), "--whole-frame", "--json", str(pipe)]
+    with subprocess.Popen(command) as process, pipe.open() as reader:
+        (line,) = reader
+    assert process.returncode == 0
+    assert json.loads(line)["source"] == str(picture)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 @pytest.mark.parametrize(
@@ -182,15 +222,56 @@ def test_bad_boxes_are_one_line_and_status_2(run, model, picture, tmp_path, cont
         (["image", "{picture}", "{picture}", "--whole-frame"], "photo.png: "),
         (["image", "{model}", "{folder}/*.xyz", "--whole-frame"], "expected pictures"),
         (["image", "{model}", "{picture}", "--whole-frame", "--device", "cuda"], "CUDAExecution"),
-        (["image", "{model}", "{picture}", "--whole-frame", "--threads", "0"], "at least 1"),
+        (["image", "{model}", "{picture}", "--whole-frame", "--threads", "0"], "from 1 to 1024"),
         (["image", "{model}", "{picture}", "--whole-frame", "--save", "{model}"], "found a file"),
         (["image", "{model}", "{picture}", "--whole-frame", "--csv", "{model}/x"], "write to"),
+        (
+            ["image", "{model}", "{picture}", "--whole-frame", "--save", "{folder}"],
+            "another folder",
+        ),
+        (
+            ["image", "{model}", "{folder}", "--whole-frame", "--save", "{folder}/."],
+            "another folder",
+        ),
+        (["image", "{model}", "{picture}", "--whole-frame", "--json", "{model}"], "another file"),
+        (["image", "{model}", "{picture}", "--whole-frame", "--csv", "{picture}"], "another file"),
+        (
+            ["image", "{model}", "{picture}", "--whole-frame", "--csv", "{folder}/a/../photo.png"],
+            "for --csv than a picture",
+        ),
+        (
+            ["image", "{model}", "{picture}", "--boxes", "{clip}", "--coco", "{clip}"],
+            "for --coco than --boxes",
+        ),
+        (
+            [
+                *("image", "{model}", "{picture}", "--whole-frame"),
+                *("--json", "{folder}/new", "--csv", "{folder}/new"),
+            ],
+            "for --csv than --json",
+        ),
+        (
+            ["image", "{model}", "{picture}", "--whole-frame", "--json", "-", "--csv", "-"],
+            "one form of results on stdout",
+        ),
+        (["video", "{model}", "{clip}", "--whole-frame", "--json", "{clip}"], "another file"),
+        (
+            [
+                *("video", "{model}", "{clip}", "--whole-frame"),
+                *("--json", "{folder}/x.mp4", "--save", "{folder}/x.mp4"),
+            ],
+            "for --save than --json",
+        ),
         (["image", "{model}", "{picture}", "--detector", "{model}"], "expected a YOLOX"),
-        (["video", "{model}", "{picture}", "--whole-frame", "--save", "{folder}/x.gif"], ".mp4"),
+        (["video", "{model}", "{clip}", "--whole-frame", "--save", "{folder}/x.gif"], ".mp4"),
         (["video", "{model}", "{clip}", "--whole-frame", "--save", "{clip}"], "another file"),
         (["video", "{model}", "{clip}", "--whole-frame", "--detect-every", "0"], "detect_every"),
         (["video", "{model}", "{model}", "--whole-frame"], "expected a video"),
         (["webcam", "{model}", "--whole-frame", "--serve", "0", "--source", "/dev/none"], "none"),
+        (["webcam", "{model}", "--whole-frame", "--serve", "65536"], "from 0 to 65535"),
+        (["webcam", "{model}", "--whole-frame", "--serve", "-1"], "from 0 to 65535"),
+        (["webcam", "{model}", "--whole-frame", "--serve", "9" * 5000], "from 0 to 65535"),
+        (["bench", "{model}", "--threads", "9" * 12], "from 1 to 1024"),
     ],
 )
 def test_bad_usage_is_status_2_and_leaves_nothing(
@@ -314,6 +395,22 @@ def test_ctrl_c_finishes_the_files(model, tmp_path):
     ]
 
 
+def test_a_video_that_cannot_be_saved_is_in_the_results(run, model, clip, tmp_path, monkeypatch):
+    def write(*_args):
+        raise FileError("seeded")
+
+    monkeypatch.setattr(VideoWriter, "write", write)
+    status, _, err = run(
+        *("video", model, clip, "--whole-frame", "--save", tmp_path / "out.mp4"),
+        *("--json", tmp_path / "a.jsonl", "--coco", tmp_path / "a.json"),
+    )
+    assert (status, "seeded" in err) == (2, True)
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line)["frame"] for line in lines] == list(range(len(lines)))
+    assert 0 < len(lines) == len(json.loads((tmp_path / "a.json").read_text()))
+    assert not (tmp_path / "out.mp4").exists()
+
+
 @needs_chromium
 def test_the_annotated_stream_is_shown_on_a_page(model, tmp_path):
     clip = make_clip(tmp_path / "camera.mp4", 1500)
@@ -367,3 +464,82 @@ def test_a_port_that_is_taken_is_named(run, model, clip):
     assert status == 2
     assert "expected a free port" in err
     assert threading.active_count() < 10
+
+
+HOSTILE = "a\x1b[31m\u202e\udcff"
+HARMLESS = r"a\x1b[31m\u202e\udcff"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", HOSTILE],
+        ["image", HOSTILE, "a.png", "--whole-frame"],
+        ["image", "{model}", HOSTILE, "--whole-frame"],
+        ["image", "{model}", "a.png", "--whole-frame", f"--{HOSTILE}"],
+        ["selftest", HOSTILE],
+        ["check", HOSTILE],
+        [HOSTILE],
+    ],
+    ids=lambda arguments: arguments[0][:6],
+)
+def test_errors_show_arguments_harmless(run, model, arguments):
+    status, _, err = run(*(argument.format(model=model) for argument in arguments))
+    assert status != 0
+    assert HARMLESS in err
+    assert all(character.isprintable() or character == "\n" for character in err)
+
+
+def test_names_that_no_text_can_hold_do_not_stop_any_form(run, model, picture, tmp_path):
+    """A file name is bytes; these are no UTF-8."""
+    odd = tmp_path / "\udcff\x1b[31m.png"
+    try:
+        Image.open(picture).save(odd)
+    except OSError:
+        pytest.skip("the file system takes text alone")
+    status, _, err = run(
+        *("image", model, odd, "--whole-frame", "--csv", tmp_path / "a.csv"),
+        *("--json", tmp_path / "a.jsonl", "--save", tmp_path / "out"),
+    )
+    assert (status, "error" in err) == (0, False)
+    assert json.loads((tmp_path / "a.jsonl").read_text())["source"] == str(odd)
+    row = next(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert row["source"].endswith(r"\udcff\x1b[31m.png")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [odd.name]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.parametrize(
+    "arguments", [["inspect", "{model}"], ["bench", "{model}", "--rounds", "1"]]
+)
+def test_a_stdout_without_room_is_one_line(model, arguments):
+    command = [*RUN, *(argument.format(model=model) for argument in arguments)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "No space left on device" in line
+
+
+def test_too_little_memory_is_one_line(run, model, monkeypatch):
+    def take(*_args):
+        raise MemoryError
+
+    monkeypatch.setattr("cigpose_runtime.commands.inspect.make_report", take)
+    status, _, err = run("inspect", model)
+    assert (status, len(err.splitlines())) == (2, 1)
+
+
+def test_a_picture_that_cannot_be_saved_is_in_the_results(run, model, picture, tmp_path):
+    Image.open(picture).save(tmp_path / "a.gif")
+    status, stdout, err = run(
+        *("image", model, tmp_path / "a.gif", picture, "--whole-frame", "--json", "-"),
+        *("--save", tmp_path / "out"),
+    )
+    assert status == 2
+    assert [Path(json.loads(line)["source"]).name for line in stdout.splitlines()] == [
+        "a.gif",
+        "photo.png",
+    ]
+    assert "a.gif: expected a name that ends in" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from cigpose_runtime.files import appears_whole, file_sha256, locked
+from cigpose_runtime.errors import FileError
+from cigpose_runtime.files import (
+    appears_whole,
+    file_sha256,
+    locked,
+    output_file,
+    partial_name,
+    require_apart,
+)
 
 
 def has_unnamed_files(folder: Path) -> bool:
@@ -183,3 +191,129 @@ def test_without_locks_the_block_runs_all_the_same(tmp_path, monkeypatch):
     with locked(tmp_path / "nothing"):
         reached = True
     assert reached
+
+
+# Names that somebody else was quicker to take.
+
+
+def test_partial_names_are_hidden_fit_any_name_and_cannot_be_guessed(tmp_path):
+    target = tmp_path / ("é" * 127)  # 254 bytes, of 255 that a name may have
+    names = {partial_name(target).name for _ in range(100)}
+    assert len(names) == 100
+    assert all(name.startswith(".") and len(name.encode()) <= 255 for name in names)
+
+
+def test_a_link_of_the_targets_name_is_replaced_and_not_followed(branch, tmp_path):
+    (tmp_path / "theirs").write_bytes(b"precious")
+    (tmp_path / "file").symlink_to(tmp_path / "theirs")
+    with appears_whole(tmp_path / "file") as file:
+        file.write(b"new")
+    assert (tmp_path / "theirs").read_bytes() == b"precious"
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+# Outputs that a user named.
+
+
+def test_an_output_is_there_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "new" / "results"
+    with pytest.raises(KeyError), output_file(target) as file:
+        file.write(b"half")
+        raise KeyError
+    assert names_in(target.parent) == []
+    with output_file(target) as file:
+        file.write(b"whole")
+    assert target.read_bytes() == b"whole"
+
+
+def test_a_pipe_is_written_into_and_stays_one(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with output_file(pipe) as file:
+        file.write(b"content")
+    assert os.read(reader, 100) == b"content"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert names_in(tmp_path) == ["pipe"]
+
+
+def test_a_device_is_written_into_and_stays_one(tmp_path):
+    """By a link in a folder of our own: replaced would be the link."""
+    link = tmp_path / "null"
+    link.symlink_to(os.devnull)
+    with output_file(link) as file:
+        file.write(b"content")
+    assert link.is_symlink()
+    assert stat.S_ISCHR(link.stat().st_mode)
+
+
+def test_an_output_that_is_a_link_is_written_where_it_points(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(Path("elsewhere") / "results")
+    for content in (b"first", b"second"):
+        with output_file(tmp_path / "link") as file:
+            file.write(content)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "elsewhere" / "results").read_bytes() == content
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+def test_a_full_disk_is_one_line(tmp_path):
+    (tmp_path / "full").symlink_to("/dev/full")
+    with (
+        pytest.raises(FileError, match="full: expected a place to write to, found: No space"),
+        output_file(tmp_path / "full") as file,
+    ):
+        file.write(b"content")
+
+
+@pytest.mark.parametrize("name", ["folder", "file/below", "n" * 300])
+def test_no_place_for_an_output_is_one_line(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    with (
+        pytest.raises(FileError, match="expected a place to write to"),
+        output_file(tmp_path / name),
+    ):
+        pass
+    assert names_in(tmp_path) == ["file", "folder"]
+
+
+@pytest.fixture
+def spellings(tmp_path, monkeypatch):
+    """Other names for the files `in` and, which is not there yet, `new`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").write_bytes(b"precious")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to("in")
+    (tmp_path / "link-to-new").symlink_to("new")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    os.link(tmp_path / "in", tmp_path / "hard")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("output", "other"),
+    [
+        *[(name, "in") for name in ("in", "./in", "sub/../in", "link", "folder/in", "hard")],
+        *[(name, "new") for name in ("new", "sub/../new", "folder/new", "link-to-new", "NEW")],
+        ("none/../new", "new"),
+        ("none/x", "folder/none/X"),
+        ("e\u0301", "\u00e9"),  # which one file system has and another takes for the same
+    ],
+)
+def test_one_file_under_two_names_is_seen(spellings, output, other):
+    with pytest.raises(FileError, match="for --json than the other, found one and the same"):
+        require_apart([("--json", Path(output))], [("the other", Path(other))])
+    with pytest.raises(FileError, match="for --json than the other, found one and the same"):
+        require_apart([("the other", Path(other)), ("--json", spellings / output)], [])
+
+
+def test_other_files_are_apart_and_inputs_may_be_named_twice(spellings):
+    inputs = [("a picture", Path("in")), ("a picture", Path("link"))]
+    require_apart([("--json", Path("new")), ("--csv", Path("sub/new"))], inputs)
+
+
+def test_a_device_may_be_named_twice():
+    require_apart([("--json", Path(os.devnull)), ("--csv", Path(os.devnull))], [])

@@ -1,10 +1,16 @@
 """Still pictures of all kinds, and files that are none."""
 
+import os
+import struct
+import sys
+import zlib
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cigpose_runtime.errors import FileError
+from cigpose_runtime.media import images
 from cigpose_runtime.media.images import read_image, write_image
 
 RGB = np.random.default_rng(0).integers(0, 255, (6, 9, 3), np.uint8)
@@ -58,6 +64,20 @@ def test_16_bit_levels_are_scaled(tmp_path):
     assert read_image(tmp_path / "deep.png")[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
+def test_32_bit_levels_are_scaled_as_those_of_16_bits(tmp_path):
+    levels = np.array([[-300, 0, 257, 32896, 65535, 1 << 24]], np.int32)
+    Image.fromarray(levels).save(tmp_path / "deep.tif")
+    assert read_image(tmp_path / "deep.tif")[0, :, 0].tolist() == [0, 0, 1, 128, 255, 255]
+
+
+def test_the_first_frame_of_a_gif_is_a_picture(tmp_path):
+    first, second = (Image.fromarray(RGB).quantize(64).convert("P") for _ in range(2))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second.rotate(180)])
+    with Image.open(tmp_path / "a.gif") as picture:
+        expected = np.asarray(picture.convert("RGB"))
+    assert np.array_equal(read_image(tmp_path / "a.gif")[:, :, ::-1], expected)
+
+
 def test_one_pixel_is_a_picture(tmp_path):
     Image.fromarray(RGB[:1, :1]).save(tmp_path / "dot.png")
     assert read_image(tmp_path / "dot.png").shape == (1, 1, 3)
@@ -86,6 +106,86 @@ def test_what_is_no_picture_is_one_line(tmp_path, spoil, message):
         read_image(path)
     assert "a.jpg" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+ASKED_FOR = {"BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"}
+
+
+@pytest.mark.parametrize("form", ["EPS", "PPM", "ICNS", "JPEG2000", "PCX", "DDS", "TGA", "SGI"])
+def test_decoders_that_nobody_asked_for_are_not_reached(tmp_path, form):
+    """Pillow looks at what is in a file, not at its name."""
+    assert form not in ASKED_FOR
+    size = (64, 64) if form == "ICNS" else (9, 6)
+    Image.fromarray(RGB).resize(size).save(tmp_path / "a.jpg", form)
+    with Image.open(tmp_path / "a.jpg") as picture:
+        assert picture.format == form
+    with pytest.raises(FileError, match=r"expected a picture \(BMP, GIF, JPEG, PNG, TIFF, WEBP\)"):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="puts a shell script in the place of gs")
+def test_postscript_does_not_start_ghostscript(tmp_path, monkeypatch):
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "a.jpg").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(FileError, match="expected a picture"):
+        read_image(tmp_path / "a.jpg")
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        zlib.error("invalid stored block lengths"),
+        struct.error("unpack requires a buffer of 4 bytes"),
+        SyntaxError("not a TIFF file"),
+        OverflowError("signed integer is less than minimum"),
+        IndexError("index out of range"),
+        KeyError(0),
+        MemoryError(),
+        RecursionError("maximum recursion depth exceeded"),
+        AssertionError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_decoder_raises_is_the_pictures_error(tmp_path, monkeypatch, error):
+    def decode(*_args):
+        raise error
+
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decode)
+    with pytest.raises(FileError, match="but it cannot be read") as raised:
+        read_image(tmp_path / "a.png")
+    assert "\n" not in str(raised.value)
+
+
+def png_of_size(width, height):
+    """A PNG whose header says so, and whose pixels are not there."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(10_000, 10_000), (65_535, 65_535), (2**31 - 1, 2**31 - 1)])
+def test_an_absurd_size_is_refused_before_anything_is_unpacked(tmp_path, size):
+    (tmp_path / "a.png").write_bytes(png_of_size(*size))
+    with pytest.raises(FileError, match="expected at most 89,478,485 pixels, found more"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_webp_may_be_less_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MOST_WEBP_PIXELS", RGB.size // 3 - 1)
+    Image.fromarray(RGB).save(tmp_path / "a.webp")
+    with pytest.raises(FileError, match=r"expected at most 53 pixels, found more \(9 x 6\)"):
+        read_image(tmp_path / "a.webp")
 
 
 @pytest.mark.parametrize("factor", [1.5, 3])

@@ -1,13 +1,15 @@
 """Replaying golden vectors with numpy and onnxruntime alone."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from onnx import numpy_helper
 
 from cigpose_runtime.cli import main
-from cigpose_runtime.errors import FileError
+from cigpose_runtime.errors import FileError, OnnxFileError
+from cigpose_runtime.estimation import session
 from cigpose_runtime.model_file.tensors import read_tensor
 from cigpose_runtime.releases.golden import selftest
 from tiny_onnx import tiny_model
@@ -101,6 +103,127 @@ def test_missing_or_damaged_vectors_are_one_line_and_status_2(released, capsys, 
     assert main(["selftest", str(released)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "golden" in line
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tolerances": {"simcc_x": float("inf"), "simcc_y": 1e-5}},
+        {"tolerances": {"simcc_x": float("nan"), "simcc_y": 1e-5}},
+        {"tolerances": {"simcc_x": -1e-5, "simcc_y": 1e-5}},
+        {"tolerances": {"simcc_x": 10**400, "simcc_y": 1e-5}},
+        {"tolerances": {"simcc_x": 1e-5}},
+        {"tolerances": {"simcc_x": True, "simcc_y": 1e-5}},
+        {"near_ties": [[True] * 17] * 2},
+        {"near_ties": [[0] * 17] * 2},
+        {"near_ties": [[False] * 17]},
+        {"keypoints": [[["x" * 1000, 0]] * 17] * 2},
+        {"keypoints": [[[1, 2, 3]] * 17] * 2},
+        {"keypoints": [[[float("nan"), 0]] * 17] * 2},
+        {"cases": []},
+        {"cases": ["one", 2]},
+        {"cases": ["case"] * 17},
+        {"folder": "/tmp"},
+        {"folder": "../../elsewhere"},
+        {"folder": "."},
+        {"folder": None},
+    ],
+)
+def test_vectors_by_which_nothing_would_be_checked_are_refused(released, changes):
+    change(released, **changes)
+    with pytest.raises(FileError, match="expected golden vectors, found damaged ones"):
+        selftest(released)
+
+
+@pytest.mark.parametrize("sets", [[], {}, None, "sets", [[]], [None] * 17])
+def test_there_is_a_set_of_vectors_at_least(released, sets):
+    path = released.parent / "golden/tiny/golden.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sets": sets}))
+    with pytest.raises(FileError, match="expected golden vectors, found damaged ones"):
+        selftest(released)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"sets":' * 100_000, "1" * 10_000, " " * 2_000_000]
+)
+def test_json_of_any_depth_and_length_is_refused(released, text):
+    (released.parent / "golden/tiny/golden.json").write_text(text)
+    with pytest.raises(FileError, match=r"golden\.json: expected"):
+        selftest(released)
+
+
+def test_a_tolerance_beyond_that_of_verification_is_refused(released):
+    reference = read_tensor(released.parent / "golden/tiny/test_data_set_0/output_0.pb")
+    allowed = 1e-4 * max(1.0, float(np.quantile(np.abs(reference), 0.999)))
+    change(released, tolerances={"simcc_x": 0.99 * allowed, "simcc_y": 1e-5})
+    selftest(released)
+    change(released, tolerances={"simcc_x": 1.01 * allowed, "simcc_y": 1e-5})
+    with pytest.raises(FileError, match="expected a tolerance of at most"):
+        selftest(released)
+
+
+@pytest.mark.parametrize("name", ["input_0", "output_0", "output_1"])
+@pytest.mark.parametrize("spoil", [lambda a: a[:1], lambda a: a * np.nan, lambda a: a[..., :-1]])
+def test_tensors_of_another_shape_or_without_numbers_are_refused(released, name, spoil):
+    path = released.parent / f"golden/tiny/test_data_set_0/{name}.pb"
+    spoilt = np.ascontiguousarray(spoil(read_tensor(path)))
+    path.write_bytes(numpy_helper.from_array(spoilt, "any").SerializeToString())
+    with pytest.raises(FileError, match=rf"{name}\.pb: expected"):
+        selftest(released)
+
+
+def test_a_tensor_of_any_length_is_not_read(released):
+    os.truncate(released.parent / "golden/tiny/test_data_set_0/output_0.pb", 1 << 42)
+    with pytest.raises(FileError, match=r"output_0\.pb: expected a float32 tensor"):
+        selftest(released)
+
+
+class _Answering:
+    """In the place of a session."""
+
+    def __init__(self, outputs):
+        self.outputs = outputs
+
+    def run(self, _names, _feed):
+        return self.outputs()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("by", [np.nan, np.inf, 1.0])
+def test_either_output_fails_the_test_by_itself(released, monkeypatch, index, by):
+    folder = released.parent / "golden/tiny/test_data_set_0"
+    outputs = [read_tensor(folder / f"output_{n}.pb").copy() for n in (0, 1)]
+    outputs[index][0, 0, 0] += by
+    monkeypatch.setattr(session, "open_session", lambda *_, **__: _Answering(lambda: outputs))
+    (replayed,), _ = selftest(released)
+    assert not replayed.holds
+
+
+def test_a_small_error_beyond_its_tolerance_counts_before_a_large_one_within(released, monkeypatch):
+    folder = released.parent / "golden/tiny/test_data_set_0"
+    outputs = [read_tensor(folder / f"output_{n}.pb").copy() for n in (0, 1)]
+    outputs[0][0, 0, 0] += 5e-5
+    outputs[1][0, 0, 0] += 2e-5
+    change(released, tolerances={"simcc_x": 9e-5, "simcc_y": 1e-5})
+    monkeypatch.setattr(session, "open_session", lambda *_, **__: _Answering(lambda: outputs))
+    (replayed,), _ = selftest(released)
+    assert not replayed.holds
+    assert replayed.tolerance == 1e-5
+
+
+def test_a_model_that_fails_to_run_is_one_line(released, monkeypatch):
+    def fail():
+        raise RuntimeError("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT\nand more")
+
+    monkeypatch.setattr(session, "open_session", lambda *_, **__: _Answering(fail))
+    with pytest.raises(OnnxFileError, match=r"\[ONNXRuntimeError\] : 2 : INVALID_ARGUMENT\)"):
+        selftest(released)
+
+
+def test_what_golden_vectors_say_is_printed_as_text(released, capsys):
+    change(released, cases=["first\x1b[2J", "\ud800"])
+    assert main(["selftest", str(released)]) == 0
+    assert "first\\x1b[2J, \\ud800" in capsys.readouterr().out
 
 
 def test_a_provider_that_is_not_there_is_refused(released, capsys):

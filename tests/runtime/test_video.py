@@ -1,16 +1,25 @@
 """Videos in and out: time stamps, rotation, audio, damage."""
 
+import os
+import stat
+import struct
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from chromium import chromium, needs_chromium
 from cigpose_runtime.errors import FileError
+from cigpose_runtime.media import video, video_writer
 from cigpose_runtime.media.threads import Behind, prefetched
-from cigpose_runtime.media.video import Frame, VideoReader, VideoWriter
+from cigpose_runtime.media.video import Frame, VideoReader
+from cigpose_runtime.media.video_writer import VideoWriter
 
 
 def level(index):
@@ -64,7 +73,7 @@ def test_frames_come_in_order_with_their_times(tmp_path):
     assert [frame.index for frame in frames] == list(range(30))
     assert [frame.seconds for frame in frames] == pytest.approx([i / 25 for i in range(30)])
     assert [abs(int(f.pixels[5, 5, 1]) - level(f.index)) <= 3 for f in frames] == [True] * 30
-    assert (reader.read, reader.skipped, reader.announced, reader.cut_short) == (30, 0, 30, False)
+    assert (reader.read, reader.skipped, reader.announced) == (30, 0, 30)
 
 
 def test_pixels_are_those_that_opencv_reads(tmp_path):
@@ -158,7 +167,7 @@ def test_a_video_cut_in_the_middle_gives_what_is_there_and_says_so(tmp_path, nam
         frames = list(reader)
     assert 0 < len(frames) < 30
     assert reader.announced == 30
-    assert reader.skipped or reader.cut_short
+    assert reader.skipped or reader.read < reader.announced
 
 
 def test_damaged_frames_are_counted(tmp_path):
@@ -196,13 +205,14 @@ def test_what_is_no_video_is_one_line(tmp_path, spoil):
 
 
 def test_sound_alone_is_no_video(tmp_path):
-    with av.open(str(tmp_path / "a.wav"), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+    with av.open(str(tmp_path / "a.m4a"), "w") as container:
+        stream = container.add_stream("alac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16p", "mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     with pytest.raises(FileError, match="found no pictures"):
-        VideoReader(tmp_path / "a.wav")
+        VideoReader(tmp_path / "a.m4a")
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a", "folder/file/a.mp4"])
@@ -221,6 +231,179 @@ def test_an_error_discards_the_video_and_keeps_what_was_there(tmp_path):
         raise RuntimeError
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+# Files that strangers made, and names that look like something else.
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["http:a.mp4", "tcp:a.mp4", "12:30:45.mp4", "concat:a|b.mp4", "file:a.mp4", "pipe:0", "-"],
+)
+def test_a_file_is_a_file_whatever_its_name_looks_like(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    make_clip(tmp_path / "plain.mp4", count=3, audio="aac").rename(name)
+    with VideoReader(name) as reader:
+        assert len(list(reader)) == 3
+    copied(name, f"{name}.copy.mp4", audio_from=Path(name))
+    with VideoReader(f"{name}.copy.mp4") as reader:
+        assert len(list(reader)) == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, f"{name}.copy.mp4"])
+
+
+def hls(folder):
+    """With segments of another folder, and without an end, which FFmpeg would wait for."""
+    return "a.m3u8", f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{folder}/theirs.ts\n"
+
+
+def concat(folder):
+    return "a.txt", f"ffconcat version 1.0\nfile {folder}/theirs.ts\n"
+
+
+def dash(folder):
+    base = f"<BaseURL>{folder}/theirs.ts</BaseURL>"
+    period = f"<Representation id='1' bandwidth='1'>{base}</Representation>"
+    return "a.mpd", (
+        "<MPD xmlns='urn:mpeg:dash:schema:mpd:2011' type='static'><Period>"
+        f"<AdaptationSet mimeType='video/mp4'>{period}</AdaptationSet></Period></MPD>"
+    )
+
+
+def sdp(_folder):
+    return (
+        "a.sdp",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    )
+
+
+@pytest.mark.parametrize("playlist", [hls, concat, dash, sdp])
+@pytest.mark.parametrize("suffix", ["", ".mp4"])
+def test_a_list_of_other_files_or_servers_is_no_video(tmp_path, playlist, suffix):
+    (tmp_path / "their").mkdir()
+    make_clip(tmp_path / "their" / "theirs.ts", count=3)
+    name, content = playlist(tmp_path / "their")
+    path = tmp_path / f"{name}{suffix}"
+    path.write_text(content)
+    with pytest.raises(FileError, match="expected a video"):
+        VideoReader(path)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts"])
+def test_tags_in_another_encoding_do_not_matter(tmp_path, name):
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Gr\u00fc\u00dfe"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = 64, 48
+        frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="bgr24")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    data = path.read_bytes()
+    path.write_bytes(data.replace("Gr\u00fc\u00dfe".encode(), b"Gr\xfc\xdfe\xff\xfe"))
+    with VideoReader(path) as reader:
+        assert len(list(reader)) == 1
+
+
+def test_a_small_gif_does_not_fill_the_memory(tmp_path):
+    """Its header says 60,000 x 60,000, for which FFmpeg would take 14 GB."""
+    path = tmp_path / "a.gif"
+    Image.new("P", (8, 8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[6:10] = struct.pack("<HH", 60_000, 60_000)
+    path.write_bytes(data)
+    code = (
+        "import resource, sys\n"
+        "from cigpose_runtime.errors import FileError\n"
+        "from cigpose_runtime.media.video import VideoReader\n"
+        "try:\n"
+        "    list(VideoReader(sys.argv[1]))\n"
+        "except FileError as error:\n"
+        "    print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
+    )
+    said, megabytes = done.stdout.splitlines()
+    assert "expected a video of at most 36,000,000 pixels a frame" in said
+    assert int(megabytes) < 300
+
+
+def box(kind, *parts):
+    data = b"".join(parts)
+    return struct.pack(">I", 8 + len(data)) + kind + data
+
+
+def says_samples(kind, count):
+    """A header of an MP4 that has so many samples, all of one size, without a table of them."""
+    numbers = (0, 1, count) if kind == b"stsz" else (0, count)
+    inner = box(kind, struct.pack(f">{len(numbers)}I", *numbers))
+    return box(b"moov" if kind == b"stsz" else b"moof", box(b"trak", inner))
+
+
+@pytest.mark.parametrize("kind", [b"stsz", b"trun"])
+@pytest.mark.parametrize("before", [b"", box(b"free", b"\0" * 9), box(b"mdat", b"stsz" * 9)])
+def test_a_header_cannot_make_room_for_samples_that_are_not_there(tmp_path, kind, before):
+    """FFmpeg took 2 GB for a file of 779 bytes that says it has 60 million samples."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes(box(b"ftyp", b"isom\0\0\0\0") + before + says_samples(kind, 60_000_000))
+    with pytest.raises(
+        FileError, match=r"a\.mp4: .* found a header that says 60,000,000"
+    ) as raised:
+        VideoReader(path)
+    assert str(raised.value).count("a.mp4") == 1
+
+
+def test_samples_of_many_fragments_are_added_up(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(says_samples(b"trun", 1_000_000) * 5)
+    with pytest.raises(FileError, match="found a header that says 5,000,000"):
+        VideoReader(path)
+
+
+def test_a_compressed_header_is_refused(tmp_path):
+    path = tmp_path / "a.mov"
+    path.write_bytes(box(b"moov", box(b"cmov", box(b"cmvd", b"\0" * 9))))
+    with pytest.raises(FileError, match="found a compressed one"):
+        VideoReader(path)
+
+
+def test_a_frame_that_is_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "MOST_PIXELS", 64 * 48 - 1)
+    path = make_clip(tmp_path / "a.mp4", count=3)
+    with pytest.raises(FileError, match="at most 3,071 pixels, found 64 x 48"):
+        VideoReader(path)
+
+
+@pytest.mark.parametrize(("limit", "is_large"), [(64 * 48, False), (64 * 48 - 1, True)])
+def test_of_large_frames_few_are_kept_at_once(tmp_path, monkeypatch, limit, is_large):
+    """8K took 4 GB; x264 keeps 10 frames to look ahead, and says so in its stream."""
+    monkeypatch.setattr(video, "LARGE_PIXELS", limit)
+    monkeypatch.setattr(video_writer, "LARGE_PIXELS", limit)
+    clip = make_clip(tmp_path / "a.mp4", count=3)
+    with VideoReader(clip) as reader:
+        assert reader.is_large == is_large
+    copied(clip, tmp_path / "b.mp4")
+    assert (b"rc_lookahead=10" in (tmp_path / "b.mp4").read_bytes()) == (not is_large)
+
+
+@pytest.mark.parametrize("pts", [2**62, 2**63 - 1])
+def test_times_that_no_file_can_hold_are_one_line(tmp_path, pts):
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    with (
+        pytest.raises(FileError, match=r"a\.mp4: expected frames, times and sound"),
+        VideoWriter(tmp_path / "a.mp4", rate=Fraction(25)) as writer,
+    ):
+        for index, time in enumerate((-(2**62), 0, pts, pts)):
+            writer.write(Frame(pixels, index, time, Fraction(1, 25)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_no_place_for_a_video_and_stays_one(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(FileError, match="expected a place for a file"):
+        VideoWriter(tmp_path / "a.mp4", rate=Fraction(25))
+    assert stat.S_ISFIFO((tmp_path / "a.mp4").stat().st_mode)
 
 
 # Threads before and behind.

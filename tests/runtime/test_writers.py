@@ -120,3 +120,33 @@ def test_csv_has_a_line_for_each_keypoint_of_each_person():
     assert rows[17]["source"] == 'a,"b".jpg'
     assert (rows[17]["person"], rows[17]["track_id"], rows[17]["keypoint"]) == ("1", "9", "nose")
     assert float(rows[17]["x"]) == pytest.approx(poses.keypoints[1, 0, 0], abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("source", "cell"),
+    [
+        ("=HYPERLINK(1).png", "'=HYPERLINK(1).png"),
+        ("+1.png", "'+1.png"),
+        ("-1.png", "'-1.png"),
+        ("@SUM(A1).png", "'@SUM(A1).png"),
+        ("\uff1d1.png", "'\uff1d1.png"),
+        ("\t=1.png", r"\t=1.png"),
+        ("\r=1.png", r"\r=1.png"),
+        ("\x1b[31m.png", r"\x1b[31m.png"),
+        ("\udcff.png", r"\udcff.png"),
+        ("a=b.png", "a=b.png"),
+        ("", ""),
+    ],
+)
+def test_csv_has_names_that_nothing_is_computed_from(source, cell):
+    poses = people(1)
+    names = (source, *poses.names[1:])
+    poses = replace(poses, keypoint_set=replace(poses.keypoint_set, names=names))
+    row = next(csv.DictReader(io.StringIO(CSV_HEADER + to_csv(poses, source, 0))))
+    assert (row["source"], row["keypoint"]) == (cell, cell)
+
+
+def test_csv_has_numbers_that_are_numbers_below_zero_too():
+    poses = replace(people(1), keypoints=np.full((1, 17, 2), -2.5, np.float32))
+    row = next(csv.DictReader(io.StringIO(CSV_HEADER + to_csv(poses, "a.png", 0))))
+    assert (row["x"], row["y"]) == ("-2.5", "-2.5")

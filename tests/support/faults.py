@@ -170,7 +170,7 @@ def _(model, contract):
 def _(model, contract):
     (top_k,) = (n for n in model.graph.node if n.op_type == "TopK")
     (largest,) = (a for a in top_k.attribute if a.name == "largest")
-    largest.i = 0
+    largest.i = 1 - largest.i
     return contract
 
 
@@ -271,10 +271,9 @@ def _(model, contract):
     maker = node_that_makes(model, "simcc_x")
     maker.output[0] = "own"
     model.graph.initializer.append(numpy_helper.from_array(np.float32(0.01), "share"))
-    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "people"))
     model.graph.node.extend(
         [
-            helper.make_node("ReduceMean", ["own", "people"], ["of_all"], keepdims=1),
+            helper.make_node("ReduceMean", ["own"], ["of_all"], keepdims=1, axes=[0]),
             helper.make_node("Sub", ["own", "of_all"], ["apart"]),
             helper.make_node("Mul", ["apart", "share"], ["part"]),
             helper.make_node("Add", ["own", "part"], ["simcc_x"]),

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cigpose_verify.measures.parity import RELATIVE_TOLERANCE, compare
+from cigpose_runtime.releases.golden import largest_tolerance
+from cigpose_verify.measures.parity import RELATIVE_TOLERANCE, compare, tolerance_of
 
 
 def outputs(scale=1.0):
@@ -47,3 +48,9 @@ def test_another_shape_or_type_is_refused():
         compare(outputs()[:1], outputs())
     with pytest.raises(ValueError, match="found float64"):
         compare(outputs().astype(np.float64), outputs())
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 40])
+def test_who_receives_golden_vectors_allows_what_verification_does(scale):
+    reference = np.random.default_rng(0).normal(0, scale, (3, 17, 384)).astype(np.float32)
+    assert largest_tolerance(reference) == tolerance_of(reference)

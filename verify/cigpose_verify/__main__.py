@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 from cigpose_runtime import CigposeError
-from cigpose_runtime.errors import error_context, printable
+from cigpose_runtime.errors import error_context
 from cigpose_runtime.estimation.session import CPU
-from cigpose_runtime.files import read_bytes
+from cigpose_runtime.files import read_bytes, require_apart
+from cigpose_runtime.terminal import echo
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.reference_record import ReferenceRecord
@@ -27,24 +28,41 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path, metavar="FILE", help="ONNX file")
     parser.add_argument("record", type=Path, metavar="RECORD", help=".verify/NAME-KEY.npz")
     parser.add_argument("report", type=Path, nargs="?", metavar="REPORT.json", help="written anew")
+    parser.add_argument("--foreign", action="store_true", help="somebody else exported the file")
+    parser.add_argument("--metadata", type=Path, metavar="FILE", help="JSON, in place of its own")
     parser.add_argument("--provider", action="append", help="execution provider, may be repeated")
     given = parser.parse_args(arguments)
 
     def say(line: str) -> None:
-        sys.stdout.write(printable(line) + "\n")
+        echo(line)
         sys.stdout.flush()
 
     try:
+        if given.report is not None:
+            require_apart(
+                [("the report", given.report)],
+                [("the model", given.file), ("the record", given.record)],
+            )
         data = read_bytes(given.file, "an ONNX file")
         with error_context(given.file):
             record = ReferenceRecord.read(given.record)
             matrix = Matrix(providers=tuple(given.provider or [CPU]))
-            report = judge(given.file.name, data, record, matrix, on_stage=say)
+            report = judge(
+                given.file.name,
+                data,
+                record,
+                matrix,
+                foreign=given.foreign,
+                metadata=read_bytes(given.metadata, "a JSON file") if given.metadata else None,
+                on_stage=say,
+            )
         if given.report is not None:
             report.write(given.report)
     except CigposeError as error:
-        sys.stderr.write(f"cigpose_verify: error: {printable(str(error))}\n")
+        echo(f"cigpose_verify: error: {error}", err=True)
         return error.exit_status
+    for note in report.notes:
+        say(f"note: {note}")
     for failure in report.failures:
         say(f"{failure.stage}: {failure.message}")
     say(f"{report.verdict} (sha256 {report.sha256})")

@@ -27,7 +27,7 @@ def write_golden(record: ReferenceRecord, sha256: str, folder: Path) -> None:
     """Writes three sets into `folder`, replacing what is there: noise, a crop, a batch of three.
 
     sha256: of the file that passed. Of the cases, those are taken in which the intervention is
-    clearest, so that a replay does not hang on rounding.
+    clearest, so that a replay does not depend on rounding.
     """
     k = len(record.cases[0].own.choice)
     clearest = sorted(record.cases, key=lambda recorded: -gap(recorded.scores, k))

@@ -6,6 +6,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 
 from cigpose_runtime import Contract, OnnxFileError, contract_of, parse_onnx
 from cigpose_runtime.estimation.ort import ort
+from cigpose_runtime.model_file.onnx_graph import OnnxFile
 from cigpose_verify.errors import RunError
 from cigpose_verify.machine import cores
 from cigpose_verify.matrix import Matrix
-from cigpose_verify.measures.gates import OF_INTERVENTION, STAGES
+from cigpose_verify.measures.gates import OF_INTERVENTION, STAGES, most_near_ties
 from cigpose_verify.measures.keypoints import MOST_NEAR_TIES
 from cigpose_verify.measures.parity import LEAST_COSINE
-from cigpose_verify.reference_record import Outputs, ReferenceRecord
+from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, ReferenceRecord
 from cigpose_verify.report.document import (
     CaseResult,
     Cell,
@@ -33,6 +35,7 @@ from cigpose_verify.report.document import (
 from cigpose_verify.report.worst import picture_worst
 from cigpose_verify.rows import Row, largest, rank, run_cell
 from cigpose_verify.stages.contract import check_contract
+from cigpose_verify.stages.foreign import fixed_batch, read_statements
 from cigpose_verify.stages.intervention import (
     Examined,
     examine,
@@ -50,18 +53,22 @@ def judge(
     matrix: Matrix,
     *,
     key: str = "",
+    foreign: bool = False,
+    metadata: bytes | None = None,
     on_stage: Callable[[str], None] = lambda _stage: None,
 ) -> Report:
     """Judges the bytes of an artefact by what PyTorch answered.
 
     name: of the file. key: kept in the report, to tell later whether the verdict still stands.
+    foreign: somebody else exported it; what is missing in it or built otherwise is noted and no
+    failure. metadata: a document that stands in for the metadata of such a file.
     Raises `CigposeError` when the bytes are no usable model at all.
     """
     started = time.monotonic()
     described = parse_onnx(data)
-    contract = contract_of(described)
-    failures = [Failure("structure", problem) for problem in check_structure(data, described)]
-    failures += [Failure("contract", p) for p in check_contract(contract, record.contract)]
+    contract, failures, notes = _read(data, described, record, foreign, metadata)
+    if batch := fixed_batch(described):
+        matrix = replace(matrix, batches=(batch,))
     rows: list[Row] = []
     cells: list[Cell] = []
     worst: tuple[Row, Outputs] | None = None
@@ -82,7 +89,7 @@ def judge(
             try:
                 examined = examine(model, intervention, record, matrix)
             except (RunError, OnnxFileError) as error:
-                failures.append(Failure("intervention", f"it cannot be looked at: {error}"))
+                failures.append(Failure("intervention", f"it cannot be examined: {error}"))
         inputs = np.stack([recorded.case.input for recorded in record.cases])
         for setting in matrix.settings():
             on_stage(str(setting))
@@ -97,6 +104,9 @@ def judge(
                 cells.append(cell)
                 rows += [row for row, _ in new]
                 worst = _worst_crop([*([worst] if worst else []), *new])
+        if foreign:  # it may be built in another way: its outputs tell
+            notes += [f.message for f in failures if f.stage == "intervention"]
+            failures = [f for f in failures if f.stage != "intervention"]
         failures += examined.failures if examined else []
         if rows:
             failures += _failures_of(rows, record, examined.slack if examined else None)
@@ -109,7 +119,7 @@ def judge(
         weights=contract.weights,
         verdict="failed" if failures else "passed",
         failures=tuple(sorted(failures, key=lambda f: STAGES.index(f.stage))),
-        origin=record.origin,
+        origin={key: value for key, value in record.origin.items() if key != CHECKPOINT_NOTE},
         environment=_environment(),
         cases=tuple(_cases_of(rows, record)),
         cells=tuple(cells),
@@ -119,8 +129,30 @@ def judge(
         worst=picture_worst(*worst, record.contract) if worst else None,
         divergence=None,
         not_applicable=OF_INTERVENTION if record.sweep is None else (),
+        foreign=foreign,
+        notes=tuple(notes),
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+def _read(
+    data: bytes,
+    described: OnnxFile,
+    record: ReferenceRecord,
+    foreign: bool,
+    metadata: bytes | None,
+) -> tuple[Contract, list[Failure], list[str]]:
+    """The contract that a file is run by, what its form and its contract fail at, and notes."""
+    notes = [note] if (note := record.origin.get(CHECKPOINT_NOTE)) else []
+    structure = check_structure(data, described)
+    if foreign:
+        said = read_statements(described, record.contract, metadata)
+        problems = [Failure("contract", problem) for problem in said.problems]
+        return said.contract, problems, [*notes, *said.notes, *structure]
+    contract = contract_of(described)
+    failures = [Failure("structure", problem) for problem in structure]
+    failures += [Failure("contract", p) for p in check_contract(contract, record.contract)]
+    return contract, failures, notes
 
 
 def _interface_problems(found: Contract, expected: Contract) -> list[str]:
@@ -187,7 +219,7 @@ def _failures_of(
         yield Failure(
             "keypoints",
             f"{near} of {confident} confident keypoints on crops are within rounding of another "
-            f"bin, expected at most {MOST_NEAR_TIES:.0%} of at least one: agreement says nothing",
+            f"bin, expected at most {most_near_ties()} of at least one: agreement says nothing",
         )
 
 

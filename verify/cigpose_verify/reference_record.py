@@ -33,6 +33,9 @@ Doubles = NDArray[np.float64]
 
 SCHEMA_VERSION = 1
 
+CHECKPOINT_NOTE = "checkpoint_note"
+"""Key in a record's origin: what of the checkpoint's own config could not be compared."""
+
 
 @dataclass(frozen=True)
 class Outputs:

@@ -19,6 +19,9 @@ from cigpose_export.accuracy.protocols import NMS_THRESHOLD, SCORE_THRESHOLD, Pr
 from cigpose_runtime.errors import InstallError
 from cigpose_runtime.files import appears_whole
 
+UNDEFINED = -1.0
+"""COCO's evaluator gives it where the annotations have nothing to evaluate."""
+
 _NAMES = ("AP", "AP .5", "AP .75", "AP (M)", "AP (L)", "AR", "AR .5", "AR .75", "AR (M)", "AR (L)")
 _CROWD_NAMES = ("AP", "AP .5", "AP .75", "AR", "AR .5", "AR .75", "AP (E)", "AP (M)", "AP (H)")
 
@@ -42,14 +45,14 @@ class Estimate:
 def write_results(
     path: Path, estimates: Sequence[Estimate], protocol: Protocol, sigmas: Sequence[float]
 ) -> None:
-    """Writes the data set's official form of results, scored and without doubles."""
+    """Writes the data set's official form of results, scored and without duplicates."""
     by_picture: dict[int, list[Estimate]] = {}
     for estimate in sorted(estimates, key=lambda e: e.number):
         by_picture.setdefault(estimate.image_id, []).append(estimate)
     results = [
         _result(people[index], protocol)
         for people in by_picture.values()
-        for index in _without_doubles(people, np.array(sigmas))
+        for index in _without_duplicates(people, np.array(sigmas))
     ]
     with appears_whole(path) as file:
         file.write(json.dumps(results).encode())
@@ -58,8 +61,9 @@ def write_results(
 def evaluate(
     annotations: Path, results: Path, protocol: Protocol, sigmas: Sequence[float]
 ) -> dict[str, float]:
-    """The figures of a results file, 0 to 1, by name; -1 for what the annotations have none of.
+    """The figures of a results file, 0 to 1, by name.
 
+    UNDEFINED is what the annotations have nothing for, as AP (M) where nobody is of medium size.
     sigmas: (K,) as in `KeypointSet`. For hands, `hand AP` and `hand AR` are the means of both.
     Raises InstallError where the evaluator is not installed.
     """
@@ -68,7 +72,7 @@ def evaluate(
         from xtcocotools.cocoeval import COCOeval
     except (ImportError, ValueError) as error:  # built for another numpy: ValueError
         raise InstallError(
-            f"expected xtcocotools, by which AP is measured, found none that works ({error}); "
+            f"AP is measured with xtcocotools, which cannot be imported ({error}); "
             "it is built from source: install a C compiler, then run make evaluator"
         ) from error
 
@@ -92,7 +96,7 @@ def evaluate(
     if "left hand" in protocol.kinds:
         for name in ("AP", "AR"):
             both = figures[f"left hand {name}"], figures[f"right hand {name}"]
-            figures[f"hand {name}"] = sum(both) / 2
+            figures[f"hand {name}"] = UNDEFINED if UNDEFINED in both else sum(both) / 2
     return figures
 
 
@@ -121,8 +125,8 @@ def person_score(estimate: Estimate) -> float:
     return estimate.box_score * float(counted.mean()) if len(counted) else 0.0
 
 
-def _without_doubles(people: Sequence[Estimate], sigmas: NDArray[np.floating]) -> list[int]:
-    """Which to keep, the surest first: of two that are nearly the same, the surer one."""
+def _without_duplicates(people: Sequence[Estimate], sigmas: NDArray[np.floating]) -> list[int]:
+    """Which to keep, the most confident first: of two near-identical poses, the better one."""
     left = np.argsort([person_score(person) for person in people])[::-1].tolist()
     kept = []
     while left:

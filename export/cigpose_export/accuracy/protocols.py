@@ -9,10 +9,10 @@ from cigpose_runtime import Contract, keypoints
 from cigpose_runtime.writers import WHOLE_BODY_FIELDS
 
 SCORE_THRESHOLD = 0.2
-"""A person's score is its box's times the mean of the keypoint scores above this."""
+"""A person's score is the box's score times the mean of the keypoint scores above this."""
 
 NMS_THRESHOLD = 0.9
-"""Of two people that are this similar (OKS), the surer one is kept."""
+"""Of two people that are this similar (OKS), the one with the higher score is kept."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -25,11 +25,16 @@ from cigpose_export.errors import UsageError
 from cigpose_export.project import Model, Project
 from cigpose_runtime import Contract, PoseModel
 from cigpose_runtime.estimation.preprocess import boxes_to_crops
-from cigpose_runtime.files import appears_whole, file_sha256
+from cigpose_runtime.files import appears_whole, file_sha256, require_apart
 
 JSON_SCHEMA_VERSION = 1
 
 Side = Literal["runtime", "pytorch"]
+_OUTPUTS = (
+    "accuracy.json",
+    *(f"{side}.{kind}" for side in get_args(Side) for kind in ("journal.jsonl", "results.json")),
+)
+
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Of a title and a number of pictures: a context that is told how many more are done."""
 
@@ -75,6 +80,11 @@ def measure_accuracy(
     again. Raises CigposeError for bad input, and for a checkpoint that is missing if `pytorch`
     asks for one.
     """
+    inputs = {"the model": path, "--annotations": annotations, "--boxes": boxes}
+    require_apart(
+        [("results", out / name) for name in _OUTPUTS],
+        [(what, given) for what, given in inputs.items() if given],
+    )
     model = PoseModel(path, flip=flip)
     contract = model.contract
     protocol = protocol_of(contract)

@@ -76,20 +76,22 @@ def require_same_model(checkpoint: Checkpoint, config: Config) -> str | None:
     if checkpoint.config_text is None:
         return None
     carried = read_config_text(checkpoint.config_text)
-    subject = f"{checkpoint.path}: the config that it carries"
+    subject = "the config that it carries"
     if isinstance(carried, Unread):
-        return printable(f"{subject} was not compared ({carried.why})")
+        return printable(f"{checkpoint.path.name}: {subject} was not compared ({carried.why})")
     differences, uncompared = compare_configs(carried, config.to_dict())
     if differences:
         raise ConfigMismatchError(
             printable(
-                f"{subject} contradicts {Path(config.filename).name}: "
+                f"{checkpoint.path}: {subject} contradicts {Path(config.filename).name}: "
                 f"{_first_of(differences, '; ')}; pass the checkpoint of this model, or its own "
                 "config with --config FILE"
             )
         )
     if uncompared:
-        return printable(f"{subject} was not compared in {_first_of(uncompared, ', ')}")
+        return printable(
+            f"{checkpoint.path.name}: {subject} was not compared in {_first_of(uncompared, ', ')}"
+        )
     return None
 
 

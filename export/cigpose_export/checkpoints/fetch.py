@@ -9,16 +9,14 @@ import gdown
 import requests
 import tomlkit
 
-from cigpose_export.checkpoints.load import load_checkpoint, load_weights
+from cigpose_export.checkpoints.announced import TIMEOUT_S, announced_sha256
+from cigpose_export.checkpoints.load import Checkpoint, load_checkpoint, load_weights
 from cigpose_export.errors import CheckpointError
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant
 from cigpose_runtime.errors import DownloadError, first_line
 from cigpose_runtime.files import appears_whole, file_sha256, locked
-
-TIMEOUT_S = 60
-"""Seconds without a byte from the server after which a download is given up."""
 
 RETRIES = 2
 """Further tries after a connection breaks; each goes on where the last one ended."""
@@ -29,34 +27,78 @@ def fetch(
 ) -> str:
     """Brings a variant's published checkpoint here and returns "already here" or "fetched".
 
-    The file gets its name only once it has the recorded hash or, on the first fetch, once it was
-    found to hold the variant's weights; then its hash is recorded in the manifest. An interrupted
-    download goes on where it ended. `on_bytes` is called with the bytes so far and in all.
+    The file gets its name only once it has the recorded hash. On the first fetch, its bytes have to
+    be checked in another way, it has to hold the variant's weights, and its hash is recorded in the
+    manifest. An interrupted download goes on where it ended. `on_bytes` is called with the bytes so
+    far and in all.
 
     Raises `DownloadError` when the download fails, `CheckpointError` for another file.
     """
     target = project.checkpoint_path(variant.name, "real")
-    state = "already here"
-    if not target.is_file():
-        download = target.with_name(f".{target.name}.download")
-        _download(variant, download, on_bytes)
-        try:
-            digest = _verify(project, variant, download)
-        except CheckpointError:
-            download.unlink()
-            raise
-        download.replace(target)
-        state = "fetched"
-    elif variant.sha256 is None:
-        digest = _verify(project, variant, target)
-    elif (digest := file_sha256(target)) != variant.sha256:
-        raise CheckpointError(
-            f"{target}: expected sha256 {variant.sha256} (checkpoints/manifest.toml), "
-            f"found {digest}; delete the file and fetch it again"
+    if target.is_file():
+        return _check_what_is_here(project, variant, target)
+    download = target.with_name(f".{target.name}.download")
+    _download(variant, download, on_bytes)
+    try:
+        checkpoint = load_checkpoint(download, expected_sha256=variant.sha256)
+        if variant.sha256 is None:
+            if not checkpoint.has_checksums:
+                _compare_with_source(variant, download, checkpoint.sha256, on_bytes)
+            _require_weights_of(project, variant, checkpoint)
+            record_sha256(project.manifest_path, variant.name, checkpoint.sha256)
+    except CheckpointError:
+        download.unlink()
+        raise
+    download.replace(target)
+    return "fetched"
+
+
+def _check_what_is_here(project: Project, variant: Variant, target: Path) -> str:
+    """Holds a file to its hash; records it, if there is none, only where the bytes are checked."""
+    if variant.sha256 is not None:
+        if (digest := file_sha256(target)) != variant.sha256:
+            raise CheckpointError(
+                f"{target}: expected sha256 {variant.sha256} (checkpoints/manifest.toml), "
+                f"found {digest}; delete the file and fetch it again"
+            )
+        return "already here"
+    checkpoint = load_checkpoint(target)
+    _require_weights_of(project, variant, checkpoint)
+    if not checkpoint.has_checksums:
+        return (
+            f"already here, unchecked: this form of file has no checksums, so its sha256 "
+            f"{checkpoint.sha256} is not recorded; compare it with the publisher's and enter it in "
+            "checkpoints/manifest.toml, or delete the file and fetch it again"
         )
-    if variant.sha256 is None:
-        record_sha256(project.manifest_path, variant.name, digest)
-    return state
+    record_sha256(project.manifest_path, variant.name, checkpoint.sha256)
+    return "already here"
+
+
+def _compare_with_source(
+    variant: Variant, download: Path, digest: str, on_bytes: Callable[[int, int | None], None]
+) -> None:
+    """Raises `CheckpointError` unless the source says, or gives again, what was downloaded.
+
+    Torch's legacy container and safetensors have no checksums. The source may say the hash; where
+    it does not, what two downloads have in common is what the source holds.
+    """
+    if begins := announced_sha256(variant.source):
+        if not digest.startswith(begins):
+            raise CheckpointError(
+                f"{download}: expected a sha256 that begins with {begins}, as {variant.source} "
+                f"says, found {digest}; the download is damaged: fetch it again"
+            )
+        return
+    again = download.with_name(f"{download.name}.again")
+    try:
+        _download(variant, again, on_bytes)
+        if (second := file_sha256(again)) != digest:
+            raise CheckpointError(
+                f"{download}: expected the same bytes from two downloads, found sha256 {digest} "
+                f"and {second}: one of them is damaged, and neither is kept; fetch it again"
+            )
+    finally:
+        again.unlink(missing_ok=True)
 
 
 def _download(variant: Variant, target: Path, on_bytes: Callable[[int, int | None], None]) -> None:
@@ -82,20 +124,14 @@ def _download(variant: Variant, target: Path, on_bytes: Callable[[int, int | Non
         ) from error
 
 
-def _verify(project: Project, variant: Variant, path: Path) -> str:
-    """The sha256 of a file that has the recorded hash and the variant's weights.
-
-    Raises `CheckpointError` for any other file.
-    """
-    checkpoint = load_checkpoint(path, expected_sha256=variant.sha256)
+def _require_weights_of(project: Project, variant: Variant, checkpoint: Checkpoint) -> None:
+    """Raises `CheckpointError` for other weights than the variant's published ones."""
     if checkpoint.weights != "real":
         raise CheckpointError(
-            f"{path}: expected published weights, found {checkpoint.weights} ones; correct the "
-            "source of this variant in checkpoints/manifest.toml"
+            f"{checkpoint.path}: expected published weights, found {checkpoint.weights} ones; "
+            "correct the source of this variant in checkpoints/manifest.toml"
         )
-    if variant.sha256 is None:
-        load_weights(build_reference(load_config(project.config_path(variant.name))), checkpoint)
-    return checkpoint.sha256
+    load_weights(build_reference(load_config(project.config_path(variant.name))), checkpoint)
 
 
 def record_sha256(manifest: Path, name: str, sha256: str) -> None:

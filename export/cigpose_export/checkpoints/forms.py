@@ -7,7 +7,7 @@ from typing import Any
 
 from cigpose_export.checkpoints.stored import StoredTensor
 from cigpose_export.errors import CheckpointError
-from cigpose_runtime.errors import printable
+from cigpose_runtime.errors import printable, quoted
 
 USUAL_KEYS = ("state_dict", "model")
 """Where the weights are, unless `--weights-key` says otherwise: in MMEngine's files, in others'."""
@@ -19,6 +19,12 @@ that the averaged weights are in `state_dict`."""
 COUNTERS = frozenset({"steps", "n_averaged"})
 """What MMEngine's and torch's averaged models keep beside the model."""
 
+MOST_WEIGHTS = 20_000
+"""Tensors; CIGPose-x has 622, a model of the largest kind that MMPose builds some 2,000."""
+
+MOST_LETTERS = 200
+"""Of a key in an error."""
+
 
 def choose_weights(content: Any, weights_key: str | None) -> dict[str, StoredTensor]:
     """The weights in what a file holds, under the model's own keys.
@@ -27,6 +33,11 @@ def choose_weights(content: Any, weights_key: str | None) -> dict[str, StoredTen
     Raises `CheckpointError` that says what else is there.
     """
     weights = _find(content, weights_key)
+    if len(weights) > MOST_WEIGHTS:
+        raise CheckpointError(
+            f"expected at most {MOST_WEIGHTS} weights, found {len(weights)}; pass the file of one "
+            "model"
+        )
     odd = [key for key, value in weights.items() if not _is_weight(key, value)]
     if odd or not weights:
         raise CheckpointError(
@@ -66,7 +77,7 @@ def _entry(content: Mapping[Any, Any], key: str) -> Mapping[Any, Any]:
     entry = content.get(key)
     if not isinstance(entry, Mapping):
         raise CheckpointError(
-            f"expected weights in {printable(key)!r}, found {_keys(content)}; "
+            f"expected weights in {quoted(key)}, found {_keys(content)}; "
             "name one of them with --weights-key"
         )
     return entry
@@ -98,7 +109,7 @@ def _keys(content: Mapping[Any, Any], limit: int = 5) -> str:
 
 
 def _text(key: object) -> str:
-    return printable(key) if isinstance(key, str) else printable(repr(key)[:80])
+    return printable(key[:MOST_LETTERS]) if isinstance(key, str) else quoted(key)
 
 
 def name_some(what: str, items: list[str], limit: int = 5) -> str:
@@ -106,5 +117,6 @@ def name_some(what: str, items: list[str], limit: int = 5) -> str:
     if not items:
         return ""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    listed = [item[:MOST_LETTERS] for item in items[:limit]]
     noun = "key" if len(items) == 1 else "keys"
-    return f"{len(items)} {noun} {what}: {printable(', '.join(items[:limit]))}{more}"
+    return f"{len(items)} {noun} {what}: {printable(', '.join(listed))}{more}"

@@ -30,8 +30,10 @@ SYNTHETIC_MARK = "cigpose_synthetic"
 DEMO_MARK = "cigpose_demo"
 """The same for the model that is trained on drawn people."""
 
-HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})_\d{8}\.pth|_\d{8}-([0-9a-f]{8})\.pth")
+HASH_IN_NAME = re.compile(r"(?:-([0-9a-f]{8})_\d{8}|_\d{8}-([0-9a-f]{8}))\.pth\Z")
 """How a file's name ends that one of OpenMMLab's publishing scripts has named."""
+
+ZIP = b"PK"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Checkpoint:
     `state_dict` is memory-mapped, its keys without what wrappers of a model put before them.
     `config_text` is the text of the config that the file was trained with, as MMEngine prints it
     (`meta['cfg']`). `dataset_meta` is what its data set said of its keypoints, plain Python values
-    and numpy arrays alone (`meta['dataset_meta']`).
+    and numpy arrays alone (`meta['dataset_meta']`). `has_checksums`: the file has checksums of its
+    own, which were compared; without them, or an expected hash, a damaged weight is not noticed.
     """
 
     path: Path
@@ -50,6 +53,7 @@ class Checkpoint:
     state_dict: Mapping[str, Tensor]
     config_text: str | None = None
     dataset_meta: Mapping[str | int, Any] | None = None
+    has_checksums: bool = False
 
 
 def load_checkpoint(
@@ -81,7 +85,14 @@ def load_checkpoint(
             state_dict={key: reader.read(stored) for key, stored in weights.items()},
             config_text=config_text if isinstance(config_text, str) else None,
             dataset_meta=plain_mapping(meta.get("dataset_meta")),
+            has_checksums=expected_sha256 is None and mapped[:2] == ZIP,
         )
+
+
+def hash_in_name(name: str) -> str | None:
+    """The eight hex digits that the sha256 begins with, where a file's name says them."""
+    found = HASH_IN_NAME.search(name)
+    return (found[1] or found[2]) if found else None
 
 
 def _require_hash(path: Path, digest: str, expected: str | None) -> None:
@@ -90,8 +101,8 @@ def _require_hash(path: Path, digest: str, expected: str | None) -> None:
             f"{path}: expected sha256 {expected} (checkpoints/manifest.toml), "
             f"found {digest}; the file was not opened: delete it and fetch it again"
         )
-    named = HASH_IN_NAME.search(path.name)
-    if named and not digest.startswith(begins := named[1] or named[2]):
+    begins = hash_in_name(path.name)
+    if begins and not digest.startswith(begins):
         raise CheckpointError(
             f"{path}: expected a sha256 that begins with {begins}, as the name says, found "
             f"{digest}; the file was not opened: fetch it again, or rename it if you changed it"
@@ -109,7 +120,7 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
 
 def _load_inert(mapped: mmap.mmap, *, check_sums: bool) -> Any:
     head = mapped[:512]
-    if head.startswith(b"PK"):
+    if head.startswith(ZIP):
         return load_torch_zip(mapped, check_sums=check_sums)
     if head.startswith(MAGIC):
         return load_torch_legacy(mapped)

@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 from cigpose_export.checkpoints.torch_pickle import Array, DType, Latin1
 
 MOST_VALUES = 100_000
-"""Of one description. A data set's, with 133 keypoints, has some 3,000."""
-
-LARGEST_ARRAY = 1 << 20
-"""Bytes."""
+"""Of one description, bytes of arrays included; a data set with 133 keypoints has some 5,000."""
 
 DTYPES = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"})
 
@@ -39,37 +36,40 @@ class _Converter:
         self.left = MOST_VALUES
 
     def convert(self, value: object) -> Any:
-        self.left -= 1
-        if self.left < 0:  # few bytes of a pickle can stand for very many values
-            raise ValueError("too many values")
+        self.spend(1)
         if isinstance(value, Mapping):
             return {k: self.convert(v) for k, v in value.items() if type(k) in (str, int)}
         if isinstance(value, list | tuple):
             return type(value)(self.convert(item) for item in value)
         if isinstance(value, Array):
-            return _array(value.state)
+            return self.array(value.state)
         return value if value is None or type(value) in (str, int, float, bool) else None
 
+    def spend(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:  # few bytes of a pickle can stand for very many values
+            raise ValueError("too many values")
 
-def _array(state: object) -> NDArray[Any] | np.generic | None:
-    """An array of its pickled state: version, shape, dtype, order, bytes; a scalar's: dtype, bytes.
+    def array(self, state: object) -> NDArray[Any] | np.generic | None:
+        """An array of its pickled state: version, shape, dtype, order, bytes; or dtype and bytes.
 
-    None for one of objects, in another byte order, or of another size than its shape says.
-    """
-    match state:
-        case (DType(code=code), Latin1(text=str(text))):
-            shape: tuple[Any, ...] = ()
-            fortran = False
-        case (_, tuple(shape), DType(code=code), bool(fortran), Latin1(text=str(text))):
-            pass
-        case _:
+        None for one of objects, in another byte order, or of another size than its shape says.
+        """
+        match state:
+            case (DType(code=str(code)), Latin1(text=str(text))):
+                shape: tuple[Any, ...] = ()
+                fortran = False
+            case (_, tuple(shape), DType(code=str(code)), bool(fortran), Latin1(text=str(text))):
+                pass
+            case _:
+                return None
+        self.spend(len(text))
+        if code not in DTYPES:
             return None
-    if code not in DTYPES or len(text) > LARGEST_ARRAY:
-        return None
-    dtype = np.dtype(code)
-    sound = all(type(n) is int and 0 <= n <= LARGEST_ARRAY for n in shape) and len(shape) <= 8
-    if not sound or math.prod(shape) * dtype.itemsize != len(text):
-        return None
-    values = np.frombuffer(text.encode("latin1"), dtype.newbyteorder("<"))
-    array: NDArray[Any] = values.reshape(shape, order="F" if fortran else "C").astype(dtype)
-    return array if array.ndim else array[()]
+        dtype = np.dtype(code)
+        sound = len(shape) <= 8 and all(type(n) is int and n >= 0 for n in shape)
+        if not sound or math.prod(shape) * dtype.itemsize != len(text):
+            return None
+        values = np.frombuffer(text.encode("latin1"), dtype.newbyteorder("<"))
+        array: NDArray[Any] = values.reshape(shape, order="F" if fortran else "C").astype(dtype)
+        return array if array.ndim else array[()]

@@ -14,7 +14,12 @@ from typing import Any
 
 import torch
 
-from cigpose_export.checkpoints.stored import Storage, StoredTensor, contiguous_strides
+from cigpose_export.checkpoints.stored import (
+    MOST_DIMENSIONS,
+    Storage,
+    StoredTensor,
+    contiguous_strides,
+)
 from cigpose_export.errors import CheckpointError
 from cigpose_runtime.errors import quoted
 
@@ -89,7 +94,8 @@ def _tensor(name: str, entry: Any, data_start: int) -> tuple[StoredTensor, tuple
     if not 0 <= first <= last or left:
         raise _damaged(f"a size of {quoted(name)} that is none of its type")
     storage = Storage(dtype, count, data_start + first)
-    if not all(type(length) is int and length >= 0 for length in shape):
+    sound = all(type(length) is int and length >= 0 for length in shape)
+    if not sound or len(shape) > MOST_DIMENSIONS:
         raise _damaged(f"the shape {quoted(shape)} of {quoted(name)}")
     strides = contiguous_strides(shape)
     if (shape[0] * strides[0] if shape else 1) != count:

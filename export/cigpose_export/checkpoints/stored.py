@@ -50,11 +50,11 @@ class StoredTensor:
     strides: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        numbers = (self.offset, *self.shape, *self.strides)
         sound = (
             isinstance(self.storage, Storage)
-            and all(type(number) is int and number >= 0 for number in numbers)
+            and type(self.shape) is type(self.strides) is tuple
             and len(self.shape) == len(self.strides) <= MOST_DIMENSIONS
+            and all(map(_is_count, (self.offset, *self.shape, *self.strides)))
         )
         if not sound:
             raise CheckpointError("expected tensors, found a malformed one; fetch the file again")
@@ -107,6 +107,10 @@ class TensorReader:
             self._mapped, dtype=torch.uint8, count=storage.size, offset=storage.start
         )
         return (raw.clone() if unaligned else raw).view(storage.dtype)
+
+
+def _is_count(number: object) -> bool:
+    return type(number) is int and 0 <= number <= MOST_ELEMENTS
 
 
 def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import mmap
 import struct
-from typing import IO, Any, cast
+from typing import Any
 
-from cigpose_export.checkpoints.torch_pickle import load_pickle, pickle_size
+from cigpose_export.checkpoints.torch_pickle import load_pickle
 from cigpose_export.errors import CheckpointError
-from cigpose_runtime.errors import printable
+from cigpose_runtime.errors import quoted
 
 MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickle of the magic number that torch begins the file with."""
@@ -30,9 +30,8 @@ def load_torch_legacy(mapped: mmap.mmap) -> Any:
     The container has no checksums: that a file is whole, not that it is undamaged, is what a
     successful load shows.
     """
-    mapped.seek(len(MAGIC))
-    version, _ = _next_pickle(mapped)
-    machine, _ = _next_pickle(mapped)
+    version, _, position = load_pickle(mapped, len(MAGIC), len(mapped))
+    machine, _, position = load_pickle(mapped, position, len(mapped))
     if version != VERSION or not isinstance(machine, dict):
         raise CheckpointError(f"expected version {VERSION} of torch's legacy container; {AGAIN}")
     if machine.get("little_endian") is not True:
@@ -40,18 +39,18 @@ def load_torch_legacy(mapped: mmap.mmap) -> Any:
             "expected little-endian numbers, found others; load the file with torch on the kind of "
             "machine that wrote it and save its state_dict() from there with torch.save"
         )
-    content, storages = _next_pickle(mapped)
-    keys, _ = _next_pickle(mapped)
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+    content, storages, position = load_pickle(mapped, position, len(mapped))
+    keys, _, position = load_pickle(mapped, position, len(mapped))
+    named = isinstance(keys, list) and all(type(key) is str for key in keys)
+    if not named or sorted(keys) != sorted(storages):
         raise CheckpointError(f"expected the storages that the tensors name, found others; {AGAIN}")
-    position = mapped.tell()
     for key in keys:
         storage = storages[key]
         header = mapped[position : position + COUNT.size]
         count = COUNT.unpack(header)[0] if len(header) == COUNT.size else "the end of the file"
         if count != storage.count:
             raise CheckpointError(
-                f"expected {storage.count} numbers of the storage {printable(key)}, found {count}: "
+                f"expected {storage.count} numbers of the storage {quoted(key)}, found {count}: "
                 f"a damaged or truncated file; {AGAIN}"
             )
         storage.start = position + COUNT.size
@@ -61,8 +60,3 @@ def load_torch_legacy(mapped: mmap.mmap) -> Any:
             f"expected {position} bytes, found {len(mapped)}: a damaged or truncated file; {AGAIN}"
         )
     return content
-
-
-def _next_pickle(mapped: mmap.mmap) -> Any:
-    start = mapped.tell()
-    return load_pickle(mapped[start : start + pickle_size(cast("IO[bytes]", mapped))])

@@ -2,54 +2,26 @@
 
 A runner file holds more than weights: message hub, optimizer, schedulers. A pickle names what is to
 be called to rebuild all of that. Here every name stands for something inert of our own that keeps
-what is needed, mostly nothing; a name that is not in the list ends the reading before it begins.
-Unlike `torch.load(weights_only=True)`, which knows the same rules, this allocates no storage, so
-that what a file claims costs no memory.
+what is needed, mostly nothing; a name that is not in the list ends the reading. Unlike
+`torch.load(weights_only=True)`, which knows the same rules, this allocates no storage, so that what
+a file claims costs no memory.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import pickletools
-from collections.abc import Callable
+import mmap
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from cigpose_export.checkpoints.stored import Storage, StoredTensor
+from cigpose_export.checkpoints.unpickle import Function, Inert, call, unpickle
 from cigpose_export.errors import CheckpointError
-from cigpose_runtime.errors import first_line, printable
+from cigpose_runtime.errors import quoted
 
-MOST_OPERATIONS = 4_000_000
-"""Of a pickle. A runner file with optimizer has 50,000; reading this many takes some 5 s."""
-
-OPERATIONS = frozenset(
-    """
-    PROTO STOP GLOBAL REDUCE BUILD NEWOBJ BINPERSID MARK POP BINPUT LONG_BINPUT BINGET LONG_BINGET
-    NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINSTRING
-    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS
-    """.split()  # noqa: SIM905 - thirty quoted names are no easier to read
-)
-"""Those that `torch.load(weights_only=True)` knows: pickle's protocol 2, in which torch saves."""
-
-
-class Inert:
-    """Stands in for a type that inference has no use for; takes everything, keeps nothing."""
-
-    def __new__(cls, *_arguments: object) -> Inert:
-        return super().__new__(cls)
-
-    def __setstate__(self, _state: object) -> None: ...
-
-    def __setitem__(self, _key: object, _value: object) -> None: ...
-
-    def append(self, _item: object) -> None:
-        """Pickle fills lists, and what passes for one, by this name."""
-
-    def extend(self, _items: object) -> None:
-        """The same, several at once."""
+SHADOWABLE = tuple(dir(dict))
+"""Attributes that would stand in front of a dictionary's own."""
 
 
 class Array(Inert):
@@ -84,11 +56,11 @@ class OrderedDictionary(dict[Any, Any]):
         super().__init__()
 
     def __setstate__(self, state: object) -> None:
-        shadowed = [n for n in state if hasattr(dict, str(n))] if isinstance(state, dict) else []
+        shadowed = [name for name in SHADOWABLE if isinstance(state, dict) and name in state]
         if shadowed:
             raise CheckpointError(
                 "expected weights, found a dictionary that hides what is in it behind "
-                f"{printable(str(shadowed[0]))!r} of its own; do not use the file"
+                f"{shadowed[0]!r} of its own; do not use the file"
             )
 
 
@@ -97,18 +69,6 @@ class Latin1:
     """Bytes as protocol 2 writes them: text to be encoded."""
 
     text: object
-
-    def __setstate__(self, _state: object) -> None: ...
-
-
-class _Function:
-    """What a file may call by name."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *arguments: object) -> Any:
-        return self._function(*arguments)
 
     def __setstate__(self, _state: object) -> None: ...
 
@@ -124,7 +84,7 @@ def _tensor(
 ) -> StoredTensor | Inert:
     if metadata:  # a conjugate or negative view
         return Inert()
-    return StoredTensor(storage, offset, tuple(shape), tuple(strides))
+    return StoredTensor(storage, offset, shape, strides)
 
 
 def _same(value: Any, *_rest: object) -> Any:
@@ -134,7 +94,7 @@ def _same(value: Any, *_rest: object) -> Any:
 
 def _of_type(function: Any, _type: object, arguments: Any, _state: object) -> Any:
     """A tensor with attributes, or of a type of its own, is the tensor."""
-    return function(*arguments)
+    return call(function, arguments)
 
 
 _STORAGES = {
@@ -206,36 +166,31 @@ _STAND_INS: dict[str, Any] = {
     **dict.fromkeys(_INERT, Inert),
     **_STORAGES,
     "torch.storage.UntypedStorage": torch.uint8,
-    "torch._utils._rebuild_tensor": _Function(_tensor),
-    "torch._utils._rebuild_tensor_v2": _Function(_tensor),
-    "torch._utils._rebuild_parameter": _Function(_same),
-    "torch._utils._rebuild_parameter_with_state": _Function(_same),
-    "torch._tensor._rebuild_from_type_v2": _Function(_of_type),
-    "torch.Size": _Function(_same),
+    "torch._utils._rebuild_tensor": Function(_tensor),
+    "torch._utils._rebuild_tensor_v2": Function(_tensor),
+    "torch._utils._rebuild_parameter": Function(_same),
+    "torch._utils._rebuild_parameter_with_state": Function(_same),
+    "torch._tensor._rebuild_from_type_v2": Function(_of_type),
+    "torch.Size": Function(_same),
     "collections.OrderedDict": OrderedDictionary,
-    "_codecs.encode": _Function(lambda text, *_: Latin1(text)),
+    "_codecs.encode": Function(lambda text, *_: Latin1(text)),
     "numpy.dtype": DType,
     **{
         f"numpy.{core}.multiarray.{name}": stand_in
         for core in ("core", "_core")  # before and since numpy 2
-        for name, stand_in in (("_reconstruct", _Function(lambda *_: Array())), ("scalar", Array))
+        for name, stand_in in (("_reconstruct", Function(lambda *_: Array())), ("scalar", Array))
     },
 }
 
 
-class TorchPickle(pickle.Unpickler):
-    """One pickle out of a torch file; the storages that its tensors name are in `storages`."""
+class Storages(dict[str, Storage]):
+    """The storages that the tensors of one pickle name, by their keys."""
 
-    def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data))
-        self.storages: dict[str, Storage] = {}
+    def of(self, identifier: Any) -> Storage:
+        """The storage of an identifier: kind, type, key, location, elements and, of old, a view.
 
-    def find_class(self, module: str, name: str) -> Any:
-        """What stands in for a name."""
-        return _STAND_INS[_full_name(module, name)]
-
-    def persistent_load(self, identifier: Any) -> Storage:
-        """The storage of an identifier: kind, type, key, location, elements and, of old, a view."""
+        Raises `CheckpointError` for one of another form.
+        """
         if not (isinstance(identifier, tuple) and len(identifier) in (5, 6)):
             raise CheckpointError("expected weights, found something else that lies beside them")
         kind, dtype, key, _location, count, *view = identifier
@@ -253,74 +208,18 @@ class TorchPickle(pickle.Unpickler):
         )
         if not sound:
             raise CheckpointError("expected weights, found a storage of an unknown form")
-        storage = self.storages.setdefault(key, Storage(dtype, count))
+        storage = self.setdefault(key, Storage(dtype, count))
         if (storage.dtype, storage.count) != (dtype, count):
-            raise CheckpointError(f"expected one type and size of the storage {printable(key)}")
+            raise CheckpointError(f"expected one type and size of the storage {quoted(key)}")
         return storage
 
 
-def load_pickle(data: bytes) -> tuple[Any, dict[str, Storage]]:
-    """What a pickle holds, tensors as `StoredTensor`, and their storages by key, not placed yet.
+def load_pickle(data: mmap.mmap, start: int, end: int) -> tuple[Any, Storages, int]:
+    """What the pickle at a position holds, which ends before another: content, storages, its end.
 
-    Raises `CheckpointError` for one that is damaged or names anything but weights.
+    Tensors come as `StoredTensor`, storages without their place. Raises `CheckpointError` for one
+    that is damaged or names anything but weights.
     """
-    reader = TorchPickle(data)
-    try:
-        return reader.load(), reader.storages
-    except CheckpointError:
-        raise
-    except Exception as error:  # whatever a damaged pickle makes of our stand-ins
-        raise CheckpointError(
-            "expected a pickle of weights, found one that is damaged or asks for more "
-            f"({_first_line(error)}); nothing of it was run: delete the file and fetch it again"
-        ) from error
-
-
-def pickle_size(stream: IO[bytes]) -> int:
-    """The bytes of the pickle that begins here, looked through and not loaded.
-
-    Raises `CheckpointError` for one that is damaged, too long, or asks for more than weights.
-    """
-    start = stream.tell()
-    count = 0
-    try:
-        for operation, argument, _ in pickletools.genops(stream):
-            count += 1
-            _require_harmless(operation.name, argument, count)
-    except (ValueError, IndexError, MemoryError) as error:
-        raise CheckpointError(
-            f"expected a pickle of weights, found a damaged one ({_first_line(error)}); "
-            "delete the file and fetch it again"
-        ) from error
-    return stream.tell() - start
-
-
-def _require_harmless(operation: str, argument: Any, count: int) -> None:
-    if count > MOST_OPERATIONS:
-        raise CheckpointError(
-            f"expected at most {MOST_OPERATIONS} operations of a pickle, found more; keep only "
-            "`meta` and `state_dict` in the file"
-        )
-    if operation == "GLOBAL":
-        name = _full_name(*argument.split(" ", 1))
-        if name not in _STAND_INS:
-            raise CheckpointError(
-                f"the file asks for more than weights ({printable(name)}); nothing of it was run: "
-                "do not use it unless you trust where it came from"
-            )
-    elif operation not in OPERATIONS:
-        raise CheckpointError(
-            f"expected a pickle of protocol 2, in which torch saves, found the operation "
-            f"{operation}; save the weights again with torch.save and its defaults"
-        )
-    elif operation == "LONG_BINPUT" and argument > count:  # Python makes room for all below
-        raise CheckpointError("expected a pickle of weights, found a memo with gaps in it")
-
-
-def _full_name(module: str, name: str) -> str:
-    """Protocol 2 calls the built-in names what Python 2 called them."""
-    return f"{'builtins' if module == '__builtin__' else module}.{name}"
-
-
-def _first_line(error: BaseException) -> str:
-    return printable(first_line(error))
+    storages = Storages()
+    content, position = unpickle(data, start, end, names=_STAND_INS, persistent=storages.of)
+    return content, storages, position

@@ -11,19 +11,21 @@ The layout: PKWARE's APPNOTE.TXT 6.3, and `torch/csrc/.../caffe2/serialize/inlin
 
 from __future__ import annotations
 
-import io
 import mmap
 import struct
 import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from cigpose_export.checkpoints.torch_pickle import load_pickle, pickle_size
+from cigpose_export.checkpoints.torch_pickle import load_pickle
 from cigpose_export.errors import CheckpointError
-from cigpose_runtime.errors import printable
+from cigpose_runtime.errors import printable, quoted
 
 MOST_RECORDS = 20_000
 """One a storage; a runner file of CIGPose-x with optimizer and EMA has some 3,000."""
+
+LONGEST_NAME = 1000
+"""Bytes; torch's are some 20 long, behind the name of the file itself."""
 
 LOCAL = struct.Struct("<4s5H3L2H")
 DESCRIPTOR = struct.Struct("<4s3L")
@@ -47,9 +49,10 @@ class Record:
     size: int
     checksum: int
 
-    def read(self, mapped: mmap.mmap) -> bytes:
-        """All of it."""
-        return mapped[self.start : self.start + self.size]
+    @property
+    def end(self) -> int:
+        """The byte behind it."""
+        return self.start + self.size
 
 
 def load_torch_zip(mapped: mmap.mmap, *, check_sums: bool) -> Any:
@@ -63,31 +66,26 @@ def load_torch_zip(mapped: mmap.mmap, *, check_sums: bool) -> Any:
         raise CheckpointError(
             "expected a checkpoint, found a zip archive that is no torch file; pass the .pth file"
         )
-    if any(name.startswith(f"{root}/code/") for name in records) or (
-        f"{root}/constants.pkl" in records
-    ):
-        raise CheckpointError(
-            "expected a checkpoint, found a TorchScript archive; pass the checkpoint that it was "
-            "made from"
-        )
+    if check_sums:
+        _require_sums(mapped, records)
     order = records.get(f"{root}/byteorder")
-    if order is not None and order.read(mapped) != b"little":
+    if order is not None and mapped[order.start : order.end] != b"little":
         raise CheckpointError(
             "expected little-endian numbers, found others; load the file with torch.load, which "
             "converts them, and save its state_dict with torch.save"
         )
-    if check_sums:
-        _require_sums(mapped, records)
-    data = records[f"{root}/data.pkl"].read(mapped)
-    if pickle_size(io.BytesIO(data)) != len(data):
-        raise CheckpointError(f"expected one pickle in {root}/data.pkl, found more; {AGAIN}")
-    content, storages = load_pickle(data)
+    data = records[f"{root}/data.pkl"]
+    content, storages, end = load_pickle(mapped, data.start, data.end)
+    if end != data.end:
+        raise CheckpointError(
+            f"expected one pickle in {printable(root)}/data.pkl, found more; {AGAIN}"
+        )
     for key, storage in storages.items():
         record = records.get(f"{root}/data/{key}")
         found = "none" if record is None else f"{record.size}"
         if record is None or record.size != storage.size:
             raise CheckpointError(
-                f"expected {storage.size} bytes of the storage {printable(key)}, found {found}; "
+                f"expected {storage.size} bytes of the storage {quoted(key)}, found {found}; "
                 f"{AGAIN}"
             )
         storage.start = record.start
@@ -110,8 +108,15 @@ def read_directory(mapped: mmap.mmap) -> dict[str, Record]:
             signature, made_by, needed, flags, method, time, date, checksum, packed, length,
             name_size, extra_size, comment_size, disk, internal, external, offset,
         ) = CENTRAL.unpack_from(mapped, entry)  # fmt: skip
+        if name_size > LONGEST_NAME:
+            raise _damaged(f"a name of {name_size} bytes")
         raw_name = mapped[entry + CENTRAL.size : entry + CENTRAL.size + name_size]
         entry += CENTRAL.size + name_size
+        if raw_name.partition(b"/")[2].startswith(b"code/"):
+            raise CheckpointError(
+                "expected a checkpoint, found a TorchScript archive; pass the checkpoint that it "
+                "was made from"
+            )
         if method:
             raise CheckpointError(
                 "expected records as torch stores them, found compressed ones; unpack the archive "
@@ -234,8 +239,8 @@ def _require_sums(mapped: mmap.mmap, records: dict[str, Record]) -> None:
     view = memoryview(mapped)
     for record in records.values():
         found = 0
-        for start in range(record.start, record.start + record.size, CHUNK):
-            found = zlib.crc32(view[start : min(start + CHUNK, record.start + record.size)], found)
+        for start in range(record.start, record.end, CHUNK):
+            found = zlib.crc32(view[start : min(start + CHUNK, record.end)], found)
         if found != record.checksum:
             raise _damaged(f"other bytes in {record.name} than its checksum says")
 

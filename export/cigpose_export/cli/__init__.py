@@ -1,1 +1,1 @@
-"""The command `cigpose-tools`: one module a family of commands."""
+"""The command `cigpose-tools`: one module for each family of commands."""

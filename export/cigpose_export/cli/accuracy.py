@@ -11,6 +11,7 @@ import click
 from cigpose_export.cli.options import config_option, json_option, pass_project
 from cigpose_export.project import Project
 from cigpose_runtime.keypoints import KEYPOINT_SETS
+from cigpose_runtime.terminal import echo
 
 
 @click.command()
@@ -92,4 +93,4 @@ def draw(folder: Path, pictures: int, keypoints: str, seed: int) -> None:
             seed=seed,
             on_done=on_done,
         )
-    click.echo(str(path))
+    echo(str(path))

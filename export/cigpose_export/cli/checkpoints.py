@@ -7,6 +7,7 @@ import click
 from cigpose_export.cli.options import all_option, pass_project, say_error, selected, status_of
 from cigpose_export.project import Project
 from cigpose_runtime import CigposeError
+from cigpose_runtime.terminal import echo
 
 
 @click.group()
@@ -28,7 +29,7 @@ def fetch(project: Project, names: tuple[str, ...], every: bool) -> int:
         try:
             with download_progress(variant.name) as on_bytes:
                 state = fetch_one(project, variant, on_bytes=on_bytes)
-            click.echo(f"{variant.name}: {state}")
+            echo(f"{variant.name}: {state}")
         except CigposeError as error:
             say_error(error)
             errors.append(error)
@@ -47,4 +48,4 @@ def synthesize(project: Project, names: tuple[str, ...], every: bool) -> None:
 
     for variant in variants:
         synthesize_one(project, variant)
-        click.echo(f"{variant.name}: synthesised")
+        echo(f"{variant.name}: synthesised")

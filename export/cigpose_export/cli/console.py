@@ -17,11 +17,16 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.style import Style
 from rich.table import Table
+from rich.text import Text
 
+from cigpose_export.accuracy.evaluate import UNDEFINED
 from cigpose_export.accuracy.stage import Accuracy
 from cigpose_export.jobs.batch import OnStage, Outcome, State
 from cigpose_export.jobs.export import ExportFigures
+from cigpose_runtime.errors import printable
+from cigpose_runtime.terminal import echo, showable
 from cigpose_verify.report.document import Report
 from cigpose_verify.report.words import choices_agreeing
 
@@ -32,6 +37,13 @@ STATE_STYLE = {
     State.FAILED: "red",
     State.INTERRUPTED: "yellow",
 }
+
+
+class SafeConsole(Console):
+    """A console to which text is text: no markup in it, and nothing that drives a terminal."""
+
+    def render_str(self, text: str, *, style: str | Style = "", **_options: Any) -> Text:
+        return Text(showable(text, self.encoding), style=style)
 
 
 def byte_size(count: float) -> str:
@@ -46,20 +58,20 @@ def byte_size(count: float) -> str:
 @contextlib.contextmanager
 def progress(total: int) -> Iterator[OnStage]:
     """Shows what is under way and how many are done; without a terminal, a line for each end."""
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     if not console.is_terminal:
 
         def say(name: str, stage: str) -> None:
             if stage in STATE_STYLE:
-                console.print(f"{name}: {stage}", highlight=False, soft_wrap=True)
+                echo(f"{name}: {stage}", err=True)
 
         yield say
         return
     columns = (
         SpinnerColumn(finished_text=" "),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[stage]}"),
+        TextColumn("{task.fields[stage]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bars:
@@ -68,7 +80,7 @@ def progress(total: int) -> Iterator[OnStage]:
 
         def show(name: str, stage: str) -> None:
             if name not in tasks:
-                tasks[name] = bars.add_task(name, total=None, stage=stage)
+                tasks[name] = bars.add_task(printable(name), total=None, stage=stage)
             if stage in STATE_STYLE:
                 bars.remove_task(tasks[name])
                 bars.advance(overall)
@@ -82,25 +94,25 @@ def progress(total: int) -> Iterator[OnStage]:
 def counted_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Shows how many of a known number are done, and how long the rest will take."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed} of {task.total}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(printable(title), total=total)
         yield lambda count: bar.advance(task, count)
 
 
 @contextlib.contextmanager
 def download_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
     """Shows how far a download is, with speed and time left; nothing without a terminal."""
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -109,7 +121,7 @@ def download_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bars:
-        task = bars.add_task(name, total=None)
+        task = bars.add_task(printable(name), total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
@@ -161,8 +173,7 @@ def print_outcomes(outcomes: Sequence[Outcome[ExportFigures]]) -> None:
                 f"{figures.seconds:.1f}",
                 byte_size(figures.peak_memory),
             ]
-        style = STATE_STYLE[outcome.state]
-        table.add_row(outcome.name, f"[{style}]{outcome.state}[/]", *cells)
+        table.add_row(outcome.name, _state(outcome.state), *cells)
     print_table(table)
 
 
@@ -185,18 +196,29 @@ def print_verified(outcomes: Sequence[Outcome[Report]]) -> None:
                 f"{report.keypoints.misread} of {report.keypoints.compared}",
                 f"{report.seconds:.0f}",
             ]
-        style = STATE_STYLE[one.state]
         stage = f" ({report.stage})" if report and report.stage else ""
-        table.add_row(one.name, f"[{style}]{one.state}{stage}[/]", *cells)
+        table.add_row(one.name, _state(one.state, stage), *cells)
     print_table(table)
+    for one in outcomes:
+        for note in one.result.notes if one.result else ():
+            echo(f"{one.name}: note: {note}")
+
+
+def _state(state: State, stage: str = "") -> Text:
+    return Text(printable(f"{state}{stage}"), style=STATE_STYLE[state])
 
 
 def print_table(table: Table) -> None:
     """Prints a table to stdout, in full width if stdout is not a terminal."""
-    console = Console(highlight=False)
+    console = SafeConsole()
     if not console.is_terminal:
         console.width = 200
     console.print(table)
+
+
+def in_percent(figure: float) -> str:
+    """A figure of 0 to 1 in percent; "–" where nothing was there to evaluate."""
+    return "–" if figure == UNDEFINED else f"{100 * figure:.2f}"
 
 
 def print_accuracy(found: Accuracy) -> None:
@@ -206,14 +228,14 @@ def print_accuracy(found: Accuracy) -> None:
         f"{found.model} on {found.protocol}, {found.people} people in {found.pictures} pictures; "
         f"boxes: {found.boxes}; {flip}"
     )
-    Console(soft_wrap=True).print(title, highlight=False)
+    echo(title)
     table = Table("", box=None, header_style="bold")
     for side in found.figures:
         table.add_column(side, justify="right")
     if found.published:
         table.add_column("published", justify="right")
     for name in found.figures["runtime"]:
-        cells = [f"{100 * figures[name]:.2f}" for figures in found.figures.values()]
+        cells = [in_percent(figures[name]) for figures in found.figures.values()]
         if found.published:
             value = found.published.get(name)
             cells.append("" if value is None else f"{value:.1f}")
@@ -221,8 +243,6 @@ def print_accuracy(found: Accuracy) -> None:
     print_table(table)
     if found.published:
         say = "published figures are with flip test; those of COCO's 17 on annotated boxes, all "
-        Console().print(f"{say}others on detected ones", highlight=False)
+        echo(f"{say}others on detected ones")
     if found.keypoint_difference is not None:
-        Console().print(
-            f"mean distance between the sides: {found.keypoint_difference:.4f} px", highlight=False
-        )
+        echo(f"mean distance between the sides: {found.keypoint_difference:.4f} px")

@@ -8,6 +8,7 @@ import click
 
 from cigpose_export.cli.options import pass_project
 from cigpose_export.project import Project
+from cigpose_runtime.terminal import echo
 
 
 @click.command()
@@ -20,7 +21,7 @@ def demo(project: Project, out: Path | None) -> None:
 
     with progress(1) as on_stage:
         shown = run_demo(
-            project, out or project.artefact_folder("demo"), on_stage=on_stage, say=click.echo
+            project, out or project.artefact_folder("demo"), on_stage=on_stage, say=echo
         )
     for title, path in vars(shown).items():
-        click.echo(f"{title:>8}: {path}")
+        echo(f"{title:>8}: {path}")

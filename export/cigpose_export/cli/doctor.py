@@ -169,14 +169,14 @@ def doctor(project: Project, as_json: bool) -> int:
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from cigpose_export.cli.console import print_table
 
     styles = {"ok": "green", "note": "yellow", "conflict": "red"}
     table = Table("", "subject", "found", "what to do", box=None, header_style="bold")
     for finding in findings:
-        mark = f"[{styles[finding.state]}]{finding.state}[/]"
-        table.add_row(mark, escape(finding.subject), escape(finding.found), escape(finding.fix))
+        mark = Text(finding.state, style=styles[finding.state])
+        table.add_row(mark, finding.subject, finding.found, finding.fix)
     print_table(table)

@@ -25,6 +25,8 @@ from cigpose_export.cli.options import (
 from cigpose_export.errors import UsageError
 from cigpose_export.project import Model, Project
 from cigpose_export.variants import WeightsKind
+from cigpose_runtime.files import require_apart
+from cigpose_runtime.terminal import echo
 
 NO_FORKS = ("cigpose_export.", "mmpose.models.heads.coord_cls_heads.rtm")
 """Where heads are from that no CIGPose fork of MMPose brings: our own, RTMPose's and RTMW's."""
@@ -106,12 +108,18 @@ def export(
                 "--config FILE needs --checkpoint FILE, its weights; or try the way without them: "
                 "--weights synthetic"
             )
+    folder = out or project.artefact_folder(weights)
+    if checkpoint:
+        require_apart(
+            [("the exported file", folder / f"{models[0].name}.onnx")],
+            [("--checkpoint", checkpoint)],
+        )
     with progress(len(models)) as on_stage:
         outcomes = export_models(
             project,
             models,
             weights=weights,
-            out=out or project.artefact_folder(weights),
+            out=folder,
             checkpoint=checkpoint,
             weights_key=weights_key,
             jobs=jobs,
@@ -120,13 +128,13 @@ def export(
     print_outcomes(outcomes)
     for head in sorted({o.result.reference_head for o in outcomes if o.result}):
         if not head.startswith(NO_FORKS):
-            click.echo(f"built from the installed CIGPose fork's own head, {head}")
+            echo(f"built from the installed CIGPose fork's own head, {head}")
     for note in (o.result.note for o in outcomes if o.result and o.result.note):
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
     errors = [outcome.error for outcome in outcomes if outcome.error]
     for error in errors:
         say_error(error)
     if any(outcome.state == State.INTERRUPTED for outcome in outcomes):
-        click.echo("interrupted: run the same command to continue", err=True)
+        echo("interrupted: run the same command to continue", err=True)
         return INTERRUPTED
     return status_of(errors, alone=len(models) == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from cigpose_export.cli.release import release
 from cigpose_export.cli.verify import verify
 from cigpose_export.project import Project
 from cigpose_runtime import CigposeError
+from cigpose_runtime.terminal import echo
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,13 +28,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         status = tools.main(args=arguments, prog_name="cigpose-tools", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        for line in shown.getvalue().splitlines():
+            echo(line, err=True)
         status = error.exit_code
     except CigposeError as error:
         say_error(error)
         status = error.exit_status
     except OSError as error:
         say_error(CigposeError(f"{error}; make room or correct the permissions, then run it again"))
+        status = CigposeError.exit_status
+    except MemoryError:
+        say_error(CigposeError("expected more memory than there is; free some, or --jobs 1"))
         status = CigposeError.exit_status
     except (KeyboardInterrupt, click.Abort):
         status = INTERRUPTED

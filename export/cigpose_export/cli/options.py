@@ -11,7 +11,7 @@ from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant
 from cigpose_runtime import CigposeError
-from cigpose_runtime.errors import printable
+from cigpose_runtime.terminal import echo
 
 INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended."""
@@ -45,7 +45,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Machine-read
 
 def say_error(error: CigposeError) -> None:
     """One line on stderr."""
-    click.echo(f"cigpose-tools: error: {printable(str(error))}", err=True)
+    echo(f"cigpose-tools: error: {error}", err=True)
 
 
 def selected(project: Project, names: Sequence[str], every: bool) -> list[Variant]:

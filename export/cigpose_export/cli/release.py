@@ -9,6 +9,7 @@ import click
 from cigpose_export.cli.options import pass_project, weights_option
 from cigpose_export.project import Project
 from cigpose_export.variants import WeightsKind
+from cigpose_runtime.terminal import echo
 
 
 @click.group()
@@ -40,7 +41,7 @@ def build(
         allow_synthetic=allow_synthetic,
     )
     kind = "rehearsal" if manifest.rehearsal else "release"
-    click.echo(f"{kind} of {len(manifest.models)} models, {len(manifest.files)} files: {target}")
+    echo(f"{kind} of {len(manifest.models)} models, {len(manifest.files)} files: {target}")
 
 
 @release.command("check")
@@ -68,7 +69,7 @@ def sign(project: Project, folder: Path | None, private_key: Path, password: str
     from cigpose_export.release.sign import sign_release
 
     folder = folder or project.release_folder
-    click.echo(f"signed: {sign_release(folder, private_key, password=password)}")
+    echo(f"signed: {sign_release(folder, private_key, password=password)}")
 
 
 @release.command("publish")
@@ -106,18 +107,18 @@ def publish(
         update=update,
         allow_synthetic=allow_synthetic,
         progress=portions_progress,
-        say=lambda message: click.echo(message, err=True),
+        say=lambda message: echo(message, err=True),
     )
     files = publication.files
     if dry_run:
         remote, upload, extra = publication.plan()
         for path in upload:
-            click.echo(f"{'replace' if path in remote.files else 'upload'} {path}")
+            echo(f"{'replace' if path in remote.files else 'upload'} {path}")
         for path in extra:
-            click.echo(f"remove {path}")
+            echo(f"remove {path}")
         size = byte_size(sum(files[path].stat().st_size for path in upload))
         state = "published" if remote.published else "not published yet"
-        click.echo(f"{len(upload)} of {len(files)} files to upload, {size}; {state}")
+        echo(f"{len(upload)} of {len(files)} files to upload, {size}; {state}")
         return
     publication.run()
-    click.echo(f"published: {len(files)} files, {publication.uploaded} uploaded now, all read back")
+    echo(f"published: {len(files)} files, {publication.uploaded} uploaded now, all read back")

@@ -22,6 +22,7 @@ from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
 from cigpose_export.variants import WeightsKind
 from cigpose_runtime.estimation.session import CPU
+from cigpose_runtime.files import output_file, require_apart
 
 
 @click.command()
@@ -32,6 +33,8 @@ from cigpose_runtime.estimation.session import CPU
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare with this file.")
 @config_option
 @keypoints_option
+@click.option("--as", "model", metavar="NAME", help="Files of others: their variant.")
+@click.option("--metadata", type=click.Path(path_type=Path), help="JSON, in place of their own.")
 @click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of more pictures.")
 @click.option("--provider", "providers", multiple=True, help="Execution provider, repeatable.")
@@ -48,6 +51,8 @@ def verify(
     checkpoint: Path | None,
     config: str | None,
     keypoints: Path | None,
+    model: str | None,
+    metadata: Path | None,
     weights_key: str | None,
     images: Path | None,
     providers: tuple[str, ...],
@@ -58,7 +63,8 @@ def verify(
     """Verify that exported files compute what PyTorch computes; reports go beside them.
 
     The checkpoint that a file is compared with is the one that it names; for a model of your own,
-    give its --config and --checkpoint.
+    give its --config and --checkpoint. With --as NAME, files that somebody else exported are
+    compared with that variant: what they compute and what they say.
     """
     from cigpose_export.cli.console import print_verified, progress
     from cigpose_export.jobs.batch import State
@@ -69,6 +75,8 @@ def verify(
     if every:
         folder = out or project.artefact_folder(weights)
         files = tuple(folder / f"{name}.onnx" for name in project.variants)
+    if (every and model) or (metadata and not model):
+        raise UsageError("--as NAME needs files of others, and --metadata FILE needs --as NAME")
     if checkpoint and len(files) != 1:
         raise UsageError("--checkpoint FILE needs exactly one ONNX file; name it")
     if json_path and not json_path.absolute().parent.is_dir():
@@ -76,8 +84,17 @@ def verify(
     if config and len(files) != 1:
         raise UsageError("--config FILE needs exactly one ONNX file; name it")
     require_config(config, keypoints)
-    options = ReferenceOptions(checkpoint, images, against, weights_key, config, keypoints)
+    options = ReferenceOptions(
+        checkpoint, images, against, weights_key, config, keypoints, model, metadata
+    )
     files = tuple(dict.fromkeys(files))
+    if json_path:
+        given = [*files, checkpoint] if checkpoint else files
+        reports_of = [file.parent / "parity" / f"{file.stem}.json" for file in files]
+        require_apart(
+            [("--json", json_path)],
+            [("an input", path) for path in given] + [("a report", path) for path in reports_of],
+        )
     with progress(len(files)) as on_stage:
         outcomes = verify_files(
             project,
@@ -91,7 +108,8 @@ def verify(
     if json_path:
         reports = [json.loads(one.result.to_json()) for one in outcomes if one.result]
         document = {"schema_version": 1, "reports": reports}
-        json_path.write_text(json.dumps(document, indent=1), "utf-8")
+        with output_file(json_path) as file:
+            file.write(json.dumps(document, indent=1).encode())
     errors = [one.error for one in outcomes if one.error]
     for error in errors:
         say_error(error)

@@ -21,7 +21,8 @@ from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
 from cigpose_runtime import cli
 from cigpose_runtime.media.images import write_image
-from cigpose_runtime.media.video import Frame, VideoWriter
+from cigpose_runtime.media.video import Frame
+from cigpose_runtime.media.video_writer import VideoWriter
 
 SCENE_SEED = 145
 CLIP_SEED = 4

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cigpose_export.checkpoints.load import Checkpoint
-from cigpose_export.graph.translate import OPSET
+from cigpose_export.graph.portable import OPSET
 from cigpose_export.graph.versions import tool_versions
 from cigpose_export.modeling.keypoints import keypoints_of
 from cigpose_export.modeling.topdown_simcc import CIG_HEADS, type_name

@@ -12,13 +12,8 @@ import onnx
 import torch
 from torch import nn
 
-OPSET = 18
-"""The exporter's own lowest opset: no version conversion runs over the graph, every operator in it
-is known since ONNX 1.13, and it loads in every onnxruntime that the published client admits."""
-
-IR_VERSION = 8
-"""The IR version of ONNX 1.13, which came with opset 18; the exporter writes a newer one that older
-readers refuse for no need of this graph."""
+EXPORTER_OPSET = 18
+"""The exporter's own lowest opset: it converts no version itself. See portable for what ships."""
 
 
 def export_graph(model: nn.Module, *, input_h: int, input_w: int) -> onnx.ModelProto:
@@ -37,7 +32,7 @@ def export_program(model: nn.Module, *, input_h: int, input_w: int) -> torch.onn
             input_names=["input"],
             output_names=["simcc_x", "simcc_y"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=OPSET,
+            opset_version=EXPORTER_OPSET,
             dynamo=True,
             optimize=True,
             external_data=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from cigpose_export.errors import WorkError
-from cigpose_export.jobs.processes import WorkerProcesses, default_jobs
+from cigpose_export.jobs.processes import WorkerProcesses
 from cigpose_runtime import CigposeError
 from cigpose_verify.machine import cores
 
@@ -17,6 +18,10 @@ Result = TypeVar("Result")
 
 OnStage = Callable[[str, str], None]
 """Called with a model's name and the stage that it has reached, at last its state."""
+
+
+MEMORY_PER_JOB = 3 * 2**30
+"""Bytes; the largest variant peaks at 2.5 GiB."""
 
 
 class State(StrEnum):
@@ -42,7 +47,7 @@ class Outcome(Generic[Result]):
 
 @dataclass(frozen=True)
 class Work:
-    """What a job does its work with: processes of their own, and a share of the machine.
+    """What a job has to work with: worker processes, and a share of the machine.
 
     threads: for one process. on_stage: told the stage that the job has reached.
     """
@@ -99,6 +104,12 @@ def run_batch(
         return outcome
 
     return processes.map(run, jobs, at_once)
+
+
+def default_jobs() -> int:
+    """As many jobs at once as the cores and three quarters of the memory allow."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(cores(), memory * 3 // 4 // MEMORY_PER_JOB))
 
 
 def _bring_up_to_date(

@@ -20,24 +20,14 @@ from cigpose_export import errors
 from cigpose_export.errors import WorkError
 from cigpose_runtime import CigposeError
 from cigpose_runtime.errors import last_line
-from cigpose_verify.machine import cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-MEMORY_PER_JOB = 3 * 2**30
-"""Bytes; the largest variant peaks at 2.5 GiB."""
 
 POLL_S = 0.2
 """How often the main thread looks up. A signal that comes just before it blocks, while it waits for
 the interpreter's lock, is not seen until something wakes it. Without this, 49 of 995 Ctrl-Cs at the
 start of a process were seen at its end; with it, 0 of 1,118 were late."""
-
-
-def default_jobs() -> int:
-    """As many jobs at once as the cores and three quarters of the memory allow."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(cores(), memory * 3 // 4 // MEMORY_PER_JOB))
 
 
 class WorkerProcesses:

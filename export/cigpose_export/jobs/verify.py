@@ -20,7 +20,7 @@ from cigpose_export.jobs import worker
 from cigpose_export.jobs.batch import OnStage, Outcome, State, Work, run_batch
 from cigpose_export.jobs.staleness import code_hash, hash_of, model_hash
 from cigpose_export.project import Model, Project, arguments_of
-from cigpose_export.variants import DEMO
+from cigpose_export.variants import DEMO, WeightsKind
 from cigpose_runtime import FileError, read_contract
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.estimation.session import CPU, require_providers
@@ -40,7 +40,9 @@ class ReferenceOptions:
     checkpoint: in place of the project's own, for one file. config, keypoints: of a file that is no
     published variant's, as of `Project.own_model`. images: a folder of pictures that add
     crops to the cases. against: a folder that a CIGPose fork's mmpose package lies in; its head is
-    then the PyTorch side. weights_key: the entry of the checkpoint that holds the weights.
+    then the PyTorch side. weights_key: the entry of the checkpoint that holds the weights. model:
+    the published variant that files somebody else exported are compared as; metadata: a file that
+    says what they do not say of themselves.
     """
 
     checkpoint: Path | None = None
@@ -49,6 +51,8 @@ class ReferenceOptions:
     weights_key: str | None = None
     config: str | None = None
     keypoints: Path | None = None
+    model: str | None = None
+    metadata: Path | None = None
 
     def __post_init__(self) -> None:
         if self.against is not None and not (self.against / "mmpose").is_dir():
@@ -56,6 +60,8 @@ class ReferenceOptions:
                 f"--against {self.against}: expected a folder with an mmpose package in it, found "
                 "none; give the root of the fork's checkout"
             )
+        if self.metadata is not None and not self.metadata.is_file():
+            raise UsageError(f"--metadata {self.metadata}: expected a JSON file; correct the path")
 
     @cached_property
     def content(self) -> str:
@@ -86,7 +92,7 @@ def verify_files(
     jobs: int | None = None,
     on_stage: OnStage = lambda _name, _stage: None,
 ) -> list[Outcome[Report]]:
-    """Verifies what has to be, and writes the pages of each folder.
+    """Verifies what is out of date, and writes the pages of each folder.
 
     options: what the files are compared with, None for what they name themselves.
     providers: of onnxruntime, by its names.
@@ -144,12 +150,14 @@ class VerifyJob:
             "golden": str(self._golden),
             "providers": self.providers,
             "key": self._key,
+            "foreign": self.options.model is not None,
+            "metadata": str(self.options.metadata) if self.options.metadata else None,
         }
         work.run("judge", arguments, self.options.environment)
         report = Report.read(self._report_path)
         if report.passed:
             return Outcome(self.name, State.PASSED, self.path, report)
-        if report.stage in NUMERIC_STAGES:
+        if report.stage in NUMERIC_STAGES and not report.foreign:
             report = self._locate(work, report)
         return Outcome(self.name, State.FAILED, self.path, report, self._as_error(report))
 
@@ -157,14 +165,15 @@ class VerifyJob:
     def _subject(self) -> tuple[Model, Path]:
         """The model that the file says it is, and the checkpoint to compare it with."""
         if not self.path.exists():
-            raise FileError(f"{self.path}: expected an exported file, found none; export it first")
-        contract = read_contract(self.path)
-        name = contract.name or self.name
+            raise FileError(
+                f"{self.path}: expected an exported file, but there is none; export it first"
+            )
+        name, weights = self._said
         with error_context(self.path):
             model = self._model(name)
             checkpoint = self.options.checkpoint
             if checkpoint is None:
-                checkpoint = self.project.existing_checkpoint(name, contract.weights or "real")
+                checkpoint = self.project.existing_checkpoint(name, weights)
         if not checkpoint.is_file():
             raise CheckpointError(f"{checkpoint}: expected a checkpoint, found no file; correct it")
         return model, checkpoint
@@ -187,6 +196,14 @@ class VerifyJob:
             ) from error
         return variant
 
+    @property
+    def _said(self) -> tuple[str, WeightsKind]:
+        """The model's name and kind of weights, by the file or, of a foreign one, by the user."""
+        if self.options.model is not None:
+            return self.options.model, "real"
+        contract = read_contract(self.path)
+        return contract.name or self.name, contract.weights or "real"
+
     @cached_property
     def _record_key(self) -> str:
         """A hash of all that PyTorch's answers follow from."""
@@ -198,7 +215,10 @@ class VerifyJob:
     @cached_property
     def _key(self) -> str:
         """A hash of all that the verdict follows from, the file aside."""
-        return hash_of(self._record_key, code_hash(worker.judge), *self.providers, str(cores()))
+        metadata = self.options.metadata
+        foreign = [self.options.model or "", file_sha256(metadata) if metadata else ""]
+        code = code_hash(worker.judge)
+        return hash_of(self._record_key, code, *self.providers, str(cores()), *foreign)
 
     def _record(self, work: Work) -> Path:
         """The file with what PyTorch answers, made unless it is there."""

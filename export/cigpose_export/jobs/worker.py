@@ -105,8 +105,13 @@ def judge(
     golden: str,
     providers: Sequence[str],
     key: str,
+    foreign: bool,
+    metadata: str | None,
 ) -> dict[str, Any]:
-    """Writes a report on a file, and golden vectors where it passes. Needs no PyTorch."""
+    """Writes a report on a file, and golden vectors where it passes. Needs no PyTorch.
+
+    foreign, metadata: as of `judge`, the latter as the path of a file.
+    """
     from cigpose_runtime.errors import error_context
     from cigpose_runtime.files import read_bytes
     from cigpose_verify.golden import write_golden
@@ -119,7 +124,16 @@ def judge(
     data, there = read_bytes(path, "an ONNX file"), ReferenceRecord.read(Path(record))
     matrix = Matrix(providers=tuple(providers))
     with error_context(file):
-        verdict = judge_file(path.name, data, there, matrix, key=key, on_stage=on_stage)
+        verdict = judge_file(
+            path.name,
+            data,
+            there,
+            matrix,
+            key=key,
+            foreign=foreign,
+            metadata=read_bytes(metadata, "a JSON file with metadata") if metadata else None,
+            on_stage=on_stage,
+        )
     if verdict.passed:
         write_golden(there, verdict.sha256, Path(golden))
     verdict.write(Path(report))

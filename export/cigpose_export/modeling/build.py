@@ -54,7 +54,7 @@ def load_config(path: Path) -> Config:
                 f"{path}: its _base_ files include each other in a loop; remove one of the includes"
             ) from None
         raise ConfigError(
-            f"{path} is no loadable MMEngine config ({last_line(error)}); fix it"
+            f"{path} is not a loadable MMEngine config ({last_line(error)}); fix it"
         ) from error
     try:
         problems = require_topdown_simcc(config)

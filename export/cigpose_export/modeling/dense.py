@@ -3,6 +3,10 @@
 Every module is built *from* its reference counterpart and computes the same function up to float
 rounding, for any batch, with no scatter, no loop and no data-dependent shape. BatchNorm and
 ScaleNorm gains are folded into the neighbouring product, in float64.
+
+Some forms are chosen so that engines of lower precision and other vendors get the same answer
+(docs/engines.md has the figures): the choice is ranked by the peaks themselves, features are scaled
+down before their squares are summed, and hard sigmoids are clips.
 """
 
 from __future__ import annotations

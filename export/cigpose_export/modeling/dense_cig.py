@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cigpose_export.modeling.dense_layers import (
+    FEATURE_SCALE,
     DenseGau,
     ScaledLinear,
     as_linear,
     bn_scale_shift,
     fold_linear_bn,
+    scaled,
 )
 
 
@@ -32,8 +34,9 @@ class DenseCigHead(nn.Module):
 
     def __init__(self, reference: Any) -> None:
         super().__init__()
-        self.final_layer = copy.deepcopy(reference.final_layer)
-        self.mlp_pre_gau = ScaledLinear(*reference.mlp_pre_gau)
+        self.final_layer = scaled(reference.final_layer, FEATURE_SCALE)
+        norm, linear = reference.mlp_pre_gau
+        self.mlp_pre_gau = ScaledLinear(norm, linear, input_scale=FEATURE_SCALE)
         self.gau = DenseGau(reference.gau)
         self.initial_pred_x = copy.deepcopy(reference.initial_pred_x)
         self.initial_pred_y = copy.deepcopy(reference.initial_pred_y)
@@ -67,11 +70,13 @@ class DenseIntervention(nn.Module):
     def forward(self, features: Tensor, logits_x: Tensor, logits_y: Tensor) -> Tensor:
         peak_x = logits_x.softmax(dim=-1).amax(dim=-1)
         peak_y = logits_y.softmax(dim=-1).amax(dim=-1)
-        confound = 1 - (peak_x + peak_y) / 2
+        # Peaks are small. 1 - (x + y) / 2, the confound score, would round off what ranks them.
+        peaks = peak_x + peak_y
         if self.strategy == "threshold":
-            chosen = confound > self.threshold
+            chosen = peaks < 2 * (1 - self.threshold)
         else:
-            worst = confound.topk(min(self.k, len(self.keypoints)), dim=1).indices
+            count = min(self.k, len(self.keypoints))
+            worst = peaks.topk(count, dim=1, largest=False).indices
             chosen = one_hot_any(worst, self.keypoints)
         return torch.where(chosen.unsqueeze(-1), self.canonical, features)
 

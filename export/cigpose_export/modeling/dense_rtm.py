@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cigpose_export.modeling.dense_layers import DenseGau, ScaledLinear, fold_norms
+from cigpose_export.modeling.dense_layers import (
+    FEATURE_SCALE,
+    DenseGau,
+    ScaledLinear,
+    fold_norms,
+    scaled,
+)
 
 
 class DenseRtmccHead(nn.Module):
@@ -17,8 +23,9 @@ class DenseRtmccHead(nn.Module):
 
     def __init__(self, reference: Any) -> None:
         super().__init__()
-        self.final_layer = copy.deepcopy(reference.final_layer)
-        self.mlp = ScaledLinear(*reference.mlp)
+        self.final_layer = scaled(reference.final_layer, FEATURE_SCALE)
+        norm, linear = reference.mlp
+        self.mlp = ScaledLinear(norm, linear, input_scale=FEATURE_SCALE)
         self.gau = DenseGau(reference.gau)
         self.cls_x = copy.deepcopy(reference.cls_x)
         self.cls_y = copy.deepcopy(reference.cls_y)

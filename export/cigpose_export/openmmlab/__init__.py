@@ -30,6 +30,7 @@ try:
             TopdownAffine,
         )
         from mmpose.models.heads import RTMCCHead, RTMWHead
+        from mmpose.models.utils.csp_layer import ChannelAttention
         from mmpose.models.utils.rtmcc_block import RTMCCBlock, ScaleNorm
         from mmpose.registry import DATASETS, MODELS
 except Exception as error:  # what a package built for another numpy raises is a ValueError
@@ -44,6 +45,7 @@ mmengine_version: str = mmengine.__version__
 __all__ = [
     "DATASETS",
     "MODELS",
+    "ChannelAttention",
     "Config",
     "ConvModule",
     "DefaultScope",

@@ -15,12 +15,15 @@ from cigpose_runtime import Contract
 
 def load_reference(
     project: Project, model: Model, checkpoint_path: Path, weights_key: str | None = None
-) -> tuple[Any, Contract, Checkpoint]:
-    """The estimator, the contract of an artefact of it, and the checkpoint. Raises CigposeError."""
+) -> tuple[Any, Contract, Checkpoint, str | None]:
+    """The estimator, the contract of an artefact of it, the checkpoint, and the note on the latter.
+
+    The note is that of `require_same_model`. Raises CigposeError.
+    """
     config = load_config(project.config_of(model))
     checkpoint = load_checkpoint(checkpoint_path, weights_key=weights_key)
-    require_same_model(checkpoint, config)
+    note = require_same_model(checkpoint, config)
     estimator = build_reference(config)
     load_weights(estimator, checkpoint)
     require_runs(estimator, config)
-    return estimator, build_contract(model, config, checkpoint), checkpoint
+    return estimator, build_contract(model, config, checkpoint), checkpoint, note

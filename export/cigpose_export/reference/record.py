@@ -22,7 +22,14 @@ from cigpose_export.reference.run import run_head, run_reference
 from cigpose_runtime import Contract
 from cigpose_verify.cases import Case, make_cases
 from cigpose_verify.measures.parity import max_difference, precision_limit
-from cigpose_verify.reference_record import Candidate, Outputs, Recorded, ReferenceRecord, Sweep
+from cigpose_verify.reference_record import (
+    CHECKPOINT_NOTE,
+    Candidate,
+    Outputs,
+    Recorded,
+    ReferenceRecord,
+    Sweep,
+)
 
 SWEEP_BATCH = 16
 """Forced choices at once; bounds memory."""
@@ -48,16 +55,19 @@ def record_model(
     """
     if fork and register_head().startswith("cigpose_export."):
         raise ConfigError(
-            "--against: expected an MMPose fork that registers CIGHead, found none there; give "
+            "--against: the MMPose in this folder registers no CIGHead; give "
             "the folder that its mmpose package lies in"
         )
-    estimator, contract, checkpoint = load_reference(project, model, checkpoint_path, weights_key)
+    estimator, contract, checkpoint, note = load_reference(
+        project, model, checkpoint_path, weights_key
+    )
     origin = {
         "reference_head": class_path(type(estimator.head)),
         "checkpoint": checkpoint.path.name,
         "checkpoint_sha256": checkpoint.sha256,
         "torch": torch.__version__,
         "platform": platform.machine(),
+        **({CHECKPOINT_NOTE: note} if note else {}),
     }
     record_reference(estimator, contract, make_cases(contract, images), origin).write(target)
 

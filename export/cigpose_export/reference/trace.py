@@ -28,7 +28,7 @@ def trace_model(
     target: Path,
 ) -> None:
     """Traces one case, by its name, of those that `record_model` records."""
-    estimator, contract, _ = load_reference(project, model, checkpoint_path, weights_key)
+    estimator, contract, *_ = load_reference(project, model, checkpoint_path, weights_key)
     (chosen,) = (c for c in make_cases(contract, images) if c.name == case)
     trace(lower(estimator), chosen).write(target)
 

@@ -7,6 +7,7 @@ user. The folder has its name only when everything is in it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,14 +25,16 @@ from cigpose_export.project import Project
 from cigpose_export.release.pages import index_page, model_card
 from cigpose_export.release.sbom import write_sbom
 from cigpose_export.release.verified_models import VerifiedModel, verified_models
-from cigpose_runtime.errors import last_line
-from cigpose_runtime.files import file_sha256, locked, umask
+from cigpose_runtime.errors import CigposeError, last_line
+from cigpose_runtime.files import file_sha256, locked
+from cigpose_runtime.releases.folder import files_in, not_of_release
 from cigpose_runtime.releases.manifest import (
     MANIFEST,
     SUMS,
     UNLISTED,
     Manifest,
     ReleasedFile,
+    read_manifest,
     sums_of,
 )
 from cigpose_verify.report.folder import write_pages
@@ -39,16 +42,23 @@ from cigpose_verify.report.folder import write_pages
 ARCHIVE = "cigpose_models.zip"
 """The name under which users of the published client fetch all models."""
 
+_PREFIX = ".cigpose-tools-release-build-"
+_OURS = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}")
+"""The names that mkdtemp makes of it."""
+
 _LEGAL = ("LICENSE", "NOTICE", "CITATION.cff")
 _ZIP_EPOCH = 315532800  # 1980, the earliest time that ZIP archives know
 
 
 def build_release(project: Project, models: Path, out: Path, *, allow_synthetic: bool) -> Manifest:
-    """Writes the release `out` from the folder `models`, replacing what is there.
+    """Writes the release `out` from the folder `models`, replacing a release or an empty folder.
 
-    Raises ReleaseError for a model that verify has not passed, or whose weights are synthetic
-    unless that is allowed: then the release is a rehearsal, and says so everywhere.
+    Raises ReleaseError for anything else at `out`, and for a model that verify has not passed, or
+    whose weights are synthetic unless that is allowed: then the release is a rehearsal, and says so
+    everywhere.
     """
+    out = out.resolve()  # of a link, what it leads to is replaced
+    _require_replaceable(out)
     verified = verified_models(project, models, allow_synthetic=allow_synthetic)
     with _staging_for(out) as staging:
         manifest = _fill(project, verified, models, staging)
@@ -110,7 +120,7 @@ def _git(project: Project, *arguments: str) -> str:
     )
     if ended.returncode != 0:
         raise ReleaseError(
-            f"expected a git clone at {project.root}, found none ({last_line(ended.stderr)}); "
+            f"expected {project.root} to be a git clone ({last_line(ended.stderr)}); "
             "release from a clone"
         )
     return ended.stdout.strip()
@@ -174,28 +184,50 @@ def _released_files(staging: Path) -> Iterator[ReleasedFile]:
             yield ReleasedFile(name, path.stat().st_size, file_sha256(path))
 
 
+def _require_replaceable(out: Path) -> None:
+    """Raises ReleaseError unless all that is at `out` is a release, by its own manifest."""
+    try:
+        if not out.exists() or not any(out.iterdir()):
+            return
+        found, errors = files_in(out)
+        foreign = not_of_release(found, read_manifest(out))
+        problem = f"{foreign[0]} in it" if foreign else str(errors[0]) if errors else ""
+    except (OSError, CigposeError) as error:
+        problem = str(error)
+    if problem:
+        raise ReleaseError(
+            f"{out}: expected nothing there, an empty folder or a release, found otherwise "
+            f"({problem}); move it away, or choose another folder with --out"
+        )
+
+
 @contextmanager
 def _staging_for(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to fill, of a new name: what a killed build's own child may still be
-    writing goes elsewhere. What earlier builds left is removed; builds wait for one another."""
+    """A folder to fill, in a new one beside `out`: what a killed build's own child may still be
+    writing goes elsewhere. What killed builds left is removed; builds wait for one another."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with locked(out.parent):
-        for left in out.parent.glob(f".{out.name}.*"):
-            shutil.rmtree(left, ignore_errors=True)
-        staging = Path(tempfile.mkdtemp("", f".{out.name}.partial-", out.parent))
-        staging.chmod(0o777 & ~umask())
+        for left in out.parent.iterdir():
+            if _OURS.fullmatch(left.name):
+                shutil.rmtree(left, ignore_errors=True)
+        beside = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=out.parent))
+        staging = beside / "new"
         try:
+            staging.mkdir()
             yield staging
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def _put_in_place(staging: Path, out: Path) -> None:
     """At any moment there is the old release, the new one, or none: never a mixture."""
+    _require_replaceable(out)  # building took minutes
+    old = staging.with_name("old")
     if out.exists():
-        old = out.with_name(f".{out.name}.old")
         out.rename(old)
+    try:
         staging.rename(out)
-        shutil.rmtree(old)
-    else:
-        staging.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise

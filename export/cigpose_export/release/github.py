@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -28,7 +29,15 @@ TIMEOUT_S = (10, 60)
 
 _SPEC = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<tag>[\w.+/-]+)")
 _PAGE = 100
+_MOST_PAGES = 100
+"""A release on GitHub has at most 1000 assets."""
+
+_MESSAGE_LENGTH = 200
 _CHUNK_BYTES = 1 << 20
+
+
+# What JSON of another form than the expected one runs into.
+_ODD_ANSWER = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 class _Bearer(AuthBase):
@@ -103,10 +112,12 @@ class GithubTarget:
             if isinstance(error, TransientError):
                 raise
             raise CredentialsError(
-                f"expected a token in GITHUB_TOKEN that may write to {self.repository}, found "
-                f"otherwise ({error}); check both"
+                f"expected a token in GITHUB_TOKEN that may write to {self.repository}, but "
+                f"GitHub refuses it ({error}); check both"
             ) from error
-        if not answer.json().get("permissions", {}).get("push", True):
+        with _as_documented("the repository"):
+            may_write = answer.json().get("permissions", {}).get("push", True)
+        if not may_write:
             raise CredentialsError(
                 f"expected a token in GITHUB_TOKEN that may write to {self.repository}, found one "
                 "that may only read; give it write access to contents"
@@ -114,11 +125,12 @@ class GithubTarget:
 
     def look(self) -> RemoteState:
         """As `Target`: the release of the tag, published or draft, and its assets."""
-        releases = [
-            one
-            for one in self._pages(f"/repos/{self.repository}/releases")
-            if one["tag_name"] == self.tag
-        ]
+        with _as_documented("the releases"):
+            releases = [
+                one
+                for one in self._pages(f"/repos/{self.repository}/releases")
+                if one["tag_name"] == self.tag
+            ]
         if len(releases) > 1:
             raise PublishError(
                 f"{self.repository}@{self.tag}: expected one release or draft at most, found "
@@ -128,10 +140,11 @@ class GithubTarget:
         if self._release is None:
             self._assets = {}
             return RemoteState(published=False, files={})
-        assets = self._pages(f"/repos/{self.repository}/releases/{self._release['id']}/assets")
-        self._assets = {asset["name"]: asset for asset in assets}
-        files = {name: _remote(asset) for name, asset in self._assets.items()}
-        return RemoteState(not self._release["draft"], files, frozenset(files))
+        with _as_documented("the assets"):
+            assets = self._pages(f"/repos/{self.repository}/releases/{self._release['id']}/assets")
+            self._assets = {asset["name"]: asset for asset in assets}
+            files = {name: _remote(asset) for name, asset in self._assets.items()}
+            return RemoteState(not self._release["draft"], files, frozenset(files))
 
     def begin(self) -> None:
         """As `Target`: makes the draft."""
@@ -144,12 +157,14 @@ class GithubTarget:
                 "prerelease": self.prerelease,
             }
             answer = self._call("POST", f"/repos/{self.repository}/releases", json=document)
-            self._release = answer.json()
+            with _as_documented("the draft"):
+                self._release = dict(answer.json())
 
     def put(self, path: str, file: Path, on_bytes: Callable[[int], None]) -> None:
         """As `Target`."""
         assert self._release is not None
-        url = self._release["upload_url"].partition("{")[0]
+        with _as_documented("where to upload to"):
+            url = self._release["upload_url"].partition("{")[0]
         with file.open("rb") as content:
             self._call(
                 "POST",
@@ -187,13 +202,14 @@ class GithubTarget:
         """As `Target`: leaves nothing."""
 
     def _pages(self, path: str) -> Iterator[dict[str, Any]]:
-        page = 1
-        while True:
+        for page in range(1, _MOST_PAGES + 1):
             found = self._call("GET", path, params={"per_page": _PAGE, "page": page}).json()
             yield from found
             if len(found) < _PAGE:
                 return
-            page += 1
+        raise PublishError(
+            f"{path}: expected at most {_MOST_PAGES} pages, found more; tidy up there"
+        )
 
     def _call(
         self, method: str, path: str, *, missing_is_fine: bool = False, **arguments: Any
@@ -227,11 +243,11 @@ def _wait_s(answer: requests.Response) -> float | None:
     """How long the server asks us to wait: its rate limits, primary and secondary."""
     limited = answer.status_code in (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
     after = answer.headers.get("Retry-After", "")
-    if after.isdigit() and (limited or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR):
+    if after.isdecimal() and (limited or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR):
         return float(after)
     if limited and answer.headers.get("X-RateLimit-Remaining") == "0":
         reset = answer.headers.get("X-RateLimit-Reset", "")
-        return max(1.0, float(reset) - time.time()) if reset.isdigit() else 60.0
+        return max(1.0, float(reset) - time.time()) if reset.isdecimal() else 60.0
     return 60.0 if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS else None
 
 
@@ -239,9 +255,20 @@ def _message(answer: requests.Response) -> str:
     try:
         document = answer.json()
         errors = [str(error.get("code", error)) for error in document.get("errors", [])]
-        return ", ".join([str(document["message"]), *errors])
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return answer.reason or "with no message"
+        return ", ".join([str(document["message"]), *errors])[:_MESSAGE_LENGTH]
+    except _ODD_ANSWER:
+        return (answer.reason or "with no message")[:_MESSAGE_LENGTH]
+
+
+@contextmanager
+def _as_documented(what: str) -> Iterator[None]:
+    try:
+        yield
+    except _ODD_ANSWER as error:
+        raise PublishError(
+            f"expected {what} as GitHub's API describes it, found another answer "
+            f"({type(error).__name__}); check GITHUB_API_URL"
+        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -28,7 +28,7 @@ _DATASETS = {
 }
 _REHEARSAL = (
     "> **A rehearsal.** The weights are seeded noise in the form of the published ones. These "
-    "files estimate nothing; publish them nowhere."
+    "files estimate nothing; do not publish them."
 )
 
 

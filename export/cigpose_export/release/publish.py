@@ -18,9 +18,9 @@ from cigpose_export.errors import PublishError
 from cigpose_export.release.extra import release_extra
 from cigpose_export.release.pages import FRONT_MATTER
 from cigpose_export.release.target import RemoteFile, RemoteState, Target, TransientError
-from cigpose_runtime.files import file_sha256, open_file
+from cigpose_runtime.files import file_sha256
 from cigpose_runtime.releases.check import check_release
-from cigpose_runtime.releases.manifest import MANIFEST, UNLISTED, Manifest
+from cigpose_runtime.releases.manifest import MANIFEST, UNLISTED, Manifest, read_manifest
 
 TRIES = 5
 """In a row without a file uploaded."""
@@ -208,10 +208,7 @@ def open_target(to: str, release: Path) -> Target:
 
     Raises PublishError, CredentialsError, and InstallError without the extra [release].
     """
-    with open_file(
-        release / MANIFEST, "the manifest of a release, as make release leaves it"
-    ) as file:
-        manifest = Manifest.from_json(file.read().decode("utf-8", "replace"))
+    manifest = read_manifest(release)
     scheme, _, rest = to.partition(":")
     if scheme == "github":
         from cigpose_export.release.github import GithubTarget

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +25,28 @@ def sign_release(folder: Path, private_key: Path, *, password: str | None) -> Pa
 
     if not private_key.is_file():
         raise ReleaseError(f"{private_key}: expected a private key in PEM, found no file")
-    (folder / SIGNATURE).unlink(missing_ok=True)
     _, errors = check_release(folder)
     if errors:
         raise errors[0]
     folder = folder.absolute()  # model-signing ignores no path that is relative to elsewhere
     signature = folder / SIGNATURE
-    partial = folder.with_name(f".{folder.name}.{SIGNATURE}")
-    try:
-        hashed = hashing.Config()  # type: ignore[no-untyped-call]
-        config = signing.Config()  # type: ignore[no-untyped-call]
-        # model-signing 1.1.1 says that it takes text, and hands it to what takes bytes.
-        secret: Any = password.encode() if password else None
-        config.use_elliptic_key_signer(private_key=private_key, password=secret)
-        config.set_hashing_config(hashed.set_ignored_paths(paths=[signature]))
-        config.sign(folder, partial)
-    except (ValueError, TypeError) as error:
-        raise ReleaseError(
-            f"{private_key}: expected an elliptic-curve private key in PEM and its password, found "
-            f"otherwise ({last_line(error)}); docs/releasing.md says how one is made"
-        ) from error
-    partial.chmod(0o644)
-    partial.replace(signature)
+    with tempfile.TemporaryDirectory(prefix=".cigpose-tools-sign-", dir=folder.parent) as beside:
+        made = Path(beside) / SIGNATURE
+        try:
+            hashed = hashing.Config()  # type: ignore[no-untyped-call]
+            config = signing.Config()  # type: ignore[no-untyped-call]
+            # model-signing 1.1.1 says that it takes text, and hands it to what takes bytes.
+            secret: Any = password.encode() if password else None
+            config.use_elliptic_key_signer(private_key=private_key, password=secret)
+            config.set_hashing_config(hashed.set_ignored_paths(paths=[signature]))
+            config.sign(folder, made)
+        except OSError:
+            raise
+        except Exception as error:  # each kind of key that is not the right one has its own
+            raise ReleaseError(
+                f"{private_key}: expected an elliptic-curve private key in PEM and its password, "
+                f"found otherwise ({last_line(error)}); docs/releasing.md says how one is made"
+            ) from error
+        made.chmod(0o644)
+        made.replace(signature)  # only now does an earlier one go
     return signature

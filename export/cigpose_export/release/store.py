@@ -45,8 +45,8 @@ class StoreTarget:
             fs, root = fsspec.core.url_to_fs(url, skip_instance_cache=True, **options)
         except (ValueError, ImportError) as error:
             raise PublishError(
-                f"{shown}: expected a URL that fsspec knows, found something else ({error}); give "
-                "another, or install what it names"
+                f"{shown}: expected a URL that fsspec can open ({error}); give "
+                "another, or install the package that it needs"
             ) from error
         if not root.strip("/"):
             raise PublishError(f"{shown}: expected a folder, found the root; name a folder in it")
@@ -144,7 +144,6 @@ def _errors(doing: str) -> Iterator[None]:
         kind = type(error).__name__
         if isinstance(error, PermissionError) or "Credentials" in kind:
             raise CredentialsError(
-                f"expected access to what is published, found none when {doing} ({kind}); check "
-                "your credentials for it"
+                f"access denied when {doing} ({kind}); check your credentials"
             ) from error
         raise TransientError(f"{doing}: {kind}") from error

@@ -75,7 +75,12 @@ def _verified(variant: Variant | None, path: Path) -> VerifiedModel:
     if report.sha256 != file_sha256(path):
         raise ReleaseError(
             f"{path.name}: expected the bytes that were verified, sha256 {report.sha256[:12]}, "
-            f"found others; {advice}"
+            f"but the file has changed; {advice}"
+        )
+    if report.foreign:
+        raise ReleaseError(
+            f"{path.name}: expected a model that was exported here, found one that was verified "
+            f"as somebody else's; {advice}"
         )
     if not report.passed:
         raise ReleaseError(

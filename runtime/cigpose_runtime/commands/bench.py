@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cigpose_runtime.commands.options import DEVICES, count
+from cigpose_runtime.commands.options import DEVICES, THREADS, whole_number
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.estimation.decode import decode_simcc, to_frame
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
+from cigpose_runtime.terminal import echo
 
 JSON_SCHEMA_VERSION = 1
 
@@ -47,9 +48,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="CIGPose ONNX file")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="[default: cpu]")
-    parser.add_argument("--threads", type=count, metavar="N", help="[default: all cores]")
+    parser.add_argument("--threads", type=THREADS, metavar="N", help="[default: all cores]")
     parser.add_argument("--flip", action="store_true", help="average with the mirror image")
-    parser.add_argument("--rounds", type=count, default=10, metavar="N", help="[default: 10]")
+    parser.add_argument(
+        "--rounds", type=whole_number(1, 1_000_000), default=10, metavar="N", help="[default: 10]"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -70,10 +73,10 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
         return []
     headings = ("people", "pre ms", "model ms", "post ms", "people/s")
-    sys.stdout.write(" ".join(f"{heading:>9}" for heading in headings) + "\n")
+    echo(" ".join(f"{heading:>9}" for heading in headings))
     for timing in timings:
         cells = [f"{value:9.2f}" for value in list(asdict(timing).values())[1:]]
-        sys.stdout.write(" ".join([f"{timing.people:9d}", *cells]) + "\n")
+        echo(" ".join([f"{timing.people:9d}", *cells]))
     return []
 
 

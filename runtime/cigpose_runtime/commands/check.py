@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.releases.check import check_release
 from cigpose_runtime.releases.manifest import SIGNATURE
+from cigpose_runtime.terminal import echo
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     if not errors:
         kind = "rehearsal" if manifest.rehearsal else "release"
         by = ", signed by the owner of the key" if args.public_key else ""
-        sys.stdout.write(
+        echo(
             f"{args.release}: {kind} of version {manifest.version}, {len(manifest.files)} files "
-            f"unaltered, {len(manifest.models)} models pass their selftest{by}\n"
+            f"unaltered, {len(manifest.models)} models pass their selftest{by}"
         )
         if not args.public_key and args.release.is_dir() and (args.release / SIGNATURE).exists():
-            sys.stdout.write("its signature was not looked at: --public-key FILE does\n")
+            echo("its signature was not looked at: --public-key FILE does")
     return errors

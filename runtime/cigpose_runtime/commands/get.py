@@ -7,8 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from cigpose_runtime.errors import CigposeError, InputError
-from cigpose_runtime.releases.download import Source, fetch_model
+from cigpose_runtime.errors import CigposeError, InputError, printable
+from cigpose_runtime.releases.download import fetch_model
+from cigpose_runtime.releases.source import Source
+from cigpose_runtime.terminal import echo
 
 _FROM = "CIGPOSE_FROM"
 
@@ -49,15 +51,16 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         except CigposeError as error:
             errors.append(error)
             continue
-        sys.stdout.write(f"{path}\n")
+        echo(str(path))
     return errors
 
 
 def _show(path: str, done: int, total: int) -> None:
     if sys.stderr.isatty():
         end = "\n" if done >= total else ""
-        sys.stderr.write(f"\r\x1b[K{path}: {done / 1e6:.1f} of {total / 1e6:.1f} MB{end}")
+        line = printable(f"{path}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+        sys.stderr.write(f"\r\x1b[K{line}{end}")
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
+    echo(message, err=True)

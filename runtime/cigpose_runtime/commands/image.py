@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cigpose_runtime.commands import options, results
 from cigpose_runtime.errors import CigposeError, FileError, error_context
+from cigpose_runtime.files import require_apart
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,6 +37,10 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
     pictures = list(_pictures(args.pictures))
     targets = _targets(pictures, args.save)
+    require_apart(
+        [*results.outputs(args), *(("--save", target) for target in targets if target)],
+        [*options.inputs(args), *(("a picture", path) for path in pictures)],
+    )
     model = options.open_model(args, alone=True)
     detector_for = options.open_detector(args, alone=True)
     errors: list[CigposeError] = []
@@ -50,10 +55,10 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
                 with error_context(path):
                     found = detector_for(path)(frame)
                     poses = model(frame, found.boxes_xyxy, box_scores=found.scores)
-                if target is not None:
-                    write_image(draw_poses(frame, poses, threshold=args.threshold), target)
                 written.add(poses, str(path), index=index)
                 advance(len(poses))
+                if target is not None:
+                    write_image(draw_poses(frame, poses, threshold=args.threshold), target)
             except CigposeError as error:
                 errors.append(error)
             except KeyboardInterrupt:
@@ -87,18 +92,27 @@ def _pictures(given: list[Path]) -> Iterator[Path]:
 
 
 def _targets(pictures: list[Path], folder: Path | None) -> list[Path | None]:
-    """Where each annotated picture goes; pictures of one name in two folders are numbered."""
+    """Where each annotated picture goes; pictures of one name in two folders are numbered.
+
+    Not where the pictures are: there, a second run would take the annotated ones for pictures.
+    """
     if folder is None:
         return [None] * len(pictures)
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder}: expected a folder for --save, found a file; give another")
+    for parent in {path.parent for path in pictures}:
+        if folder.is_dir() and parent.is_dir() and folder.samefile(parent):
+            raise FileError(
+                f"{folder}: expected another folder for --save than the pictures', found the same "
+                "one; give another"
+            )
     targets: list[Path | None] = []
-    taken: set[Path] = set()
+    taken: set[str] = set()
     for path in pictures:
         target, number = folder / path.name, 1
-        while target in taken or target.absolute() == path.absolute():
+        while target.name.casefold() in taken:  # one name to some file systems
             number += 1
             target = folder / f"{path.stem}-{number}{path.suffix}"
-        taken.add(target)
+        taken.add(target.name.casefold())
         targets.append(target)
     return targets

@@ -10,10 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cigpose_runtime.errors import CigposeError, error_context, printable
+from cigpose_runtime.errors import CigposeError, error_context
 from cigpose_runtime.files import file_sha256
 from cigpose_runtime.model_file.onnx_graph import ValueInfo, read_onnx_file
 from cigpose_runtime.model_file.reader import contract_of, read_metadata_file
+from cigpose_runtime.terminal import echo
 
 JSON_SCHEMA_VERSION = 1
 
@@ -60,12 +61,14 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
             document["differences"] = [
                 {"field": field, "values": values} for field, *values in differences(*reports)
             ]
-        lines = [json.dumps(document, indent=2, allow_nan=False)]
-    elif is_pair:
-        lines = [printable(line) for line in _comparison(*reports)]
+        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+        return errors
+    if is_pair:
+        lines = [*_comparison(*reports)]
     else:
-        lines = [printable(line) for report in reports for line in ("", *_table(report))][1:]
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+        lines = [line for report in reports for line in ("", *_table(report))][1:]
+    for line in lines:
+        echo(line)
     return errors
 
 

@@ -5,21 +5,30 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cigpose_runtime.draw import THRESHOLD
-from cigpose_runtime.errors import FileError, InputError, InstallError, error_context
+from cigpose_runtime.errors import (
+    FileError,
+    InputError,
+    InstallError,
+    error_context,
+    first_line,
+    quoted,
+)
 from cigpose_runtime.estimation.detector import (
     Detector,
+    DetectorFor,
     FixedBoxesDetector,
     WholeFrameDetector,
     YoloxDetector,
 )
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.preprocess import boxes_to_crops
-from cigpose_runtime.files import open_file
+from cigpose_runtime.files import Named, read_bytes
+from cigpose_runtime.model_file.contract import Contract
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
 from cigpose_runtime.model_file.reader import read_metadata_file
 
@@ -33,21 +42,45 @@ DEVICES = {
 }
 
 EXTRA = {"PIL": "Pillow", "av": "PyAV", "rich": "rich"}
+LABEL_EXTRA = {**EXTRA, "pyarrow": "PyArrow", "fsspec": "fsspec"}
+"""The packages of the extras [cli] and [label], by the module that is imported."""
 
-DetectorFor = Callable[[Path], Detector]
+_MOST_BYTES_OF_BOXES = 32 << 20
+"""Some 800,000 boxes. Unpacked, JSON takes up to 20 times its size in memory."""
 
 
-def require_extra() -> None:
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """What reads an option's number within these bounds."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f"expected a number from {least} to {most}, found {quoted(text)}"
+            )
+        return number
+
+    return read
+
+
+THREADS = whole_number(1, 1024)
+"""Each has a stack of its own; the largest machines have some hundred cores."""
+
+
+def require_extra(extra: str = "cli", packages: Mapping[str, str] = EXTRA) -> None:
     """Raises InstallError with the one line that installs what is missing."""
-    missing = [name for module, name in EXTRA.items() if importlib.util.find_spec(module) is None]
+    missing = [name for module, name in packages.items() if not importlib.util.find_spec(module)]
     if missing:
         raise InstallError(
-            f"expected {', '.join(EXTRA.values())}, found no {', '.join(missing)}; "
-            'run: pip install "cigpose-runtime[cli]"'
+            f"expected {', '.join(packages.values())}, found no {', '.join(missing)}; "
+            f'run: pip install "cigpose-runtime[{extra}]"'
         )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, *, draws: bool = True) -> None:
     """Adds the options that say which model runs, on whom, and how."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="CIGPose ONNX file")
     people = parser.add_argument_group("where the people are (one of these)")
@@ -58,41 +91,49 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--whole-frame", action="store_true", help="one person, who fills the frame"
     )
     parser.add_argument("--flip", action="store_true", help="average with the mirror image")
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        default=THRESHOLD,
-        metavar="SCORE",
-        help=f"least keypoint score that is drawn  [default: {THRESHOLD}]",
-    )
+    if draws:
+        parser.add_argument(
+            "--threshold",
+            type=float,
+            default=THRESHOLD,
+            metavar="SCORE",
+            help=f"least keypoint score that is drawn  [default: {THRESHOLD}]",
+        )
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="[default: cpu]")
-    parser.add_argument("--threads", type=count, metavar="N", help="[default: all cores]")
+    parser.add_argument("--threads", type=THREADS, metavar="N", help="[default: all cores]")
     parser.add_argument(
         "--metadata", type=Path, metavar="FILE.json", help="in place of what the model carries"
     )
 
 
-def count(text: str) -> int:
-    """A number of things, at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, found {number}")
-    return number
+def inputs(args: argparse.Namespace) -> list[Named]:
+    """The files that these options name, none of which may be written to."""
+    named = {
+        "the model": args.model,
+        "--detector": args.detector,
+        "--boxes": args.boxes,
+        "--metadata": args.metadata,
+    }
+    return [(what, path) for what, path in named.items() if path is not None]
 
 
 def open_model(args: argparse.Namespace, *, alone: bool) -> PoseModel:
     """The model that the options ask for. alone: no other thread works while it runs."""
-    override = None
-    if args.metadata is not None:
-        override = read_metadata_file(args.metadata, read_onnx_file(args.model))
     return PoseModel(
         args.model,
-        override=override,
+        override=read_override(args),
         providers=DEVICES[args.device],
         threads=args.threads,
         spinning=alone,
         flip=args.flip,
     )
+
+
+def read_override(args: argparse.Namespace) -> Contract | None:
+    """The metadata that are given in place of what the model carries."""
+    if args.metadata is None:
+        return None
+    return read_metadata_file(args.metadata, read_onnx_file(args.model))
 
 
 def open_detector(args: argparse.Namespace, *, alone: bool) -> DetectorFor:
@@ -110,14 +151,17 @@ def open_detector(args: argparse.Namespace, *, alone: bool) -> DetectorFor:
 def read_boxes(path: Path) -> DetectorFor:
     """Boxes from a JSON file: [[left, top, right, bottom], ...] or {file name: such a list}.
 
-    Raises FileError for another form, InputError for boxes without area or a picture that is not
-    in the file.
+    Raises FileError for another form or more than 32 MB of it, InputError for boxes without area
+    or a picture that is not in the file.
     """
-    with open_file(path, "a JSON file with boxes") as file:
-        try:
-            content: Any = json.load(file)
-        except ValueError as error:
-            raise FileError(f"{path}: expected JSON, found none ({error}); correct it") from error
+    try:
+        content: Any = json.loads(
+            read_bytes(path, "a JSON file with boxes", most=_MOST_BYTES_OF_BOXES)
+        )
+    except (ValueError, RecursionError) as error:
+        raise FileError(
+            f"{path}: expected JSON with boxes, found none ({first_line(error)}); correct it"
+        ) from error
     with error_context(path):
         if isinstance(content, dict):
             named = {name: _detector_of(boxes, name) for name, boxes in content.items()}

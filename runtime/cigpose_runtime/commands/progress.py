@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cigpose_runtime.terminal import echo
+
 
 @contextmanager
 def progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
@@ -47,5 +49,4 @@ def progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int]
             yield advance
         finally:
             bars.stop()
-            line = f"{what}: {done} {unit}, {people} people, {rate()}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            echo(f"{what}: {done} {unit}, {people} people, {rate()}", err=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from cigpose_runtime.errors import CheckError, CigposeError
 from cigpose_runtime.releases.golden import Replayed, selftest
+from cigpose_runtime.terminal import echo
 
 JSON_SCHEMA_VERSION = 1
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         reports.append({"path": str(path), "verified_bytes": is_released, "sets": sets})
         if not args.json:
             for line in _lines(path, replayed, is_released):
-                sys.stdout.write(line + "\n")
+                echo(line)
         if not holds:
             worst = max(replayed, key=lambda one: np.nan_to_num(one.error, nan=np.inf))
             errors.append(

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import options, results
-from cigpose_runtime.errors import CheckError, CigposeError, FileError, error_context
+from cigpose_runtime.errors import CheckError, CigposeError, error_context
+from cigpose_runtime.files import require_apart
+
+if TYPE_CHECKING:
+    from cigpose_runtime.media.video import Frame, VideoReader
+    from cigpose_runtime.poses import Poses
+
+    Annotate = Callable[[Frame, Poses], None]
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,48 +42,76 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     """Goes through the video; decoding, estimating, and drawing with encoding overlap."""
     options.require_extra()
     from cigpose_runtime.commands.progress import progress
-    from cigpose_runtime.draw import draw_poses
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
     from cigpose_runtime.estimation.tracking import Tracker
-    from cigpose_runtime.media.threads import Behind, prefetched
-    from cigpose_runtime.media.video import Frame, VideoReader, VideoWriter
-    from cigpose_runtime.poses import Poses
+    from cigpose_runtime.media.threads import prefetched
+    from cigpose_runtime.media.video import VideoReader
 
-    if args.save is not None and args.save.absolute() == args.video.absolute():
-        raise FileError(f"{args.save}: expected another file than the video itself; rename it")
+    saved = [] if args.save is None else [("--save", args.save)]
+    require_apart(
+        [*results.outputs(args), *saved], [*options.inputs(args), ("the video", args.video)]
+    )
     model = options.open_model(args, alone=False)
     detector_for = options.open_detector(args, alone=False)
     detector = detector_for(args.video)
     pipeline = PosePipeline(detector, model, Tracker(), detect_every=args.detect_every)
     interrupted = False
-    with VideoReader(args.video) as reader, ExitStack() as stack:
-        written = stack.enter_context(results.Results(args, saves=args.save is not None))
-        advance = stack.enter_context(progress("video", reader.announced or None, "frames"))
-        annotated: Behind[tuple[Frame, Poses]] | None = None
-        if args.save is not None:
-            writer = stack.enter_context(
-                VideoWriter(args.save, rate=reader.rate, audio_from=args.video)
-            )
-
-            def annotate(item: tuple[Frame, Poses]) -> None:
-                frame, poses = item
-                drawn = draw_poses(frame.pixels, poses, threshold=args.threshold)
-                writer.write(replace(frame, pixels=drawn))
-
-            annotated = stack.enter_context(Behind(annotate))
+    errors: list[CigposeError] = []
+    with (
+        VideoReader(args.video) as reader,
+        results.Results(args, saves=args.save is not None) as written,
+    ):
         try:
-            for frame in prefetched(reader):
-                with error_context(f"{args.video}, frame {frame.index}"):
-                    poses = pipeline(frame.pixels)
-                if annotated is not None:
-                    annotated.put((frame, poses))
-                written.add(poses, str(args.video), index=frame.index, seconds=frame.seconds)
-                advance(len(poses))
-        except KeyboardInterrupt:
-            interrupted = True
+            with (
+                progress("video", reader.announced or None, "frames") as advance,
+                _annotated(args, reader) as annotate,
+            ):
+                try:
+                    for frame in prefetched(reader, depth=_depth(reader)):
+                        with error_context(f"{args.video}, frame {frame.index}"):
+                            poses = pipeline(frame.pixels)
+                        annotate(frame, poses)
+                        written.add(
+                            poses, str(args.video), index=frame.index, seconds=frame.seconds
+                        )
+                        advance(len(poses))
+                except KeyboardInterrupt:
+                    interrupted = True
+        except CigposeError as error:
+            if not written.pictures:
+                raise
+            errors.append(error)  # the results until then stay
     if interrupted:
         raise KeyboardInterrupt
-    return _what_was_missing(args.video, reader.read, reader.skipped, reader.announced)
+    return errors or _what_was_missing(args.video, reader.read, reader.skipped, reader.announced)
+
+
+@contextmanager
+def _annotated(args: argparse.Namespace, reader: VideoReader) -> Iterator[Annotate]:
+    """Yields what takes each frame and its poses for the video that --save asks for."""
+    if args.save is None:
+        yield lambda frame, poses: None
+        return
+    from cigpose_runtime.draw import draw_poses
+    from cigpose_runtime.media.threads import Behind
+    from cigpose_runtime.media.video_writer import VideoWriter
+
+    with VideoWriter(args.save, rate=reader.rate, audio_from=args.video) as writer:
+
+        def draw(item: tuple[Frame, Poses]) -> None:
+            frame, poses = item
+            drawn = draw_poses(frame.pixels, poses, threshold=args.threshold)
+            writer.write(replace(frame, pixels=drawn))
+
+        with Behind(draw, depth=_depth(reader)) as behind:
+            yield lambda frame, poses: behind.put((frame, poses))
+
+
+def _depth(reader: VideoReader) -> int:
+    """Frames that wait for the next thread; one of 8K takes 100 MB."""
+    from cigpose_runtime.media.threads import DEPTH
+
+    return 1 if reader.is_large else DEPTH
 
 
 def _what_was_missing(path: Path, read: int, skipped: int, announced: int) -> list[CigposeError]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import options
 from cigpose_runtime.errors import CigposeError
+from cigpose_runtime.terminal import echo
 
 if TYPE_CHECKING:
     from cigpose_runtime.media.video import Frame
@@ -27,8 +27,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "webcam",
         help="show poses as the camera sees them",
-        description="Shows the annotated camera in a window, or with --serve on a page that only "
-        "this machine can open. Ctrl-C or closing the window ends it.",
+        description="Shows the annotated camera in a window, or with --serve on a page of this "
+        "machine for those who know its address. Ctrl-C or closing the window ends it.",
     )
     options.add_options(parser)
     parser.add_argument(
@@ -37,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--detect-every", type=int, default=1, metavar="N")
     parser.add_argument(
         "--serve",
-        type=int,
+        type=options.whole_number(0, 65535),
         nargs="?",
         const=DEFAULT_PORT,
         metavar="PORT",
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
             view = stack.enter_context(Window())
         else:
             view = stack.enter_context(Page(args.serve))
-            sys.stderr.write(f"open {view.url}\n")
+            echo(f"open {view.url}", err=True)
         for frame in prefetched(frames, patience=PATIENCE_S):
             poses = pipeline(frame.pixels)
             if not view.show(draw_poses(frame.pixels, poses, threshold=args.threshold)):
@@ -80,8 +80,9 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
 
 def _as_they_happen(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """A file's frames no earlier than their time, as from a camera."""
+    """A file's frames no earlier than their time, as from a camera; no gap lasts for ever."""
     started = time.monotonic()
     for frame in frames:
-        time.sleep(max(0.0, frame.seconds - (time.monotonic() - started)))
+        ahead = frame.seconds - (time.monotonic() - started)
+        time.sleep(min(max(0.0, ahead), PATIENCE_S / 2))
         yield frame

@@ -11,7 +11,7 @@ from cigpose_runtime.errors import InputError
 
 
 def decode_simcc(simcc_x: Floats, simcc_y: Floats, split_ratio: float) -> tuple[Floats, Floats]:
-    """The keypoint that each pair of SimCC vectors says, as SimCCLabel.decode of MMPose 1.3.2.
+    """The keypoint that each pair of SimCC vectors encodes, as SimCCLabel.decode of MMPose 1.3.2.
 
     simcc_x: (N, K, W) and simcc_y: (N, K, H), raw logits with split_ratio bins per input pixel.
     Returns keypoints (N, K, 2), x and y in input pixels, and scores (N, K). A keypoint is at the

@@ -1,10 +1,11 @@
-"""Where the people of a frame are: detectors, of which any with one method will do."""
+"""Where the people of a frame are: detectors, any callable from a frame to Detections."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -41,13 +42,21 @@ class Detections:
 
 
 class Detector(Protocol):
-    """Anything that finds people in a frame, (H, W, 3) uint8 BGR."""
+    """Any callable that takes a frame, (H, W, 3) uint8 BGR, and returns Detections."""
 
     def __call__(self, frame: Pixels) -> Detections: ...
 
 
+DetectorFor = Callable[[Path], Detector]
+"""The detector for a picture or video, by its path: boxes that are given differ with it."""
+
+
 class WholeFrameDetector:
-    """Takes the whole frame for one person: for pictures that are crops already."""
+    """Takes the whole frame for one person: for pictures that are crops already.
+
+    >>> WholeFrameDetector()(np.zeros((480, 640, 3), np.uint8)).boxes_xyxy.tolist()
+    [[0.0, 0.0, 640.0, 480.0]]
+    """
 
     def __call__(self, frame: Pixels) -> Detections:
         height, width = frame.shape[:2]
@@ -55,7 +64,12 @@ class WholeFrameDetector:
 
 
 class FixedBoxesDetector:
-    """Says the same boxes for every frame. boxes_xyxy: (N, 4) in frame pixels."""
+    """Gives the same boxes for every frame. boxes_xyxy: (N, 4) in frame pixels.
+
+    >>> detector = FixedBoxesDetector([[100, 40, 300, 460]])
+    >>> detector(np.zeros((480, 640, 3), np.uint8)).boxes_xyxy.tolist()
+    [[100.0, 40.0, 300.0, 460.0]]
+    """
 
     def __init__(self, boxes_xyxy: ArrayLike) -> None:
         boxes = np.asarray(boxes_xyxy, np.float32).reshape(-1, 4)
@@ -69,12 +83,17 @@ class YoloxDetector:
     """A YOLOX in an ONNX file, with Megvii's conventions: BGR, 0 to 255, letterbox with 114.
 
     Input size, strides (P5 or P6) and number of classes follow from the shapes in the file. Some
-    exports return boxes and some what the network says of each cell of its grid; which it is, is
-    seen on a grey picture when the file is opened: boxes lie where their cells do.
+    exports return boxes and some the raw prediction of each grid cell; which of them this file
+    returns shows on a grey picture when it is opened: boxes lie where their cells do.
     class_id: of people, 0 in COCO. score_threshold: on objectness times class score.
     nms_threshold: the largest overlap (IoU) of two boxes. providers, threads and spinning are as in
     PoseModel.
     Raises FileError, OnnxFileError and ProviderError, each naming the file.
+
+    >>> detector = YoloxDetector("yolox.onnx", score_threshold=0.5)
+    >>> found = detector(np.zeros((480, 640, 3), np.uint8))
+    >>> found.boxes_xyxy.shape, found.scores.shape
+    ((2, 4), (2,))
     """
 
     def __init__(
@@ -110,7 +129,7 @@ class YoloxDetector:
         self._is_decoded = self._sees_decoded()
 
     def __call__(self, frame: Pixels) -> Detections:
-        """The people in a frame, the surest first."""
+        """The people in a frame, the highest score first."""
         blob, ratio = letterbox(frame, self.input_wh)
         predictions = self._predict(blob)
         scores = predictions[:, 4] * predictions[:, 5 + self.class_id]
@@ -124,7 +143,7 @@ class YoloxDetector:
         return Detections(in_frame[has_area], scores[kept][has_area])
 
     def _predict(self, blob: Floats) -> Floats:
-        """What the network says of one letterboxed picture: (cells, 5 + classes)."""
+        """The network's predictions for one letterboxed picture: (cells, 5 + classes)."""
         fed = np.repeat(blob[np.newaxis], self._batch, axis=0)
         predictions: Floats = self._session.run(None, {self._input: fed})[0][0]
         return predictions
@@ -201,7 +220,7 @@ def _sources(size: int, there: int) -> tuple[NDArray[np.intp], NDArray[np.intp],
 
 
 def nms(boxes_xyxy: Floats, scores: Floats, threshold: float) -> NDArray[np.intp]:
-    """Indices of the boxes to keep, the surest first: no two overlap by more than `threshold`."""
+    """Indices of the boxes to keep, best score first; no two overlap by more than `threshold`."""
     left = np.argsort(-scores, kind="stable")
     kept = []
     while left.size:

@@ -34,6 +34,12 @@ class PoseModel:
     once, which bounds memory. flip: run the mirror image of each crop too and average, as MMPose's
     flip test does; twice the time, and what published AP is measured with.
     Raises FileError, OnnxFileError, MetadataError and ProviderError, each naming the file.
+
+    >>> model = PoseModel("model.onnx")
+    >>> frame = np.zeros((480, 640, 3), np.uint8)
+    >>> poses = model(frame, [[100, 40, 300, 460], [350, 60, 520, 470]])
+    >>> poses.keypoints.shape, poses.scores.shape
+    ((2, 17, 2), (2, 17))
     """
 
     contract: Contract
@@ -82,13 +88,13 @@ class PoseModel:
         input_wh = contract.input_w, contract.input_h
         centers, scales = boxes_to_crops(boxes_xyxy, input_wh, contract.box_padding)
         boxes = np.asarray(boxes_xyxy, np.float32).reshape(-1, 4)
-        people = self._crops_at_once
+        people = self.crops_at_once
         keypoints, scores = [], []
         for start in range(0, len(boxes), people):
             part = slice(start, start + people)
             crops = make_input(frame, centers[part], scales[part], contract)
             if start == 0:  # make_input has looked at the frame
-                _check_overlap(boxes, frame)
+                check_overlap(boxes, frame)
             in_crop, found = decode_simcc(*self.simcc(crops), contract.split_ratio)
             keypoints.append(to_frame(in_crop, centers[part], scales[part], input_wh))
             scores.append(found)
@@ -103,7 +109,8 @@ class PoseModel:
         )
 
     @property
-    def _crops_at_once(self) -> int:
+    def crops_at_once(self) -> int:
+        """How many crops `simcc` runs at best: all that max_batch or the file allow."""
         return self._max_batch if self._fixed_batch else self._max_batch // (1 + self.flip)
 
     def simcc(self, crops: Floats) -> tuple[Floats, Floats]:
@@ -132,7 +139,8 @@ class PoseModel:
         return simcc_x[:count], simcc_y[:count]
 
 
-def _check_overlap(boxes: Floats, frame: NDArray[np.uint8]) -> None:
+def check_overlap(boxes: Floats, frame: NDArray[np.uint8]) -> None:
+    """Raises InputError for a box, of (N, 4) xyxy, that lies wholly outside the frame."""
     height, width = frame.shape[:2]
     left, top, right, bottom = boxes.T
     outside = (right <= 0) | (bottom <= 0) | (left >= width) | (top >= height)

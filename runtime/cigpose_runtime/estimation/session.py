@@ -62,7 +62,7 @@ def open_session(
     if missing:
         raise ProviderError(
             f"expected {', '.join(missing)} to run the model, found that onnxruntime fell back to "
-            f"{', '.join(session.get_providers())}; mend its installation or leave it out"
+            f"{', '.join(session.get_providers())}; fix its installation or leave it out"
         )
     return session
 

@@ -1,4 +1,4 @@
-"""Who is who from frame to frame."""
+"""Which person is which, from frame to frame."""
 
 from __future__ import annotations
 
@@ -42,8 +42,16 @@ class Tracker:
     """Gives each person a number that stays, from one call to the next.
 
     In each frame, pairs of a known and a new person are joined, the most alike first: the mean of
-    box overlap (IoU) and keypoint similarity (OKS), if at least `similarity`. Who is not seen for
-    up to `window` frames keeps the number.
+    box overlap (IoU) and keypoint similarity (OKS), if at least `similarity`. A person who is
+    out of sight for up to `window` frames keeps the number.
+
+    >>> from cigpose_runtime import PoseModel
+    >>> model, tracker = PoseModel("model.onnx"), Tracker()
+    >>> frame = np.zeros((480, 640, 3), np.uint8)
+    >>> tracker(model(frame, [[100, 40, 300, 460], [350, 60, 520, 470]])).track_ids.tolist()
+    [1, 2]
+    >>> tracker(model(frame, [[352, 60, 522, 470], [101, 40, 301, 460]])).track_ids.tolist()
+    [2, 1]
     """
 
     def __init__(self, *, similarity: float = 0.3, window: int = 30) -> None:

@@ -1,8 +1,10 @@
-"""Shows pictures as they come: in a window, or on a page that only this machine can open."""
+"""Shows pictures as they come: in a window, or on a page of this machine with a secret address."""
 
 from __future__ import annotations
 
 import io
+import secrets
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -20,15 +22,52 @@ PAGE = b"""<!doctype html>
 <link rel="icon" href="data:,">
 <style>body { margin: 0; background: #111; height: 100vh; display: grid; place-items: center }
 img { max-width: 100vw; max-height: 100vh }</style></head>
-<body><img src="/stream" alt="the annotated camera"></body></html>
+<body><img src="stream" alt="the annotated camera"></body></html>
 """
 
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; "
+    "style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
+"""Of every answer: no other page may show it, keep it, or learn its address."""
+
+MOST_CLIENTS = 8
+"""Connections at once: a page takes two, and each has a thread."""
+
+PATIENCE_S = 10.0
+"""For a client that neither asks nor takes what it asked for."""
+
 _BOUNDARY = b"frame"
+
+
+class _Server(ThreadingHTTPServer):
+    """One that serves so many clients and no more."""
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._free = threading.Semaphore(MOST_CLIENTS)
+        super().__init__(address, handler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return self._free.acquire(blocking=False)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # which says that the client has left
+            super().handle_error(request, client_address)
 
 
 class Page:
     """A page on localhost with the pictures that `show` is given; used as a context.
 
+    Only who knows `url` sees it, not every user of this machine, nor another site in the browser.
     port: 0 takes a free one, `url` says which. Raises InputError when the port is taken.
     """
 
@@ -38,13 +77,15 @@ class Page:
         self._changed = threading.Condition()
         self._open = True
         try:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
+            self._server = _Server(("127.0.0.1", port), self._handler())
         except OSError as error:
             raise InputError(
                 f"--serve {port}: expected a free port, found: {error.strerror}; give another"
             ) from error
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        port = self._server.server_port
+        self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+        self._path = f"/{secrets.token_urlsafe(16)}/"
+        self.url = f"http://127.0.0.1:{port}{self._path}"
 
     def show(self, pixels: Pixels) -> bool:
         """Shows the next picture, (H, W, 3) uint8 BGR; returns whether to go on."""
@@ -65,17 +106,24 @@ class Page:
             self._changed.wait_for(lambda: self._number > seen or not self._open)
             return (self._picture, self._number) if self._open else (b"", seen)
 
+    def _is(self, path: str, name: str = "") -> bool:
+        return secrets.compare_digest(path.encode(), f"{self._path}{name}".encode())
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         page = self
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = PATIENCE_S
+
             def do_GET(self) -> None:
-                if self.path == "/":
+                if self.headers.get("Host") not in page._hosts:  # a name that leads here
+                    self._say(421, "text/plain", b"this is no host of that name\n")
+                elif page._is(self.path):
                     self._say(200, "text/html; charset=utf-8", PAGE)
-                elif self.path == "/stream":
+                elif page._is(self.path, "stream"):
                     self._stream()
                 else:
-                    self._say(404, "text/plain", b"there is only / and /stream\n")
+                    self._say(404, "text/plain", b"the address is what the command says\n")
 
             def _say(self, status: int, kind: str, content: bytes) -> None:
                 self.send_response(status)
@@ -88,18 +136,19 @@ class Page:
                 self.send_response(200)
                 kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"
                 self.send_header("Content-Type", kind)
-                self.send_header("Cache-Control", "no-store")
                 self.end_headers()
                 number = 0
-                try:
-                    while True:
-                        picture, number = page._next(number)
-                        if not picture:
-                            return
-                        head = b"--%s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
-                        self.wfile.write(head % (_BOUNDARY, len(picture)) + picture + b"\r\n")
-                except (BrokenPipeError, ConnectionResetError):
-                    return  # whoever looked has left
+                while True:
+                    picture, number = page._next(number)
+                    if not picture:
+                        return
+                    head = b"--%s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+                    self.wfile.write(head % (_BOUNDARY, len(picture)) + picture + b"\r\n")
+
+            def end_headers(self) -> None:
+                for name, value in HEADERS.items():
+                    self.send_header(name, value)
+                super().end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Nothing: requests of one's own browser are no news."""

@@ -18,12 +18,14 @@ _END = object()
 _POLL_S = 0.1
 
 
-def prefetched(items: Iterable[Item], *, patience: float | None = None) -> Iterator[Item]:
+def prefetched(
+    items: Iterable[Item], *, patience: float | None = None, depth: int = DEPTH
+) -> Iterator[Item]:
     """The same items, made ahead in another thread; what it raises is raised here.
 
     patience: seconds to wait for an item before raising FileError, for cameras that stall.
     """
-    waiting: queue.Queue[Any] = queue.Queue(DEPTH)
+    waiting: queue.Queue[Any] = queue.Queue(depth)
     stopped = threading.Event()
 
     def make() -> None:
@@ -61,9 +63,9 @@ class Behind(Generic[Item]):
     the next `put`, or at the end.
     """
 
-    def __init__(self, function: Callable[[Item], None]) -> None:
+    def __init__(self, function: Callable[[Item], None], *, depth: int = DEPTH) -> None:
         self._function = function
-        self._waiting: queue.Queue[Any] = queue.Queue(DEPTH)
+        self._waiting: queue.Queue[Any] = queue.Queue(depth)
         self._failed = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, daemon=True)

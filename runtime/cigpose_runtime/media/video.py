@@ -1,6 +1,7 @@
-"""Videos and cameras, in and out, with PyAV.
+"""Reads videos and cameras, with PyAV.
 
-What cannot be decoded is left out and counted; who reads decides what follows from that.
+A video is a file whatever its name looks like, and reaches no other file or server. What cannot be
+decoded is left out and counted; who reads decides what follows from that.
 """
 
 from __future__ import annotations
@@ -17,16 +18,24 @@ from typing import Any
 import numpy as np
 
 from cigpose_runtime.arrays import Pixels
-from cigpose_runtime.errors import FileError
+from cigpose_runtime.errors import FileError, error_context, first_line
 from cigpose_runtime.files import open_file
+from cigpose_runtime.media.mp4_header import check_sample_counts
 
-CODEC, PIXEL_FORMAT = "libx264", "yuv420p"
-"""What every browser plays."""
+MOST_PIXELS = 36_000_000
+"""Of a frame: 8K (8192 x 4320) fits. A decoder keeps several, and so do the queues behind it."""
 
-QUALITY = {"crf": "20", "preset": "veryfast"}
+LARGE_PIXELS = 9_000_000
+"""Of a frame: more than 4K (4096 x 2160), of which few are kept at once."""
 
-COPIED_AUDIO = frozenset({"aac", "ac3", "alac", "flac", "mp3", "opus"})
-"""Codecs that MP4 holds; other audio is encoded as AAC."""
+FORMATS = (
+    *("asf", "avi", "flv", "gif", "matroska", "mov", "mpeg", "mpegts", "mxf", "nut", "ogg"),
+    *("dv", "h264", "hevc", "ivf", "m4v", "mjpeg", "mpegvideo", "obu", "yuv4mpegpipe"),
+)
+"""What is read: containers, then bare streams, by FFmpeg's names. Left out of the 300 that it knows
+are those that open other files or servers: concat, hls, dash, image2, sdp."""
+
+_DECODER_OPTIONS = {"max_pixels": str(MOST_PIXELS)}
 
 CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
@@ -49,35 +58,34 @@ class Frame:
 class VideoReader:
     """The frames of a video file, in order; upright, with their own time stamps.
 
-    Raises FileError for a file that is no video, has no codec here, or is cut before anything can
-    be read. After the last frame, `skipped` says how many could not be decoded, and `announced`
-    how many the file's header had promised, 0 if it did not.
+    Raises FileError for a file that is no video, has no codec here, is of more than MOST_PIXELS, or
+    is cut before anything can be read. After the last frame, `skipped` says how many could not be
+    decoded, and `announced` how many the file's header had promised, 0 if it did not. `is_large`
+    says whether frames are of more than LARGE_PIXELS.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        with open_file(path, "a video"):
-            pass  # for what may be wrong with the path
         self.path = Path(path)
-        self._container = _opened(str(path), self.path)
+        self._container = open_media_file(self.path)
         streams = self._container.streams.video
         if not streams:
             raise FileError(f"{path}: expected a video, found no pictures in it; give another file")
         self._stream = streams[0]
-        self._stream.thread_type = "AUTO"
+        decoder = self._stream.codec_context
+        if decoder is None:
+            raise FileError(f"{path}: expected a video, found a codec unknown here; convert it")
+        if decoder.width * decoder.height > MOST_PIXELS:
+            raise FileError(
+                f"{path}: expected frames of at most {MOST_PIXELS:,} pixels, found "
+                f"{decoder.width} x {decoder.height}; scale the video down"
+            )
+        self.is_large = decoder.width * decoder.height > LARGE_PIXELS
+        decoder.options = _DECODER_OPTIONS
+        decoder.thread_type = "AUTO"
         self.skipped = 0
         self.read = 0
         self.announced = int(self._stream.frames or 0)
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
-
-    @property
-    def duration(self) -> float | None:
-        """Seconds, as the header says."""
-        return None if not self._container.duration else self._container.duration / 1e6
-
-    @property
-    def cut_short(self) -> bool:
-        """Whether the header promised more frames than came, skipped ones aside."""
-        return self.read + self.skipped < self.announced
 
     def __iter__(self) -> Iterator[Frame]:
         import av
@@ -93,14 +101,19 @@ class VideoReader:
                 if picture.is_corrupt:
                     self.skipped += 1
                     continue
+                try:
+                    pixels = _upright(picture)
+                except (av.error.FFmpegError, ValueError, MemoryError):
+                    self.skipped += 1
+                    continue
                 pts = last + 1 if picture.pts is None else max(picture.pts, last + 1)
                 last = pts
-                yield Frame(_upright(picture), self.read, pts, picture.time_base)
+                yield Frame(pixels, self.read, pts, picture.time_base)
                 self.read += 1
         if not self.read:
             raise FileError(
-                f"{self.path}: expected a video, found no frame that can be decoded; "
-                "give another file"
+                f"{self.path}: expected a video of at most {MOST_PIXELS:,} pixels a frame, found "
+                "no frame that can be decoded; give another file"
             )
 
     def _packets(self) -> Iterator[Any]:
@@ -141,164 +154,53 @@ class Camera:
             raise FileError(f"expected a camera, found a platform without one ({sys.platform})")
         name = f"/dev/video{device}" if device.isdigit() and form == "v4l2" else device
         self.path = Path(name)
-        self._container = _opened(name, self.path, form)
+        self._container = _opened(name, self.path, expected="a camera", form=form)
         self.rate = Fraction(self._container.streams.video[0].average_rate or 30)
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, picture in enumerate(self._container.decode(video=0)):
-            yield Frame(_upright(picture), index, picture.pts or index, picture.time_base)
-
-
-class VideoWriter:
-    """An H.264 file that plays in a browser, with the audio of another file.
-
-    Frames keep their time stamps. The file has its name only when `close` has finished it; what
-    was written until then is kept, also when that comes early. Leaving a `with` block by an error
-    discards it.
-    Raises FileError for a place that cannot be written to.
-    """
-
-    def __init__(
-        self, path: str | PathLike[str], *, rate: Fraction, audio_from: Path | None = None
-    ) -> None:
         import av
 
-        self.path = Path(path)
-        if self.path.suffix.lower() not in (".mp4", ".mov", ".m4v"):
-            raise FileError(f"{path}: expected a name that ends in .mp4; give another one")
-        self._partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(
-                str(self._partial), "w", format="mp4", options={"movflags": "faststart"}
-            )
-        except (OSError, av.error.FFmpegError) as error:
+            for index, picture in enumerate(self._container.decode(video=0)):
+                yield Frame(_upright(picture), index, picture.pts or index, picture.time_base)
+        except av.error.FFmpegError as error:
             raise FileError(
-                f"{path}: expected a place to write to, found: {error}; correct the path"
+                f"{self.path}: expected frames of a camera, found: {error.strerror}; check the "
+                "camera, or close what else uses it"
             ) from error
-        self._rate = rate
-        self._video: Any = None
-        self._audio_from = audio_from
-        self._audio: _Audio | None = None
-        self._first_pts = 0
-
-    def write(self, frame: Frame) -> None:
-        """Adds a frame; all have the first one's size."""
-        import av
-
-        if self._video is None:
-            self._start(frame)
-        picture = av.VideoFrame.from_ndarray(_even(frame.pixels), format="bgr24")
-        picture.pts = frame.pts - self._first_pts
-        picture.time_base = frame.time_base
-        self._mux(self._video.encode(picture))
-
-    def _start(self, frame: Frame) -> None:
-        height, width = _even(frame.pixels).shape[:2]
-        self._video = self._container.add_stream(CODEC, rate=self._rate, options=dict(QUALITY))
-        self._video.width, self._video.height = width, height
-        self._video.pix_fmt = PIXEL_FORMAT
-        self._video.codec_context.time_base = frame.time_base
-        self._first_pts = frame.pts
-        if self._audio_from is not None:
-            self._audio = _Audio(self._audio_from, self._container)
-
-    def _mux(self, packets: Any) -> None:
-        for packet in packets:
-            if self._audio is not None and packet.dts is not None:
-                self._audio.mux_until(float(packet.dts * packet.time_base))
-            self._container.mux(packet)
-
-    def close(self) -> None:
-        """Finishes the file and gives it its name; without a frame there is none."""
-        if self._video is not None:
-            self._mux(self._video.encode(None))
-            if self._audio is not None:
-                self._audio.mux_until(float("inf"))
-        self._container.close()
-        if self._video is None:
-            self._partial.unlink(missing_ok=True)
-        else:
-            self._partial.replace(self.path)
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self._container.close()
-            self._partial.unlink(missing_ok=True)
 
 
-class _Audio:
-    """The audio of a file, muxed into another one as its pictures proceed."""
-
-    def __init__(self, source: Path, target: Any) -> None:
-        import av
-
-        self._target = target
-        self._container = av.open(str(source))
-        streams = self._container.streams.audio
-        self._packets: Iterator[Any] = iter(())
-        self._waiting: Any = None
-        if streams:
-            stream = streams[0]
-            if stream.codec_context.name in COPIED_AUDIO:
-                copied = target.add_stream_from_template(stream)
-                self._packets = _retargeted(self._container.demux(stream), copied)
-            else:
-                encoded = target.add_stream("aac", rate=stream.codec_context.sample_rate)
-                self._packets = _encoded(self._container.decode(stream), encoded)
-
-    def mux_until(self, seconds: float) -> None:
-        """Muxes what is heard up to this time."""
-        import av
-
-        while True:
-            try:
-                packet = self._waiting or next(self._packets, None)
-            except av.error.FFmpegError:
-                packet = None  # the file is damaged there: what was heard so far stays
-                self._packets = iter(())
-            self._waiting = packet
-            if packet is None:
-                return
-            if packet.dts is not None and float(packet.dts * packet.time_base) > seconds:
-                return
-            self._target.mux(packet)
-            self._waiting = None
+def open_media_file(path: Path) -> Any:
+    """PyAV's container of a file with pictures or sound. Raises FileError."""
+    with open_file(path, "a video") as file, error_context(path):
+        check_sample_counts(file, path.stat().st_size)
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": ",".join(FORMATS),
+        **_DECODER_OPTIONS,
+    }
+    # Without the prefix "http:a.mp4" is an address, and "12:30:45.mp4" one of no known kind.
+    return _opened(
+        f"file:{path}", path, expected=f"a video ({', '.join(FORMATS)})", options=options
+    )
 
 
-def _retargeted(packets: Iterator[Any], stream: Any) -> Iterator[Any]:
-    for packet in packets:
-        if packet.dts is not None:
-            packet.stream = stream
-            yield packet
-
-
-def _encoded(frames: Iterator[Any], stream: Any) -> Iterator[Any]:
-    for frame in frames:
-        frame.pts = None
-        yield from stream.encode(frame)
-    yield from stream.encode(None)
-
-
-def _opened(name: str, path: Path, form: str | None = None) -> Any:
+def _opened(
+    name: str,
+    path: Path,
+    *,
+    expected: str,
+    form: str | None = None,
+    options: dict[str, str] | None = None,
+) -> Any:
     import av
 
     try:
-        return av.open(name, format=form)
-    except av.error.FFmpegError as error:
+        return av.open(name, format=form, options=options or {}, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError, MemoryError) as error:
         raise FileError(
-            f"{path}: expected a video, found none that can be read ({error.strerror}); "
-            "give another file or device"
+            f"{path}: expected {expected}, but it cannot be read "
+            f"({getattr(error, 'strerror', None) or first_line(error)}); give another one"
         ) from error
 
 
@@ -307,11 +209,3 @@ def _upright(picture: Any) -> Pixels:
     pixels: Pixels = picture.to_ndarray(format="bgr24")
     turns = round(picture.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
-
-
-def _even(pixels: Pixels) -> Pixels:
-    """Its last row and column repeated where the size is odd, which yuv420p cannot have."""
-    height, width = pixels.shape[:2]
-    if height % 2 == 0 and width % 2 == 0:
-        return pixels
-    return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

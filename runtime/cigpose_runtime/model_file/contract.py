@@ -49,6 +49,13 @@ class Contract:
     source_checkpoint, tools, license and attribution.
 
     Raises MetadataError naming every field that does not hold.
+
+    >>> from cigpose_runtime import read_contract
+    >>> contract = read_contract("model.onnx")
+    >>> contract.num_keypoints, contract.input_w, contract.input_h, contract.color_order
+    (17, 192, 256, 'rgb')
+    >>> Contract.from_json(contract.to_json()) == contract
+    True
     """
 
     schema_version: int

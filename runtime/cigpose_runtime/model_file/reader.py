@@ -49,6 +49,10 @@ def read_contract(path: str | PathLike[str], *, override: Contract | None = None
 
     With `override`, the file needs no metadata: the override is checked and returned.
     Raises FileError, OnnxFileError or MetadataError, each naming the file.
+
+    >>> contract = read_contract("model.onnx")
+    >>> contract.keypoint_names[:3]
+    ('nose', 'left_eye', 'right_eye')
     """
     onnx_file = read_onnx_file(path)
     with error_context(path):

@@ -5,79 +5,37 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-import re
 import shutil
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from http import HTTPStatus
-from http.client import HTTPException
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
-from cigpose_runtime.errors import CheckError, DownloadError, InputError, error_context, quoted
+from cigpose_runtime.errors import (
+    CheckError,
+    DownloadError,
+    FileError,
+    InputError,
+    error_context,
+    quoted,
+)
 from cigpose_runtime.files import appears_whole, file_sha256, locked, read_bytes
-from cigpose_runtime.releases.manifest import MANIFEST, Manifest, ReleasedFile, asset_name
-
-TIMEOUT_S = 30.0
-"""Without a byte from the server."""
+from cigpose_runtime.releases.cache import copy_out, default_cache, holds, was_fetched
+from cigpose_runtime.releases.http import GoneError, masked
+from cigpose_runtime.releases.manifest import MANIFEST, MANIFEST_BYTES, Manifest, ReleasedFile
+from cigpose_runtime.releases.source import Source, open_url
 
 TRIES = 4
-"""In a row that bring nothing."""
+"""In a row that bring next to nothing."""
 
-_SPEC = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<tag>[\w.+/-]+))?")
-_LARGEST_MANIFEST = 1 << 24
+_WORTH_A_TRY = 1 << 18
+"""Bytes. A server that breaks off sooner each time is given up."""
+
 _CHUNK_BYTES = 1 << 20
 
 OnBytes = Callable[[str, int, int], None]
 """Told the path of a file, the bytes so far, and in all."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a release is published: a URL for a path in it, as text that ends in the path."""
-
-    base: str
-    flat: bool = False
-
-    @classmethod
-    def of(cls, text: str) -> Source:
-        """From github:OWNER/REPO@TAG, hf:ORG/REPO[@TAG], a URL or a folder.
-
-        Raises InputError for anything else.
-        """
-        scheme, _, rest = text.partition(":")
-        found = _SPEC.fullmatch(rest)
-        if scheme == "github" and found and found["tag"]:
-            server = os.environ.get("GITHUB_SERVER_URL", "https://github.com").rstrip("/")
-            tag = urllib.parse.quote(found["tag"], safe="")
-            return cls(f"{server}/{found['repository']}/releases/download/{tag}/", flat=True)
-        if scheme == "hf" and found:
-            server = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-            return cls(f"{server}/{found['repository']}/resolve/{found['tag'] or 'main'}/")
-        if scheme in ("http", "https", "file") and rest.startswith("//"):
-            return cls(text.rstrip("/") + "/")
-        if text and scheme not in ("github", "hf") and Path(text).is_dir():
-            return cls(Path(text).absolute().as_uri() + "/")
-        raise InputError(
-            f"{quoted(text)}: expected a release as github:OWNER/REPO@TAG, hf:ORG/REPO, a URL or a "
-            "folder, found none; say where the models are published"
-        )
-
-    def url(self, path: str) -> str:
-        """The URL of a file of the release."""
-        return self.base + urllib.parse.quote(asset_name(path) if self.flat else path)
-
-
-def default_cache() -> Path:
-    """CIGPOSE_CACHE, or `cigpose` among this user's caches."""
-    if chosen := os.environ.get("CIGPOSE_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cigpose"
 
 
 def fetch_model(
@@ -95,23 +53,39 @@ def fetch_model(
     interrupted download goes on where it ended.
 
     say: told when the cache stands in for the network.
-    Raises InputError for a name that the release lacks, DownloadError when the network fails,
-    CheckError for bytes that are not those of the manifest.
+    Raises InputError for a name that the release lacks, and for a file in the way that came from no
+    release; DownloadError when the network fails, CheckError for bytes that are not those of the
+    manifest, FileError where a folder cannot be written into.
     """
     cache = cache or default_cache()
-    manifest = _manifest(source, cache, say)
+    with _unwritable_is_an_error(out):
+        manifest = _manifest(source, cache, say)
+        files = _files_of(name, manifest)
+        for file in [one for one in files if _is_wanted(out / one.path, one, cache)]:
+            _place(file, source, out / file.path, cache, on_bytes)
+    return out / manifest.models[name]
+
+
+@contextmanager
+def _unwritable_is_an_error(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileError(
+            f"{error.filename or out}: expected a folder to write into, found: "
+            f"{error.strerror or error}; make room, correct its permissions, or choose another "
+            "with --out, or in CIGPOSE_CACHE for the cache"
+        ) from error
+
+
+def _files_of(name: str, manifest: Manifest) -> list[ReleasedFile]:
+    """The model of this name, and its golden vectors."""
     if name not in manifest.models:
-        near = difflib.get_close_matches(name, manifest.models, n=3, cutoff=0.5)
-        known = ", ".join(near or sorted(manifest.models)) or "no model"
+        near = difflib.get_close_matches(name[:100], manifest.models, n=3, cutoff=0.5)
+        known = ", ".join(near or sorted(manifest.models)[:20]) or "no model"
         raise InputError(
             f"{quoted(name)}: expected a model of the release, found none of that name; it has "
             f"{known}"
-        )
-    model = manifest.models[name]
-    if model != f"{name}.onnx":
-        raise CheckError(
-            f"{MANIFEST}: expected {quoted(name)} to be in the file {name}.onnx, found "
-            f"{quoted(model)}; fetch nothing from there, and tell the publisher"
         )
     vectors = [file for file in manifest.files if file.path.startswith(f"golden/{name}/")]
     if odd := [file.path for file in vectors if not file.path.endswith((".json", ".pb"))]:
@@ -119,38 +93,55 @@ def fetch_model(
             f"{MANIFEST}: expected golden vectors in .json and .pb files, found {quoted(odd[0])}; "
             "fetch nothing from there, and tell the publisher"
         )
-    for file in manifest.files:
-        if file.path == model or file in vectors:
-            _place(file, source, out / file.path, cache, on_bytes)
-    return out / model
+    return [file for file in manifest.files if file.path == manifest.models[name]] + vectors
+
+
+def _is_wanted(target: Path, file: ReleasedFile, cache: Path) -> bool:
+    """False if the file is there. Raises InputError for what is there and came from no release."""
+    if not os.path.lexists(target):
+        return True
+    if holds(target, file):
+        return False
+    if target.is_symlink() or not target.is_file() or not was_fetched(target, cache):
+        raise InputError(
+            f"{target}: expected nothing there, or a file that get has fetched, found another; "
+            "move it, or fetch into another folder with --out"
+        )
+    return True
 
 
 def _place(file: ReleasedFile, source: Source, target: Path, cache: Path, on: OnBytes) -> None:
-    if _holds(target, file):
-        return
     blob = cache / "blobs" / file.sha256
-    if not _holds(blob, file):
-        _download(file, source, blob, on)
-    with blob.open("rb") as content, appears_whole(target) as copy:
-        shutil.copyfileobj(content, copy, _CHUNK_BYTES)
-
-
-def _holds(path: Path, file: ReleasedFile) -> bool:
-    return path.is_file() and path.stat().st_size == file.size and file_sha256(path) == file.sha256
+    if copy_out(blob, file, target):
+        return
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    lock = blob.with_name(f".{blob.name}.lock")
+    lock.touch()  # and it stays: whoever removed it would take it from under those who wait
+    with locked(lock):
+        if not holds(blob, file):  # another process may have brought it meanwhile
+            _download(file, source, blob, on)
+    if not copy_out(blob, file, target):
+        raise CheckError(
+            f"{blob}: expected the file that was put there just now, found another; choose a "
+            "folder that only you write into, in CIGPOSE_CACHE"
+        )
 
 
 def _manifest(source: Source, cache: Path, say: Callable[[str], None]) -> Manifest:
     url = source.url(MANIFEST)
     kept = cache / "manifests" / f"{hashlib.sha256(url.encode()).hexdigest()}.json"
     try:
-        with _open(url) as answer:
-            content = answer.read(_LARGEST_MANIFEST)
+        with open_url(url, MANIFEST_BYTES) as (_, portions):
+            content = b"".join(portions)
+    except GoneError:
+        kept.unlink(missing_ok=True)
+        raise
     except DownloadError as error:
         if not kept.is_file():
             raise
         say(f"{error}; going by the manifest in the cache")
-        content = read_bytes(kept, "a manifest in the cache")
-    with error_context(url):
+        content = read_bytes(kept, "a manifest in the cache", most=MANIFEST_BYTES)
+    with error_context(masked(url)):
         manifest = Manifest.from_json(content.decode("utf-8", "replace"))
     with appears_whole(kept) as copy:
         copy.write(content)
@@ -159,19 +150,28 @@ def _manifest(source: Source, cache: Path, say: Callable[[str], None]) -> Manife
 
 def _download(file: ReleasedFile, source: Source, blob: Path, on_bytes: OnBytes) -> None:
     """Fills the blob's .part, going on with what is there, and names it once its hash is right."""
-    blob.parent.mkdir(parents=True, exist_ok=True)
     part = blob.with_name(f".{blob.name}.part")
-    with part.open("ab") as content, locked(part):
+    with part.open("ab") as content:
+        if content.tell() > file.size:
+            _empty(content)
+        free = shutil.disk_usage(blob.parent).free
+        if free < file.size - content.tell():
+            raise FileError(
+                f"{blob.parent}: expected room for {file.path}, {file.size / 1e6:.0f} MB, found "
+                f"{free / 1e6:.0f}; make room, or choose another folder in CIGPOSE_CACHE"
+            )
         tries = 0
-        while (before := part.stat().st_size) < file.size:
+        while (before := content.tell()) < file.size:
             try:
                 _append(file, source.url(file.path), content, on_bytes)
+            except GoneError:
+                raise
             except DownloadError:
-                tries = tries + 1 if part.stat().st_size == before else 1
+                tries = 1 if content.tell() - before >= _WORTH_A_TRY else tries + 1
                 if tries >= TRIES:
                     raise
                 time.sleep(2.0 ** (tries - 1))
-    if not _holds(part, file):
+    if not holds(part, file):
         found = file_sha256(part)
         part.unlink()
         raise CheckError(
@@ -181,51 +181,23 @@ def _download(file: ReleasedFile, source: Source, blob: Path, on_bytes: OnBytes)
     part.replace(blob)
 
 
-def _append(file: ReleasedFile, url: str, content: IO[bytes], on_bytes: OnBytes) -> None:
-    content.flush()
-    done = content.seek(0, os.SEEK_END)
-    with _open(url, done) as answer:
-        if getattr(answer, "status", None) != HTTPStatus.PARTIAL_CONTENT and done:
-            content.truncate(done := 0)  # this server starts from the beginning
-        try:
-            while chunk := answer.read(_CHUNK_BYTES):
-                content.write(chunk)
-                done += len(chunk)
-                on_bytes(file.path, done, file.size)
-                if done > file.size:
-                    break
-        except (OSError, HTTPException) as error:
-            raise DownloadError(f"{url}: broke off ({_reason(error)})") from error
-        finally:
-            content.flush()
+def _append(file: ReleasedFile, url: str, content: BinaryIO, on_bytes: OnBytes) -> None:
+    done = content.tell()
+    with open_url(url, file.size, done) as (begins, portions):
+        if begins != done:  # this server starts from the beginning
+            _empty(content)
+        done = begins
+        for portion in portions:
+            content.write(portion)
+            done += len(portion)
+            on_bytes(file.path, done, file.size)
     if done < file.size:
-        raise DownloadError(f"{url}: broke off after {done} of {file.size} bytes; run it again")
-
-
-@contextmanager
-def _open(url: str, done: int = 0) -> Iterator[IO[bytes]]:
-    """Opens a URL from byte `done` on, if the server can. Raises DownloadError."""
-    request = urllib.request.Request(url, headers={"User-Agent": "cigpose-runtime"})
-    if done:
-        request.add_header("Range", f"bytes={done}-")
-    try:
-        # Which schemes there may be is Source's business.
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        error.close()
         raise DownloadError(
-            f"{url}: expected a file of a release, the server answers {error.code} "
-            f"{error.reason}; check where it is published"
-        ) from error
-    except (OSError, HTTPException) as error:
-        raise DownloadError(
-            f"{url}: expected a server that answers, found none ({_reason(error)}); check the "
-            "network and run it again, it goes on where it stopped"
-        ) from error
-    with answer:
-        yield answer
+            f"{masked(url)}: expected all of it, but it broke off after {done} of {file.size} "
+            "bytes; run it again"
+        )
 
 
-def _reason(error: Exception) -> str:
-    reason = getattr(error, "reason", None) or error
-    return str(getattr(reason, "strerror", None) or reason or type(error).__name__)
+def _empty(file: BinaryIO) -> None:
+    file.seek(0)
+    file.truncate()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cigpose_runtime.errors import CheckError, error_context, quoted
-from cigpose_runtime.files import file_sha256
+from cigpose_runtime.files import file_sha256, read_bytes
 
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
@@ -20,8 +20,24 @@ UNLISTED = frozenset({MANIFEST, SUMS, SIGNATURE})
 
 SCHEMA_VERSION = 1
 
+MANIFEST_BYTES = 1 << 20
+"""At most. That of all models names 200 files in 40 kB."""
+
+SIGNATURE_BYTES = 1 << 22
+"""At most. A signature has a line for each file of the manifest, twice encoded."""
+
+_MOST_MODELS = 500
+"""There are 14; the name that somebody asks for is compared with each."""
+
+_LARGEST_FILE = 1 << 40
+"""Bytes. The largest model has 240 MB."""
+
 _SHA256 = re.compile("[0-9a-f]{64}")
-_SAFE_PART = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*")
+# Neither hidden, nor what Windows takes for a device or for another name (it drops a last dot).
+_SAFE_PART = re.compile(
+    r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|\Z))"
+    r"[A-Za-z0-9_+](?:[A-Za-z0-9_.+-]*[A-Za-z0-9_+-])?"
+)
 
 
 @dataclass(frozen=True)
@@ -77,12 +93,24 @@ class Manifest:
             raise _bad_manifest("fields of the wrong type")
         fields["files"] = tuple(_read_file(one) for one in fields["files"])
         manifest = cls(**fields)
-        with error_context(MANIFEST):
-            require_safe_names([file.path for file in manifest.files])
         listed = {file.path for file in manifest.files}
-        if strangers := sorted(set(manifest.models.values()) - listed):
-            raise _bad_manifest(f"a model {quoted(strangers[0])} that is none of its files")
+        with error_context(MANIFEST):
+            require_safe_names([*UNLISTED, *(file.path for file in manifest.files)])
+        if len(manifest.models) > _MOST_MODELS:
+            raise _bad_manifest(f"{len(manifest.models)} models, more than {_MOST_MODELS}")
+        for name, path in manifest.models.items():
+            if path not in listed:
+                raise _bad_manifest(f"a model {quoted(path)} that is none of its files")
+            if path != f"{name}.onnx" or "/" in path:
+                raise _bad_manifest(f"the model {quoted(name)} in {quoted(path)}, not NAME.onnx")
         return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the release in `folder`. Raises FileError without one, and CheckError."""
+    expected = "the manifest of a release, as make release leaves it"
+    content = read_bytes(folder / MANIFEST, expected, most=MANIFEST_BYTES)
+    return Manifest.from_json(content.decode("utf-8", "replace"))
 
 
 def asset_name(path: str) -> str:
@@ -108,10 +136,19 @@ def require_safe_names(paths: Sequence[str]) -> None:
             )
     seen: dict[str, str] = {}
     for path in paths:
-        if (other := seen.setdefault(path.lower(), path)) != path or paths.count(path) > 1:
+        if (other := seen.get(path.lower())) is not None:
             raise CheckError(
                 f"{path}: expected each name once, found {other} too; do not unpack it"
             )
+        seen[path.lower()] = path
+    for path in paths:
+        folder = path.lower()
+        while folder := folder.rpartition("/")[0]:
+            if folder in seen:
+                raise CheckError(
+                    f"{path}: expected {seen[folder]} to be a folder, found a file of that name "
+                    "too; do not unpack it"
+                )
 
 
 def _read_file(one: Any) -> ReleasedFile:
@@ -119,8 +156,8 @@ def _read_file(one: Any) -> ReleasedFile:
         isinstance(one, dict)
         and set(one) == {"path", "size", "sha256"}
         and isinstance(one["path"], str)
-        and isinstance(one["size"], int)
-        and one["size"] >= 0
+        and type(one["size"]) is int
+        and 0 <= one["size"] <= _LARGEST_FILE
         and isinstance(one["sha256"], str)
         and _SHA256.fullmatch(one["sha256"]) is not None
     )

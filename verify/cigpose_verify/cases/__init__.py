@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from cigpose_runtime import Contract
 from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.errors import FileError
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
+from cigpose_runtime.media.images import read_image
 
 Box = tuple[float, float, float, float]
 
@@ -64,7 +64,7 @@ def make_cases(contract: Contract, images: Path | None = None) -> list[Case]:
     Raises `FileError` for a folder that is none or has no picture, and for a damaged picture.
     """
     cases = [*_noise(contract), *_flat(contract)]
-    frames = {name: read_picture(PHOTOGRAPHS / name) for name in sorted(_sources())}
+    frames = {name: read_image(PHOTOGRAPHS / name) for name in sorted(_sources())}
     for name, (source, box, patch) in CROPS.items():
         cases.append(_crop(name, frames[source], source, box, contract, patch))
     if images is not None:
@@ -116,7 +116,9 @@ def _crop(
 
 def _crops_of(folder: Path, contract: Contract) -> Iterator[Case]:
     if not folder.is_dir():
-        raise FileError(f"{folder}: expected a folder of pictures, found none; correct --images")
+        raise FileError(
+            f"{folder}: expected a folder of pictures, but there is none; correct --images"
+        )
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
         raise FileError(
@@ -124,21 +126,8 @@ def _crops_of(folder: Path, contract: Contract) -> Iterator[Case]:
             "put some there or correct --images"
         )
     for path in paths:
-        frame = read_picture(path)
+        frame = read_image(path)
         height, width = frame.shape[:2]
         yield _crop(path.name, frame, path.name, (0, 0, width, height), contract)
         beyond = (width / 2, height / 2, width * 1.5, height * 1.5)
         yield _crop(f"{path.name} off-frame", frame, path.name, beyond, contract)
-
-
-def read_picture(path: Path) -> Pixels:
-    """A picture as (H, W, 3) uint8 BGR. Raises `FileError` for a damaged one."""
-    try:
-        with Image.open(path) as picture:
-            rgb = np.asarray(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise FileError(
-            f"{path}: expected a picture, found none that can be read ({error}); "
-            "remove or replace it"
-        ) from error
-    return np.ascontiguousarray(rgb[:, :, ::-1])

@@ -26,8 +26,8 @@ OF_INTERVENTION = ("intervention", "replacement")
 def gates() -> dict[str, str]:
     """What each stage asks for, by its name, in the order of STAGES."""
     texts = {
-        "structure": "a well-formed, self-contained graph of ordinary operators",
-        "contract": "the metadata say what config and checkpoint say",
+        "structure": "a well-formed, self-contained graph of standard operators",
+        "contract": "the metadata match config and checkpoint",
         "interface": "outputs of the right names, shapes and types",
         "intervention": "the graph chooses the keypoints that PyTorch chooses",
         "parity": f"max|difference| ≤ {parity_tolerance()}, cosine ≥ {exact(parity.LEAST_COSINE)}",
@@ -35,11 +35,11 @@ def gates() -> dict[str, str]:
             f"error against float64 at most {precision_factor()} times that of PyTorch's own "
             f"float32, + {exact(parity.PRECISION_FLOOR)}"
         ),
-        "replacement": "each keypoint replaced in turn, the head says what PyTorch's says",
-        "batch": "a row of a batch equals the same row by itself, to the parity gate",
+        "replacement": "with each keypoint replaced in turn, the head gives what PyTorch's gives",
+        "batch": "a row of a batch equals the same row run alone, to the parity gate",
         "keypoints": (
             "the same bins wherever PyTorch is clear; at most "
-            f"{exact(100 * Decimal(str(keypoints.MOST_NEAR_TIES)))} % of the confident keypoints "
+            f"{most_near_ties()} of the confident keypoints "
             "on crops may be near ties"
         ),
     }
@@ -55,6 +55,11 @@ def parity_tolerance() -> str:
 def precision_factor() -> str:
     """How many times PyTorch's own error the precision gate allows."""
     return exact(parity.PRECISION_FACTOR)
+
+
+def most_near_ties() -> str:
+    """The largest share of near ties that the keypoints gate allows, in percent."""
+    return f"{exact(100 * Decimal(str(keypoints.MOST_NEAR_TIES)))} %"
 
 
 def exact(limit: float | Decimal) -> str:

@@ -1,4 +1,4 @@
-"""Do two sets of outputs say the same keypoints, wherever the reference is clear about them?
+"""Do two sets of outputs give the same keypoints, wherever the reference is clear about them?
 
 A keypoint is the highest bin of two vectors. Where the second highest is within rounding, another
 backend may rightly say that one: with errors up to epsilon, wherever the reference's margin is at

@@ -182,6 +182,8 @@ class Report:
 
     key: a hash of what the verdict follows from besides the file. not_applicable: the stages that
     ask for something that the model's head does not have. What was not reached is None.
+    foreign: somebody else exported the file; only what it computes and says counts. notes: what is
+    worth knowing and fails nothing, as what such a file does not say.
     """
 
     key: str
@@ -202,6 +204,8 @@ class Report:
     worst: Worst | None
     divergence: Divergence | None
     not_applicable: tuple[str, ...]
+    foreign: bool
+    notes: tuple[str, ...]
     seconds: float
     schema_version: int = SCHEMA_VERSION
 

@@ -29,6 +29,9 @@ def _lines(reports: Sequence[Report]) -> Iterator[str]:
             yield ""
             reason = _cell(first_reason(report))
             yield f"- **{_cell(report.model)}** fails at {report.stage}: {reason}"
+        for note in report.notes:
+            yield ""
+            yield f"- {_cell(report.file)}: {_cell(note)}"
     if not reports:
         return
     yield ""

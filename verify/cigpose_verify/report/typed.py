@@ -12,9 +12,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 def typed(kind: Any, value: Any, where: str) -> Any:
     """`value`, from JSON, as the type `kind`; lists become tuples.
 
-    kind: a dataclass, a tuple, a mapping from text, a union with None, str, int or float, or what
-    is made of these. where: the value's name, for the message. Raises `ValueError`; numbers that
-    are not finite, too.
+    kind: a dataclass, a tuple, a mapping from text, a union with None, str, bool, int or float, or
+    what is made of these. where: the value's name, for the message. Raises `ValueError`; for
+    numbers that are not finite, too.
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType:
@@ -29,7 +29,7 @@ def typed(kind: Any, value: Any, where: str) -> Any:
             return tuple(typed(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(items))
     if origin is Mapping and isinstance(value, dict):
         return {key: typed(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is str and isinstance(value, str):
+    if kind in (str, bool) and isinstance(value, kind):
         return value
     if kind in (int, float) and isinstance(value, (int, kind)) and not isinstance(value, bool):
         number = kind(value)
@@ -47,5 +47,5 @@ def _dataclass(kind: Any, value: Any, where: str) -> Any:
 
 
 def _name(kind: Any) -> str:
-    names = {str: "text", int: "a whole number", float: "a finite number"}
+    names = {str: "text", bool: "true or false", int: "a whole number", float: "a finite number"}
     return names.get(kind) or f"a value of the type {kind}"

@@ -1,1 +1,1 @@
-"""What a verdict takes, a stage a module."""
+"""The stages of a verdict, one module each."""

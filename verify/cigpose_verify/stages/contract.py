@@ -1,4 +1,4 @@
-"""Does a file say of itself what its config and its checkpoint say?"""
+"""Do the metadata of a file match its config and its checkpoint?"""
 
 from __future__ import annotations
 

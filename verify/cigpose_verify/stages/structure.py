@@ -1,4 +1,4 @@
-"""Is the file a well-formed, self-contained graph of ordinary operators?"""
+"""Is the file a well-formed, self-contained graph of standard operators?"""
 
 from __future__ import annotations
 

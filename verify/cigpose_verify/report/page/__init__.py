@@ -114,6 +114,8 @@ def _facts(report: Report) -> dict[str, str]:
     }
     if report.not_applicable:
         facts["stages that are not applicable to this head"] = ", ".join(report.not_applicable)
+    if report.notes:
+        facts["notes"] = "; ".join(report.notes)
     if chosen := report.intervention:
         facts["confound score error"] = (
             f"{number(chosen.score_error)} (limit {number(chosen.score_limit)})"

@@ -1,0 +1,184 @@
+"""`cigpose-runtime label`: poses in many pictures and videos, as Parquet files."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cigpose_runtime import __version__
+from cigpose_runtime.commands import options
+from cigpose_runtime.errors import CheckError, CigposeError
+from cigpose_runtime.files import file_sha256
+from cigpose_runtime.model_file.reader import read_contract
+from cigpose_runtime.terminal import echo
+
+if TYPE_CHECKING:
+    from cigpose_runtime.labelling.folder import Folder
+    from cigpose_runtime.labelling.worker import ShardWorker
+
+SHARD_SIZE = 1000
+
+MOST_DECODERS = 8
+
+MOST_RECORDED = 32
+"""Sources that are recorded by name."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the subcommand to those of `cigpose-runtime`."""
+    parser = commands.add_parser(
+        "label",
+        help="estimate poses in many pictures and videos, as Parquet files",
+        description="Estimates poses in many pictures and videos and writes Parquet files. After "
+        "a stop, the same command goes on where it was. What cannot be read becomes a row with its "
+        "error, and the exit status 1.",
+    )
+    options.add_options(parser, draws=False)
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="pictures, videos, folders, patterns, ZIP and tar archives, Parquet files, lists "
+        "(.txt), or URLs of these",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder or URL for the results")
+    parser.add_argument(
+        "--shard-size",
+        type=options.whole_number(1, 1_000_000),
+        default=SHARD_SIZE,
+        metavar="N",
+        help=f"pictures a Parquet file  [default: {SHARD_SIZE}]",
+    )
+    parser.add_argument(
+        "--every",
+        type=options.whole_number(1, 1_000_000),
+        default=1,
+        metavar="N",
+        help="every n-th frame of videos",
+    )
+    parser.add_argument(
+        "--workers",
+        type=options.whole_number(1, 1024),
+        default=1,
+        metavar="N",
+        help="processes that each run the model  [default: 1]",
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=_seconds,
+        metavar="SECONDS",
+        help="for decoding one picture  [default: 60]",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> list[CigposeError]:
+    """Labels what is not labelled yet; returns one error if some pictures cannot be read."""
+    options.require_extra("label", options.LABEL_EXTRA)
+    from cigpose_runtime.commands.progress import progress
+    from cigpose_runtime.labelling import local
+    from cigpose_runtime.labelling.folder import open_folder
+    from cigpose_runtime.labelling.manifest import look, write_manifest
+    from cigpose_runtime.labelling.shards import plan
+    from cigpose_runtime.labelling.sources import find_items
+
+    about = _about(args)
+    contract = options.read_override(args) or read_contract(args.model)
+    shards = plan(find_items(args.sources, out=args.out), args.shard_size)
+    folder = open_folder(args.out)
+    with folder.alone():
+        found = look(folder, about, shards)
+        if found.foreign:
+            _say(f"{args.out}: left alone what label did not write: {', '.join(found.foreign)}")
+        to_do = [shard for shard in shards if shard.name not in found.done]
+        if found.done:
+            _say(f"{args.out}: {len(found.done)} of {len(shards)} shards are done already")
+        if to_do:
+            write_manifest(folder, about, contract, None)
+            videos = any(item.kind == "video" for shard in to_do for item in shard.items)
+            total = None if videos else sum(len(shard.items) for shard in to_do)
+            with progress("label", total, "pictures") as advance:
+                make_worker = partial(open_worker, args, folder, about)
+                local.run(to_do, make_worker, args.workers, advance)
+        done = look(folder, about, shards).done
+        write_manifest(folder, about, contract, done)
+    errors = sum(counts.errors for counts in done.values())
+    if not errors:
+        return []
+    return [
+        CheckError(
+            f"{args.out}: expected pictures and videos that can be read, found {errors} errors; "
+            "the rows with a text in the column error name them"
+        )
+    ]
+
+
+def open_worker(args: argparse.Namespace, folder: Folder, about: dict[str, Any]) -> ShardWorker:
+    """The worker that the options ask for, in whatever process this is called."""
+    from cigpose_runtime.labelling.worker import TIME_LIMIT_S, ShardWorker
+
+    cores = max(1, _cores() // args.workers)
+    if args.workers > 1 and args.threads is None:
+        args = argparse.Namespace(**{**vars(args), "threads": cores})
+    return ShardWorker(
+        options.open_model(args, alone=False),
+        options.open_detector(args, alone=False),
+        folder,
+        about,
+        every=args.every,
+        decoders=min(cores, MOST_DECODERS),
+        time_limit=args.time_limit or TIME_LIMIT_S,
+    )
+
+
+def _about(args: argparse.Namespace) -> dict[str, Any]:
+    """All that decides what the rows hold; files by their content."""
+
+    def sha256(path: Path | None) -> str | None:
+        return None if path is None else file_sha256(path)
+
+    return {
+        "runtime_version": __version__,
+        "model": {"name": args.model.stem, "sha256": sha256(args.model)},
+        "options": {
+            "sources": args.sources
+            if len(args.sources) <= MOST_RECORDED
+            else _digest(args.sources),
+            "whole_frame": args.whole_frame,
+            "detector_sha256": sha256(args.detector),
+            "boxes_sha256": sha256(args.boxes),
+            "metadata_sha256": sha256(args.metadata),
+            "flip": args.flip,
+            "device": args.device,
+            "every": args.every,
+            "shard_size": args.shard_size,
+        },
+    }
+
+
+def _digest(sources: list[str]) -> str:
+    """In place of a list that would be as long as what it stands beside."""
+    return f"{len(sources)} sources, sha256 {hashlib.sha256(repr(sources).encode()).hexdigest()}"
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected more than 0 seconds, found {text}")
+    return seconds
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _say(line: str) -> None:
+    echo(f"label: {line}", err=True)

@@ -1,0 +1,158 @@
+"""Poses of picture after picture, with crops of different pictures in one batch of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cigpose_runtime.arrays import Floats
+from cigpose_runtime.errors import CigposeError, InputError, error_context
+from cigpose_runtime.estimation.decode import decode_simcc, to_frame
+from cigpose_runtime.estimation.detector import Detections, DetectorFor, FixedBoxesDetector
+from cigpose_runtime.estimation.pose_model import PoseModel, check_overlap
+from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
+from cigpose_runtime.labelling.decoding import Decoded
+from cigpose_runtime.media.threads import prefetched
+from cigpose_runtime.poses import Poses
+
+_MOST_PICTURES = 256
+"""That go through with one batch, however few people are in them."""
+
+
+@dataclass(eq=False)
+class Labelled:
+    """A picture or frame on its way through the model, and at the end its poses, or its error.
+
+    frame and seconds are as in Decoded; size_wh is None where it cannot be decoded.
+    """
+
+    source: str
+    frame: int | None
+    seconds: float | None
+    size_wh: tuple[int, int] | None
+    error: str | None
+    poses: Poses | None = None
+    _found: Detections | None = None
+    _keypoints: list[Floats] = field(default_factory=list)
+    _scores: list[Floats] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, decoded: Decoded) -> Labelled:
+        """At the start of the way."""
+        size_wh = None if decoded.pixels is None else decoded.pixels.shape[1::-1]
+        return cls(decoded.item.source, decoded.frame, decoded.seconds, size_wh, decoded.error)
+
+    def finish(self, model: PoseModel) -> None:
+        """Puts the people together, whose crops have all been run."""
+        if self.error is None and self._found is not None:
+            none = Poses.none(model.keypoint_set)
+            self.poses = Poses(
+                keypoints=np.concatenate([none.keypoints, *self._keypoints]),
+                scores=np.concatenate([none.scores, *self._scores]),
+                boxes_xyxy=self._found.boxes_xyxy,
+                keypoint_set=model.keypoint_set,
+                box_scores=self._found.scores,
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Person:
+    """Someone in a picture; center and scale (2,) say which part of it the crop shows."""
+
+    picture: Labelled
+    center: Floats
+    scale: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """People whose crops (n, 3, h, w) run at once, and the pictures that have none after these."""
+
+    people: list[_Person]
+    crops: Floats | None
+    finished: list[Labelled]
+
+
+def label(
+    model: PoseModel, detector_for: DetectorFor, pictures: Iterable[Decoded]
+) -> Iterator[Labelled]:
+    """The poses of each picture, in order.
+
+    Detecting and cropping go on in another thread while the model runs. What a batch holds
+    follows from the pictures alone, so that the same pictures give the same numbers.
+    """
+    for batch in prefetched(_batches(model, detector_for, pictures)):
+        if batch.crops is not None:
+            _run(model, batch.people, batch.crops)
+        for picture in batch.finished:
+            picture.finish(model)
+            yield picture
+
+
+def _batches(
+    model: PoseModel, detector_for: DetectorFor, pictures: Iterable[Decoded]
+) -> Iterator[_Batch]:
+    people: list[_Person] = []
+    crops: list[Floats] = []
+    finished: list[Labelled] = []
+
+    def batch() -> _Batch:
+        full = _Batch([*people], np.stack(crops) if crops else None, [*finished])
+        for collected in (people, crops, finished):
+            collected.clear()
+        return full
+
+    for decoded in pictures:
+        picture = Labelled.of(decoded)
+        for person, crop in _people(model, detector_for, decoded, picture):
+            people.append(person)
+            crops.append(crop)
+            if len(crops) == model.crops_at_once:
+                yield batch()
+        finished.append(picture)
+        if len(finished) == _MOST_PICTURES:
+            yield batch()
+    yield batch()
+
+
+def _people(
+    model: PoseModel, detector_for: DetectorFor, decoded: Decoded, picture: Labelled
+) -> Iterator[tuple[_Person, Floats]]:
+    """The people of a picture, and their crops. What is wrong with its boxes becomes its error."""
+    if decoded.pixels is None:
+        return
+    contract, item = model.contract, decoded.item
+    input_wh = contract.input_w, contract.input_h
+    try:
+        with error_context(item.source):
+            given = None if item.boxes is None else FixedBoxesDetector(item.boxes)
+            found = (given or detector_for(Path(item.source)))(decoded.pixels)
+            centers, scales = boxes_to_crops(found.boxes_xyxy, input_wh, contract.box_padding)
+            check_overlap(found.boxes_xyxy, decoded.pixels)
+    except CigposeError as error:
+        picture.error = str(error)
+        return
+    picture._found = found
+    for center, scale in zip(centers, scales, strict=True):
+        (crop,) = make_input(decoded.pixels, center[None], scale[None], contract)
+        yield _Person(picture, center, scale), crop
+
+
+def _run(model: PoseModel, people: list[_Person], crops: Floats) -> None:
+    contract = model.contract
+    input_wh = contract.input_w, contract.input_h
+    simcc_x, simcc_y = model.simcc(crops)
+    for index, person in enumerate(people):
+        one, picture = slice(index, index + 1), person.picture
+        try:
+            in_crop, scores = decode_simcc(simcc_x[one], simcc_y[one], contract.split_ratio)
+        except InputError as error:
+            picture.error = f"{picture.source}: {error}"
+            continue
+        picture._keypoints.append(
+            to_frame(in_crop, person.center[None], person.scale[None], input_wh)
+        )
+        picture._scores.append(scores)

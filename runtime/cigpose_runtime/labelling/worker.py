@@ -1,0 +1,90 @@
+"""The one class that turns a shard into a file of rows, in whatever process it is called."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cigpose_runtime.errors import FileError
+from cigpose_runtime.estimation.detector import DetectorFor
+from cigpose_runtime.estimation.pose_model import PoseModel
+from cigpose_runtime.labelling import storage
+from cigpose_runtime.labelling.batches import label
+from cigpose_runtime.labelling.children import Answer
+from cigpose_runtime.labelling.decoding import Decoded, Decoders, decoder
+from cigpose_runtime.labelling.folder import Folder
+from cigpose_runtime.labelling.items import Item
+from cigpose_runtime.labelling.rows import RowWriter, schema
+from cigpose_runtime.labelling.shards import Shard
+
+TIME_LIMIT_S = 60.0
+
+
+@dataclass
+class ShardWorker:
+    """Labels shards with one model.
+
+    detector_for: the detector for a picture or video, by its path. about: how the shards are made,
+    for their metadata; the shard's inputs are added. every: which frames of a video. decoders: how
+    many processes decode pictures. time_limit: seconds for decoding one of them. make_decoder: what
+    they run. Used as a context, which ends them, or as long as its process lives.
+    """
+
+    model: PoseModel
+    detector_for: DetectorFor
+    folder: Folder
+    about: Mapping[str, Any]
+    every: int = 1
+    decoders: int = 2
+    time_limit: float = TIME_LIMIT_S
+    make_decoder: Callable[[], Answer] = decoder
+
+    def __post_init__(self) -> None:
+        self._decoders = Decoders(self.decoders, self.time_limit, self.make_decoder)
+
+    def label(self, shard: Shard) -> Iterator[int]:
+        """Writes the shard's file; yields how many people are in the next picture, as it goes on.
+
+        Raises FileError where the file cannot be written.
+        """
+        about = {**self.about, "inputs_sha256": shard.inputs_sha256}
+        columns = schema(len(self.model.keypoint_set.names), about)
+        with self.folder.writing(shard.name) as file, RowWriter(file, columns) as rows:
+            for picture in label(self.model, self.detector_for, self._decoded(shard)):
+                rows.add(picture)
+                yield 0 if picture.poses is None else len(picture.poses)
+
+    def _decoded(self, shard: Shard) -> Iterator[Decoded]:
+        if shard.items[0].kind == "picture":
+            yield from self._decoders.pictures(shard.items)
+            return
+        for video in shard.items:
+            try:
+                with _here(video) as path:
+                    yield from self._decoders.frames(video, path, self.every)
+            except FileError as error:
+                yield Decoded(video, None, None, None, str(error))
+
+    def __enter__(self) -> ShardWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._decoders.close()
+
+
+@contextmanager
+def _here(video: Item) -> Iterator[str]:
+    """The path of a video; from behind a URL it is copied here for as long as the block lasts."""
+    if not storage.is_url(video.file):
+        yield video.file
+        return
+    with tempfile.TemporaryDirectory(prefix="cigpose-label-") as folder:
+        path = str(Path(folder, Path(video.file).name))
+        with storage.access(video.file):
+            fs, remote = storage.file_system(video.file)
+            fs.get_file(remote, path)
+        yield path

@@ -1,0 +1,207 @@
+"""Writes H.264 videos that browsers play, with PyAV."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from cigpose_runtime.arrays import Pixels
+from cigpose_runtime.errors import FileError, first_line
+from cigpose_runtime.files import partial_name, place_to_write
+from cigpose_runtime.media.video import LARGE_PIXELS, Frame, open_media_file
+
+CODEC, PIXEL_FORMAT = "libx264", "yuv420p"
+"""What every browser plays."""
+
+QUALITY = {"crf": "20", "preset": "veryfast"}
+
+LARGE_QUALITY = {**QUALITY, "rc-lookahead": "0", "bf": "0"}
+"""Of frames of more than LARGE_PIXELS: 0.7 GB for 8K, where looking ahead takes 2.3 GB."""
+
+COPIED_AUDIO = frozenset({"aac", "ac3", "alac", "flac", "mp3", "opus"})
+"""Codecs that MP4 holds; other audio is encoded as AAC."""
+
+
+class VideoWriter:
+    """An H.264 file that plays in a browser, with the audio of another file.
+
+    Frames keep their time stamps. The file has its name only when `close` has finished it; what
+    was written until then is kept, also when that comes early. Leaving a `with` block by an error
+    discards it.
+    Raises FileError for a place that cannot be written to, and for frames that cannot be encoded.
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], *, rate: Fraction, audio_from: Path | None = None
+    ) -> None:
+        import av
+
+        self.path = Path(path)
+        if self.path.suffix.lower() not in (".mp4", ".mov", ".m4v"):
+            raise FileError(f"{path}: expected a name that ends in .mp4; give another one")
+        if self.path.exists() and not self.path.is_file():
+            raise FileError(
+                f"{path}: expected a place for a file, in which MP4 goes back and forth, found "
+                "none; give another name"
+            )
+        self._target = Path(os.path.realpath(self.path))
+        self._partial = partial_name(self._target)
+        with place_to_write(self.path):
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._partial.touch(exist_ok=False)
+        with self._encoding():
+            self._container = av.open(
+                f"file:{self._partial}", "w", format="mp4", options={"movflags": "faststart"}
+            )
+        self._rate = rate
+        self._video: Any = None
+        self._audio_from = audio_from
+        self._audio: _Audio | None = None
+        self._first_pts = 0
+
+    def write(self, frame: Frame) -> None:
+        """Adds a frame; all have the first one's size."""
+        import av
+
+        with self._encoding():
+            if self._video is None:
+                self._start(frame)
+            picture = av.VideoFrame.from_ndarray(_even(frame.pixels), format="bgr24")
+            picture.pts = frame.pts - self._first_pts
+            picture.time_base = frame.time_base
+            self._mux(self._video.encode(picture))
+
+    def _start(self, frame: Frame) -> None:
+        height, width = _even(frame.pixels).shape[:2]
+        options = dict(LARGE_QUALITY if height * width > LARGE_PIXELS else QUALITY)
+        self._video = self._container.add_stream(CODEC, rate=self._rate, options=options)
+        self._video.width, self._video.height = width, height
+        self._video.pix_fmt = PIXEL_FORMAT
+        self._video.codec_context.time_base = frame.time_base
+        self._first_pts = frame.pts
+        if self._audio_from is not None:
+            self._audio = _Audio(self._audio_from, self._container)
+
+    def _mux(self, packets: Any) -> None:
+        for packet in packets:
+            if self._audio is not None and packet.dts is not None:
+                self._audio.mux_until(float(packet.dts * packet.time_base))
+            self._container.mux(packet)
+
+    def close(self) -> None:
+        """Finishes the file and gives it its name; without a frame there is none."""
+        with self._encoding():
+            if self._video is not None:
+                self._mux(self._video.encode(None))
+                if self._audio is not None:
+                    self._audio.mux_until(float("inf"))
+            self._container.close()
+        with place_to_write(self.path):
+            if self._video is None:
+                self._partial.unlink(missing_ok=True)
+            else:
+                self._partial.replace(self._target)
+
+    def discard(self) -> None:
+        """Leaves nothing of it."""
+        import av
+
+        with suppress(av.error.FFmpegError, OSError, ValueError):  # whose cause is on its way
+            self._container.close()
+        self._partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def _encoding(self) -> Iterator[None]:
+        import av
+
+        try:
+            yield
+        except (av.error.FFmpegError, OSError, ValueError, OverflowError) as error:
+            raise FileError(
+                f"{self.path}: expected frames, times and sound that an MP4 can hold, and room for "
+                f"it, found: {getattr(error, 'strerror', None) or first_line(error)}; give another "
+                "video or place, or leave --save out"
+            ) from error
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self.close()
+        finally:
+            self.discard()
+
+
+class _Audio:
+    """The audio of a file, muxed into another one as its pictures proceed."""
+
+    def __init__(self, source: Path, target: Any) -> None:
+        self._target = target
+        self._container = open_media_file(source)
+        streams = self._container.streams.audio
+        self._packets: Iterator[Any] = iter(())
+        self._waiting: Any = None
+        codec = streams[0].codec_context if streams else None
+        if codec is None:  # no sound, or none that anything here can decode
+            return
+        if codec.name in COPIED_AUDIO:
+            copied = target.add_stream_from_template(streams[0])
+            self._packets = _retargeted(self._container.demux(streams[0]), copied)
+        else:
+            encoded = target.add_stream("aac", rate=codec.sample_rate)
+            self._packets = _encoded(self._container.decode(streams[0]), encoded)
+
+    def mux_until(self, seconds: float) -> None:
+        """Muxes what is heard up to this time."""
+        import av
+
+        while True:
+            try:
+                packet = self._waiting or next(self._packets, None)
+            except av.error.FFmpegError:
+                packet = None  # the file is damaged there: what was heard so far stays
+                self._packets = iter(())
+            self._waiting = packet
+            if packet is None:
+                return
+            if packet.dts is not None and float(packet.dts * packet.time_base) > seconds:
+                return
+            self._target.mux(packet)
+            self._waiting = None
+
+
+def _retargeted(packets: Iterator[Any], stream: Any) -> Iterator[Any]:
+    for packet in packets:
+        if packet.dts is not None:
+            packet.stream = stream
+            yield packet
+
+
+def _encoded(frames: Iterator[Any], stream: Any) -> Iterator[Any]:
+    for frame in frames:
+        frame.pts = None
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def _even(pixels: Pixels) -> Pixels:
+    """Its last row and column repeated where the size is odd, which yuv420p cannot have."""
+    height, width = pixels.shape[:2]
+    if height % 2 == 0 and width % 2 == 0:
+        return pixels
+    return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
