@@ -47,7 +47,7 @@ def test_what_decides_and_differs_is_a_contradiction(said, path, value):
 
 def test_a_neck_of_another_kind_is_a_contradiction(tmp_path):
     said = load_config(write_tiny(tmp_path, RTMW)).to_dict()
-    other = changed(said, "model", "neck", "num_csp_blocks", value=2)
+    other = changed(said, "model", "neck", "num_csp_blocks", value=3)
     (difference,) = compare_configs(other, said)[0]
     assert difference.startswith("model.neck.num_csp_blocks: ")
 

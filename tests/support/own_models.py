@@ -49,9 +49,9 @@ def write_tiny(folder: Path, base: str) -> Path:
     config = Config.fromfile(config_path(base))
     dataset = config.train_dataloader.dataset
     width = 0.0625
-    if base == RTMW:  # with fewer channels, its neck lets rounding grow beyond the gates
-        width = 0.125
-        config.model.neck.update(in_channels=[32, 64, 128], num_csp_blocks=1)
+    if base == RTMW:  # in fewer channels, its neck lets rounding grow
+        width = 0.25
+        config.model.neck.update(in_channels=[64, 128, 256], num_csp_blocks=0)
     config.model.backbone.update(deepen_factor=0.17, widen_factor=width)
     config.model.head.update(in_channels=int(1024 * width))
     config.model.head.gau_cfg.update(hidden_dims=32, s=16)
