@@ -17,7 +17,7 @@ from cigpose_export.cli.console import byte_size, print_table
 from cigpose_export.drawn.scene import draw_scene
 from cigpose_export.errors import ExportError
 from cigpose_export.jobs.batch import default_jobs
-from cigpose_export.jobs.export import export_variants
+from cigpose_export.jobs.export import export_models
 from cigpose_export.jobs.verify import verify_files
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant
@@ -65,7 +65,7 @@ class VerifyCost:
 def measure_export(project: Project, variant: Variant, folder: Path) -> Measured:
     """One export by itself, all checks included."""
     checkpoint = project.checkpoint_path(variant.name, "synthetic")
-    (outcome,) = export_variants(
+    (outcome,) = export_models(
         project, [variant], weights="synthetic", checkpoint=checkpoint, out=folder, jobs=1
     )
     if outcome.result is None:

@@ -31,6 +31,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
         "modeling/",
         "openmmlab/",
         "project",
+        "own_model",
         "variants",
         "errors",
         "__init__",

@@ -1,4 +1,4 @@
-"""One variant from checkpoint to artefact: the whole flow, in order."""
+"""One model from checkpoint to artefact: the whole flow, in order."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ from cigpose_export.graph.portable import portable
 from cigpose_export.graph.simplify import simplify
 from cigpose_export.graph.stamp import stamp
 from cigpose_export.graph.translate import export_graph
-from cigpose_export.modeling.build import build_reference, load_config, register_head
+from cigpose_export.modeling.build import (
+    build_reference,
+    class_path,
+    load_config,
+    require_runs,
+)
 from cigpose_export.modeling.dense import lower
 from cigpose_export.openmmlab import Config
-from cigpose_export.project import Project
+from cigpose_export.project import Model, Project
 from cigpose_export.reference.run import intervention_margin, run_reference
 from cigpose_export.variants import Variant, WeightsKind
 from cigpose_runtime import Contract, contract_of, parse_onnx
@@ -50,9 +55,9 @@ class Exported:
     note: str | None = None
 
 
-def export_variant(
+def export_model(
     project: Project,
-    variant: Variant,
+    model: Model,
     *,
     weights: WeightsKind,
     checkpoint_path: Path | None,
@@ -60,22 +65,23 @@ def export_variant(
     target: Path,
     on_stage: Callable[[str], None],
 ) -> Exported:
-    """Exports one variant to `target`, which appears only once its bytes have passed all checks.
+    """Exports one model to `target`, which appears only once its bytes have passed all checks.
 
     A `checkpoint_path` replaces the project's own checkpoint of the given kind; `weights_key` names
     the entry in it that holds the weights. Synthetic
     checkpoints are made here, anew; real ones have to be there. Raises `CigposeError`.
     """
-    config = load_config(project.config_path(variant.name))
-    require_config_of(variant, config)
+    config = load_config(project.config_of(model))
+    if isinstance(model, Variant):
+        require_config_of(model, config)
     expected_sha256 = None
     if checkpoint_path is None:
         if weights == "synthetic":
             on_stage("synthesize")
-            synthesize(project, variant)
-        else:
-            expected_sha256 = variant.sha256
-        checkpoint_path = project.existing_checkpoint(variant.name, weights)
+            synthesize(project, model)
+        elif isinstance(model, Variant):
+            expected_sha256 = model.sha256
+        checkpoint_path = project.existing_checkpoint(model.name, weights)
 
     on_stage("load")
     checkpoint = load_checkpoint(
@@ -89,12 +95,13 @@ def export_variant(
     note = require_same_model(checkpoint, config)
     estimator = build_reference(config)
     load_weights(estimator, checkpoint)
+    require_runs(estimator, config)
+    contract = build_contract(model, config, checkpoint)
 
     on_stage("graph")
-    graph = export_graph(lower(estimator), input_h=variant.input_h, input_w=variant.input_w)
+    graph = export_graph(lower(estimator), input_h=contract.input_h, input_w=contract.input_w)
     on_stage("simplify")
     graph = portable(simplify(graph))
-    contract = build_contract(variant, config, checkpoint)
     with appears_whole(target) as file:
         file.write(stamp(graph, contract))
         del graph
@@ -103,7 +110,7 @@ def export_variant(
         written = file.read()
         check_artefact(written, contract, estimator)
     return Exported(
-        reference_head=register_head(),
+        reference_head=class_path(type(estimator.head)),
         checkpoint_sha256=checkpoint.sha256,
         sha256=hashlib.sha256(written).hexdigest(),
         nodes=parse_onnx(written).node_count,

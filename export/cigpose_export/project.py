@@ -10,7 +10,11 @@ from functools import cached_property
 from pathlib import Path
 
 from cigpose_export.errors import ConfigError, MissingCheckpointError, VariantError
+from cigpose_export.own_model import OwnModel
 from cigpose_export.variants import DEMO, Variant, WeightsKind
+
+Model = Variant | OwnModel
+"""What can be exported and verified."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,10 @@ class Project:
         """The MMEngine config of a variant."""
         return self.root / "configs" / f"{name}.py"
 
+    def config_of(self, model: Model) -> Path:
+        """The MMEngine config of a variant or of a model of the user's own."""
+        return model.config if isinstance(model, OwnModel) else self.config_path(model.name)
+
     def checkpoint_path(self, name: str, weights: WeightsKind) -> Path:
         """Where a variant's checkpoint lies once it is fetched or synthesised."""
         return self.root / "checkpoints" / weights / f"{name}.pth"
@@ -49,6 +57,8 @@ class Project:
                 hint = f"run `.venv/bin/cigpose-tools checkpoints synthesize {name}`"
             else:
                 hint = f"only {DEMO.name} has demo weights; they are in git"
+            if name not in self.variants and name != DEMO.name:
+                hint = "give the file with --checkpoint"
             raise MissingCheckpointError(
                 f"{name}: no {weights} checkpoint at {path.relative_to(self.root)}; {hint}"
             )
@@ -90,6 +100,16 @@ class Project:
         """
         return [self._variant(name) for name in dict.fromkeys(names)]
 
+    def own_model(self, config: str, name: str | None, keypoints: Path | None) -> OwnModel:
+        """A model that is no variant; arguments and errors as those of `OwnModel.of`."""
+        return OwnModel.of(config, name, keypoints, taken=(DEMO.name, *self.variants))
+
+    def model(self, name: str, config: str | None, keypoints: str | None) -> Model:
+        """The model of these arguments, which `arguments_of` gives to a process of its own."""
+        if config is None:
+            return self._variant(name)
+        return OwnModel(name, Path(config), Path(keypoints) if keypoints else None)
+
     def _variant(self, name: str) -> Variant:
         if name == DEMO.name:
             return DEMO
@@ -100,3 +120,15 @@ class Project:
                 f"no variant {name!r}: {hint} `.venv/bin/cigpose-tools list` shows all"
             )
         return self.variants[name]
+
+
+def arguments_of(model: Model) -> dict[str, str | None]:
+    """A model as plain values, of which `Project.model` makes it again."""
+    if not isinstance(model, OwnModel):
+        return {"name": model.name, "config": None, "keypoints": None}
+    keypoints = model.keypoints_path
+    return {
+        "name": model.name,
+        "config": str(model.config),
+        "keypoints": str(keypoints.absolute()) if keypoints else None,
+    }

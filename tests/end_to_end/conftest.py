@@ -2,7 +2,7 @@
 
 import pytest
 
-from cigpose_export.jobs.export import export_variants
+from cigpose_export.jobs.export import export_models
 from tiny_project import ONE_OF_EACH_SET, copy_of_clone
 
 
@@ -16,6 +16,6 @@ def exported(project):
     """Variant name -> exported file, one small variant of each keypoint set."""
     out = project.artefact_folder("synthetic")
     variants = project.select(ONE_OF_EACH_SET)
-    outcomes = export_variants(project, variants, weights="synthetic", out=out, jobs=1)
+    outcomes = export_models(project, variants, weights="synthetic", out=out, jobs=1)
     assert [o.error for o in outcomes] == [None] * len(outcomes)
     return {outcome.name: outcome.path for outcome in outcomes}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cigpose_export.drawn.dataset import write_dataset
-from cigpose_export.jobs.export import export_variants
+from cigpose_export.jobs.export import export_models
 from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
 from cigpose_runtime.keypoints import COCO
@@ -37,7 +37,7 @@ def resident_kb(process):
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_flat_and_an_interrupted_run_goes_on(tmp_path, record_property):
-    (model,) = export_variants(Project.of_this_clone(), [DEMO], weights="demo", out=tmp_path)
+    (model,) = export_models(Project.of_this_clone(), [DEMO], weights="demo", out=tmp_path)
     drawn = tmp_path / "drawn"
     write_dataset(drawn, pictures=PICTURES, keypoints=COCO, seed=7, on_done=lambda _: None)
     places = ["--annotations", drawn / "annotations.json", "--images", drawn / "images"]

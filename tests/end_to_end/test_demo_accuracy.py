@@ -13,7 +13,7 @@ from cigpose_export.accuracy.protocols import COCO
 from cigpose_export.accuracy.stage import measure_accuracy
 from cigpose_export.cli.console import counted_progress
 from cigpose_export.drawn.dataset import write_dataset
-from cigpose_export.jobs.export import export_variants
+from cigpose_export.jobs.export import export_models
 from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
 from cigpose_runtime import PoseModel
@@ -34,7 +34,7 @@ def model_path(tmp_path_factory):
     """The demonstration model, exported from the checkpoint in git."""
     out = tmp_path_factory.mktemp("demo")
     project = Project.of_this_clone()
-    (outcome,) = export_variants(project, [DEMO], weights="demo", out=out)
+    (outcome,) = export_models(project, [DEMO], weights="demo", out=out)
     assert outcome.error is None
     return outcome.path
 

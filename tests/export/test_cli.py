@@ -151,7 +151,7 @@ def test_exit_status_of_a_batch(run, here, monkeypatch, tmp_path, states, expect
         )
         for index, state in enumerate(states)
     ]
-    monkeypatch.setattr(export_jobs, "export_variants", lambda *_, **__: outcomes)
+    monkeypatch.setattr(export_jobs, "export_models", lambda *_, **__: outcomes)
     monkeypatch.setattr(export_command, "selected", lambda *_: [None, None])
     status, out, err = run(*here, "export", "--all")
     assert status == expected

@@ -14,7 +14,7 @@ from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.errors import ConfigMismatchError
 from cigpose_export.modeling.build import load_config
 from cigpose_export.openmmlab import Config
-from cigpose_export.pipeline import export_variant
+from cigpose_export.pipeline import export_model
 from cigpose_export.project import Project
 from cigpose_export.reference.load import load_reference
 from tiny_project import make_tiny_project
@@ -372,7 +372,7 @@ class Carrying:
         return path
 
     def export(self, text):
-        return export_variant(
+        return export_model(
             self.project,
             self.variant,
             weights="synthetic",

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from cigpose_export.errors import ConfigError
-from cigpose_export.modeling.build import build_reference, load_config
+from cigpose_export.modeling.build import build_reference, load_config, require_runs
+from cigpose_export.own_model import config_path
 from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
+from own_models import RTMW
 
 DATA = Path(__file__).parents[1] / "data"
 SPEC = json.loads((DATA / "variants.json").read_text("utf-8"))
@@ -145,18 +147,19 @@ def test_a_loop_is_named_where_few_files_may_be_open(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+TOPDOWN = "model = dict(type='TopdownPoseEstimator', "
+
 UNREADABLE = {
     "a missing _base_": ("_base_ = ['./none.py']", "none.py"),
     "no Python": ("model = dict(", "not a loadable MMEngine config"),
     "binary": ("\x00\x01", "not a loadable MMEngine config"),
     "code that fails": ("model = 1 / 0", "division by zero"),
-    "empty": ("", "missing at the top level: model, codec, box_padding"),
-    "no codec": (
-        "model = dict(head=dict())\nbox_padding = 1.25",
-        "missing at the top level: codec",
-    ),
-    "no head": ("model = dict()\ncodec = dict()\nbox_padding = 1.25", "a part is missing"),
-    "a head that is none": ("model = dict(head=1)\ncodec = 2\nbox_padding = 1.25", "wrong type"),
+    "code that ends the process": ("raise SystemExit(3)", "no loadable MMEngine config (3)"),
+    "empty": ("", "expected a top-level model, found none"),
+    "no codec": (f"{TOPDOWN}head=dict(type='CIGHead'))", "expected a codec"),
+    "no head": (f"{TOPDOWN})", "a part is missing"),
+    "a head that is none": (f"{TOPDOWN}head=1)", "wrong type"),
+    "a model that is none": ("model = 1", "wrong type"),
 }
 
 
@@ -213,8 +216,68 @@ def test_a_config_that_contradicts_itself_is_a_config_error(tiny_project, change
     assert_is_one_line(caught.value, path.name, message)
 
 
+NOT_EXPORTED = {
+    "an unknown head": ("model['head']['type'] = 'NoHead'", "found NoHead"),
+    "a heatmap": ("model['head'] = dict(_delete_=True, type='HeatmapHead')", "found HeatmapHead"),
+    "regression": ("model['head'] = dict(_delete_=True, type='RLEHead')", "found RLEHead"),
+    "bottom-up": ("model['type'] = 'BottomupPoseEstimator'", "a bottom-up model"),
+    "a distiller": (
+        "model = dict(_delete_=True, type='DWPoseDistiller', student_cfg='s.py')",
+        "give the student's config, s.py",
+    ),
+    "another codec": ("codec = dict(type='UDPHeatmap')", "type SimCCLabel, found UDPHeatmap"),
+    "DARK": ("codec = dict(use_dark=True)", "expected no use_dark"),
+    "other outputs": (
+        "model['test_cfg'] = dict(output_keypoint_indices=[0])",
+        "expected no output_keypoint_indices",
+    ),
+    "UDP": (
+        "val_pipeline = [dict(type='TopdownAffine', input_size=(192, 256), use_udp=True)]",
+        "expected no use_udp",
+    ),
+    "grey pictures": (
+        "model['data_preprocessor'] = dict(mean=[127.5])",
+        "expected mean of 3 channels",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), NOT_EXPORTED.values(), ids=NOT_EXPORTED)
+def test_a_config_of_what_is_not_exported_is_refused(tiny_project, change, message):
+    path = changed_config(tiny_project, change)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert_is_one_line(caught.value, path.name, message)
+
+
+def test_what_a_config_leaves_to_its_parts_is_filled_in(tmp_path):
+    text = (
+        f"_base_ = {str(config_path(RTMW))!r}\n"
+        "model = dict(head=dict(decoder=dict(sigma=(5.0, 5.0))))\n"
+        "step = dict(type='GetBBoxCenterScale', padding=1.5)\n"
+        "test_dataloader = dict(dataset=dict(pipeline=[step]))"
+    )
+    config = load_config(write(tmp_path, config=text))
+    assert config.box_padding == 1.5
+    assert tuple(config.codec.input_size) == (192, 256)
+    assert load_config(config_path(RTMW)).box_padding == 1.25
+
+
+def test_visibility_beside_the_keypoints_is_no_reason_to_refuse_rtmw_x():
+    config = load_config(config_path("mmpose:rtmw-x_8xb320-270e_cocktail14-384x288"))
+    assert config.codec.decode_visibility
+
+
+def test_parts_that_do_not_fit_each_other_are_a_config_error(tiny_project):
+    config = load_config(
+        changed_config(tiny_project, "model['head']['in_featuremap_size'] = (9, 9)")
+    )
+    with pytest.raises(ConfigError) as caught:
+        require_runs(build_reference(config), config)
+    assert_is_one_line(caught.value, ".py: the model does not run on an input of 192 x 256")
+
+
 UNBUILDABLE = {
-    "an unknown head": ("model['head']['type'] = 'NoHead'"),
     "an argument that the head does not take": ("model['head']['depth'] = 3"),
     "an unknown intervention": ("model['head']['cim_cfg'] = dict(intervention_strategy='random')"),
     "several feature maps": ("model['head']['in_featuremap_num'] = 3"),

@@ -14,7 +14,7 @@ import pytest
 from cigpose_export.errors import CheckpointError, MissingCheckpointError, WorkError
 from cigpose_export.jobs import export as export_module
 from cigpose_export.jobs.batch import Work
-from cigpose_export.jobs.export import ExportFigures, Receipt, export_variants
+from cigpose_export.jobs.export import ExportFigures, Receipt, export_models
 from cigpose_export.jobs.verify import ReferenceOptions
 from cigpose_export.project import Project
 from tiny_onnx import tiny_contract, tiny_model
@@ -78,7 +78,7 @@ def run(monkeypatch):
         monkeypatch.setattr(Work, "run", fake)
         variants = list(project.variants.values())
         options = {"weights": "real", "out": project.root / "out", **options}
-        return export_variants(project, variants, **options), ran
+        return export_models(project, variants, **options), ran
 
     return call
 
@@ -366,7 +366,7 @@ def test_a_full_disk_is_named_by_its_cause(tiny_project, tmp_path):
 def test_an_error_of_the_worker_keeps_its_type(tiny_project, tmp_path):
     checkpoint = tmp_path / "empty.pth"
     checkpoint.touch()
-    (outcome,) = export_variants(
+    (outcome,) = export_models(
         tiny_project,
         list(tiny_project.variants.values()),
         weights="real",
@@ -385,5 +385,5 @@ def test_unknown_error_types_of_a_worker_become_work_errors(tiny_project, monkey
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     variants = list(tiny_project.variants.values())
-    (outcome,) = export_variants(tiny_project, variants, weights="synthetic", out=tmp_path / "out")
+    (outcome,) = export_models(tiny_project, variants, weights="synthetic", out=tmp_path / "out")
     assert type(outcome.error) is WorkError

@@ -25,7 +25,7 @@ from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.errors import CheckpointError
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.openmmlab import HistoryBuffer
-from cigpose_export.pipeline import export_variant
+from cigpose_export.pipeline import export_model
 from cigpose_export.reference.load import load_reference
 from cigpose_runtime.files import file_sha256
 from tiny_project import make_tiny_project, tiny_name
@@ -735,7 +735,7 @@ def test_another_keypoint_count_is_named_first(project, path, tmp_path):
 
 def export(project, checkpoint, target, **changes) -> None:
     (variant,) = project.variants.values()
-    export_variant(
+    export_model(
         project,
         replace(variant, **changes),
         weights="real",

@@ -8,7 +8,8 @@ from cigpose_export.checkpoints.synthesize import draw_values
 from cigpose_export.errors import ExportError
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.modeling.cig_head import confound_score
-from cigpose_export.modeling.dense import DenseHead, lower
+from cigpose_export.modeling.dense import lower
+from cigpose_export.modeling.dense_cig import DenseCigHead
 from cigpose_export.reference.run import run_reference
 from small_head import GOLDEN_NAMES, golden, make_head
 from tiny_project import make_tiny_project, tiny_name
@@ -31,7 +32,7 @@ def assert_same_function(head, batch):
     """The dense form errs no more, against float64, than four times what the reference does."""
     x = features(batch)
     with torch.no_grad():
-        dense = DenseHead(head)(x)
+        dense = DenseCigHead(head)((x,))
         single = head((x,))
         double = head.double()((x.double(),))
         head.float()
@@ -68,7 +69,7 @@ def test_reference_head_computes_what_the_published_head_computed(name):
 def test_dense_head_computes_what_the_published_head_computed(name):
     vectors = golden(name)
     with torch.no_grad():
-        outputs = DenseHead(vectors.head())(vectors.features)
+        outputs = DenseCigHead(vectors.head())((vectors.features,))
     # Measured: at most 7e-6 of the range; these heads amplify, their outputs reach 760.
     for ours, theirs in zip(outputs, (vectors.simcc_x, vectors.simcc_y), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5 * np.ptp(theirs))
@@ -99,9 +100,9 @@ def test_threshold_intervention_is_lowered_too(threshold):
 def test_intervention_changes_the_output():
     head = filled(make_head())
     with torch.no_grad():
-        before = DenseHead(head)(features(2))[0]
+        before = DenseCigHead(head)((features(2),))[0]
         head.cim.canonical_features.weight.add_(1)
-        after = DenseHead(head)(features(2))[0]
+        after = DenseCigHead(head)((features(2),))[0]
     assert (before - after).abs().max() > 0.1
 
 
@@ -123,7 +124,7 @@ def test_unusual_graphs_are_lowered_exactly(connections, groups):
 
 
 def test_people_of_a_batch_do_not_influence_each_other():
-    head = DenseHead(filled(make_head(133)))
+    head = DenseCigHead(filled(make_head(133)))
     x = features(4)
     with torch.no_grad():
         together = head(x)[0]
@@ -133,11 +134,11 @@ def test_people_of_a_batch_do_not_influence_each_other():
 
 def test_a_head_of_other_classes_is_lowered_by_its_attributes():
     head = filled(make_head(133, layers=2))
-    expected = DenseHead(head)(features(2))
+    expected = DenseCigHead(head)((features(2),))
     for module in head.modules():
         if type(module).__module__ == "cigpose_export.modeling.cig_head":
             module.__class__ = type("Fork", (torch.nn.Module,), {})
-    torch.testing.assert_close(DenseHead(head)(features(2)), expected, rtol=0, atol=0)
+    torch.testing.assert_close(DenseCigHead(head)((features(2),)), expected, rtol=0, atol=0)
 
 
 def test_a_head_that_is_built_otherwise_is_named():
@@ -153,7 +154,7 @@ def test_a_head_that_is_built_otherwise_is_named():
 def test_attention_without_a_dense_form_is_refused(option):
     head = make_head(gau={option: True})
     with pytest.raises(ExportError, match="no dense form"):
-        DenseHead(head)
+        DenseCigHead(head)
 
 
 def test_whole_dense_model_is_the_whole_reference_model(tmp_path):

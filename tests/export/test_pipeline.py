@@ -16,11 +16,12 @@ from cigpose_export.graph.portable import IR_VERSION, OPSET
 from cigpose_export.graph.simplify import simplify
 from cigpose_export.graph.stamp import stamp
 from cigpose_export.modeling.build import build_reference, load_config
-from cigpose_export.pipeline import check_artefact, clear_cases, export_variant
+from cigpose_export.pipeline import check_artefact, clear_cases, export_model
 from cigpose_export.reference.run import intervention_margin, run_reference
 from cigpose_runtime import METADATA_KEY, MetadataError, OnnxFileError, read_contract
 from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.measures.parity import compare
+from cigpose_verify.stages.structure import MAX_NODES
 from tiny_project import make_tiny_project, tiny_name
 
 DATASETS = ("coco-wholebody", "coco", "crowdpose")
@@ -34,7 +35,7 @@ class Made:
         (self.variant,) = self.project.select([tiny_name(dataset)])
         self.path = root / "out" / f"{self.variant.name}.onnx"
         self.stages = []
-        self.exported = export_variant(
+        self.exported = export_model(
             self.project,
             self.variant,
             weights="synthetic",
@@ -201,7 +202,7 @@ def add_nonzero(model):
 
 
 def add_many_nodes(model):
-    for index in range(450):
+    for index in range(MAX_NODES):
         model.graph.node.append(onnx.helper.make_node("Identity", ["input"], [f"copy_{index}"]))
 
 
@@ -214,7 +215,7 @@ def claim_a_wrong_output_type(model):
     ("fault", "message"),
     [
         (add_nonzero, "found NonZero"),
-        (add_many_nodes, "at most 450 nodes"),
+        (add_many_nodes, f"at most {MAX_NODES} nodes"),
         (claim_a_wrong_output_type, "onnx.checker refuses"),
     ],
 )
@@ -262,7 +263,7 @@ def test_a_failed_check_leaves_the_artefact_that_was_there(tmp_path, monkeypatch
 
     monkeypatch.setattr("cigpose_export.pipeline.check_artefact", refuse)
     with pytest.raises(ExportError, match="seeded"):
-        export_variant(
+        export_model(
             project,
             variant,
             weights="synthetic",
@@ -282,7 +283,7 @@ def export_with(project, weights, **changes):
         target=project.root / "out" / "artefact.onnx",
         on_stage=lambda _: None,
     )
-    return export_variant(project, variant, **{**arguments, **changes})
+    return export_model(project, variant, **{**arguments, **changes})
 
 
 def test_synthetic_weights_never_pass_for_real_ones(made, tmp_path):

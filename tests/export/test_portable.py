@@ -11,10 +11,11 @@ from cigpose_export.errors import ExportError
 from cigpose_export.graph.portable import OPSET, portable
 from cigpose_export.graph.simplify import simplify
 from cigpose_export.graph.translate import export_graph
-from cigpose_export.modeling import dense
+from cigpose_export.modeling import dense_cig
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.modeling.cig_head import confound_score
-from cigpose_export.modeling.dense import DenseHead, DenseIntervention, lower
+from cigpose_export.modeling.dense import lower
+from cigpose_export.modeling.dense_cig import DenseCigHead, DenseIntervention
 from cigpose_runtime.estimation.ort import ort
 from small_head import make_head
 from tiny_project import make_tiny_project, tiny_name
@@ -100,9 +101,9 @@ def test_scaling_the_features_changes_no_digit(monkeypatch):
     draw_values(head, "0")
     features = torch.randn(2, 24, 3, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        scaled = DenseHead(head)(features)
-        monkeypatch.setattr(dense, "FEATURE_SCALE", 1.0)
-        unscaled = DenseHead(head)(features)
+        scaled = DenseCigHead(head)((features,))
+        monkeypatch.setattr(dense_cig, "FEATURE_SCALE", 1.0)
+        unscaled = DenseCigHead(head)((features,))
     for one, other in zip(scaled, unscaled, strict=True):
         assert torch.equal(one, other)
 

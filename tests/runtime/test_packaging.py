@@ -85,15 +85,13 @@ def test_selftest_passes_where_only_numpy_onnxruntime_and_the_runtime_are(
 @pytest.fixture
 def verified_model(tmp_path):
     """A tiny variant, exported and verified."""
-    from cigpose_export.jobs.export import export_variants
+    from cigpose_export.jobs.export import export_models
     from cigpose_export.jobs.verify import verify_files
     from tiny_project import make_tiny_project
 
     project = make_tiny_project(tmp_path / "clone")
     out = project.artefact_folder("synthetic")
-    (made,) = export_variants(
-        project, list(project.variants.values()), weights="synthetic", out=out
-    )
+    (made,) = export_models(project, list(project.variants.values()), weights="synthetic", out=out)
     (verified,) = verify_files(project, [made.path])
     assert verified.state == "passed"
     return made.path

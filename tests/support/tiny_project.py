@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from cigpose_export.pipeline import export_variant
+from cigpose_export.pipeline import export_model
 from cigpose_export.project import Project
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -63,7 +63,7 @@ def export_tiny(project: Project) -> Path:
     """Exports the one variant of a project, with synthetic weights; returns the file."""
     (variant,) = project.variants.values()
     path = project.artefact_path(variant.name, "synthetic")
-    export_variant(
+    export_model(
         project,
         variant,
         weights="synthetic",

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from cigpose_export.reference.record import record_variant
+from cigpose_export.reference.record import record_model
 from cigpose_runtime import Contract, read_contract
 from cigpose_verify.reference_record import ReferenceRecord
 from tiny_project import export_tiny, make_tiny_project
@@ -39,7 +39,7 @@ def tiny(tmp_path_factory):
     (variant,) = project.variants.values()
     path = export_tiny(project)
     record_path = root / "record.npz"
-    record_variant(
+    record_model(
         project,
         variant,
         checkpoint_path=project.checkpoint_path(variant.name, "synthetic"),

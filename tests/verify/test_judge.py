@@ -160,7 +160,7 @@ def test_a_report_read_back_is_the_report_written(report, tmp_path):
     assert document["schema_version"] == 2
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 99}', '{"schema_version": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 99}', '{"schema_version": 2}'])
 def test_another_file_is_no_report(tmp_path, text):
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(FileError, match="expected a parity report"):

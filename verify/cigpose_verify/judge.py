@@ -18,7 +18,7 @@ from cigpose_runtime.model_file.onnx_graph import OnnxFile
 from cigpose_verify.errors import RunError
 from cigpose_verify.machine import cores
 from cigpose_verify.matrix import Matrix
-from cigpose_verify.measures.gates import STAGES, most_near_ties
+from cigpose_verify.measures.gates import OF_INTERVENTION, STAGES, most_near_ties
 from cigpose_verify.measures.keypoints import MOST_NEAR_TIES
 from cigpose_verify.measures.parity import LEAST_COSINE
 from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, ReferenceRecord
@@ -78,7 +78,9 @@ def judge(
     else:
         model = onnx.load_from_string(data)
         intervention = find_intervention(model.graph)
-        if intervention is None:
+        if record.sweep is None:
+            pass  # see `not_applicable` below
+        elif intervention is None:
             failures.append(
                 Failure("intervention", "expected one TopK that decides a Where, found none")
             )
@@ -126,6 +128,7 @@ def judge(
         keypoints=_keypoints_of(rows, record) if rows else None,
         worst=picture_worst(*worst, record.contract) if worst else None,
         divergence=None,
+        not_applicable=OF_INTERVENTION if record.sweep is None else (),
         foreign=foreign,
         notes=tuple(notes),
         seconds=round(time.monotonic() - started, 1),

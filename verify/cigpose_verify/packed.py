@@ -123,6 +123,7 @@ def judge_packed(
         notes=(),
         verdict="failed" if failures else "passed",
         failures=tuple(failures),
+        not_applicable=(),
         origin={"compared with": "cigpose-runtime", "packed model": contract.packed_sha256},
         environment=environment(),
         cases=(),

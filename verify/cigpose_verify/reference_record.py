@@ -118,14 +118,15 @@ class ReferenceRecord:
     """The PyTorch side of one model.
 
     contract: what the config and the checkpoint say; without the tools that made a file.
-    origin: where it comes from: head, checkpoint hash, versions. score_error: the largest
-    difference of float32 confound scores from float64 ones.
+    origin: where it comes from: head, checkpoint hash, versions. sweep: None for a head without
+    intervention, whose cases have no scores and one candidate each, of no choice. score_error: the
+    largest difference of float32 confound scores from float64 ones.
     """
 
     contract: Contract
     origin: Mapping[str, str]
     cases: tuple[Recorded, ...]
-    sweep: Sweep
+    sweep: Sweep | None
     score_error: float
 
     @cached_property
@@ -146,15 +147,16 @@ class ReferenceRecord:
             "inputs": np.stack([r.case.input for r in self.cases]),
             "scores": np.stack([r.scores for r in self.cases]),
             "counts": np.array([len(r.candidates) for r in self.cases]),
-            "choices": np.array([c.choice for c in candidates]),
-            "features": self.sweep.features,
-            "swept": self.sweep.choices,
+            "choices": np.array([c.choice for c in candidates], np.int64),
         }
         for axis in ("simcc_x", "simcc_y"):
             for kind in ("single", "double"):
                 outputs = [getattr(getattr(c, kind), axis) for c in candidates]
                 arrays[f"{axis}_{kind}"] = np.stack(outputs)
-                arrays[f"swept_{axis}_{kind}"] = getattr(getattr(self.sweep, kind), axis)
+                if self.sweep is not None:
+                    arrays[f"swept_{axis}_{kind}"] = getattr(getattr(self.sweep, kind), axis)
+        if self.sweep is not None:
+            arrays |= {"features": self.sweep.features, "swept": self.sweep.choices}
         document = {
             "schema_version": SCHEMA_VERSION,
             "contract": self.contract.to_json(),
@@ -206,14 +208,16 @@ class ReferenceRecord:
             if case.sha256 != sha256:
                 raise ValueError(f"the input of case {case.name!r} does not have its hash")
             cases.append(Recorded(case, data["scores"][index], tuple(candidates[start:end])))
-        sweep = Sweep(
-            data["features"],
-            data["swept"],
-            *(
-                Outputs(data[f"swept_simcc_x_{kind}"], data[f"swept_simcc_y_{kind}"])
-                for kind in ("single", "double")
-            ),
-        )
+        sweep = None
+        if "swept" in data:
+            sweep = Sweep(
+                data["features"],
+                data["swept"],
+                *(
+                    Outputs(data[f"swept_simcc_x_{kind}"], data[f"swept_simcc_y_{kind}"])
+                    for kind in ("single", "double")
+                ),
+            )
         origin = {str(key): str(value) for key, value in document["origin"].items()}
         return cls(contract, origin, tuple(cases), sweep, float(document["score_error"]))
 
@@ -229,26 +233,29 @@ def _require_shapes(data: Mapping[str, NDArray[Any]], contract: Contract) -> Non
     """Raises ValueError unless all arrays are those of some cases of a model of this contract."""
     k, sizes = contract.num_keypoints, (contract.input_w, contract.input_h)
     cases, candidates, chosen = len(data["inputs"]), len(data["choices"]), data["choices"].shape[-1]
-    swept, channels = len(data["swept"]), data["features"].shape[-1]
+    is_swept = "swept" in data
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
         "inputs": ("float32", (cases, 3, contract.input_h, contract.input_w)),
-        "scores": ("float64", (cases, k)),
+        "scores": ("float64", (cases, k if is_swept else 0)),
         "counts": ("int64", (cases,)),
-        "choices": ("int64", (candidates, chosen)),
-        "features": ("float32", (k, channels)),
-        "swept": ("int64", (swept, chosen)),
+        "choices": ("int64", (candidates, chosen if is_swept else 0)),
     }
+    if is_swept:
+        swept, channels = len(data["swept"]), data["features"].shape[-1]
+        expected["features"] = "float32", (k, channels)
+        expected["swept"] = "int64", (swept, chosen)
     for axis, size in zip(("simcc_x", "simcc_y"), sizes, strict=True):
         bins = int(size * contract.split_ratio)
         for kind, dtype in (("single", "float32"), ("double", "float64")):
             expected[f"{axis}_{kind}"] = dtype, (candidates, k, bins)
-            expected[f"swept_{axis}_{kind}"] = dtype, (swept, bins)
+            if is_swept:
+                expected[f"swept_{axis}_{kind}"] = dtype, (swept, bins)
     for name, wanted in expected.items():
         if (data[name].dtype.name, data[name].shape) != wanted:
             raise ValueError(f"{name} is {data[name].dtype} {data[name].shape}")
         if not np.isfinite(data[name]).all():
             raise ValueError(f"{name} is not finite")
-    for name in ("choices", "swept"):
+    for name in {"choices", "swept"} & set(data):
         if not ((data[name] >= 0) & (data[name] < k)).all():
             raise ValueError(f"{name} of a keypoint that is none")
     if cases == 0 or (data["counts"] < 1).any() or data["counts"].sum() != candidates:

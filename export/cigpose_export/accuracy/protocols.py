@@ -1,11 +1,11 @@
-"""The three ways in which pose estimates are evaluated, as MMPose 1.3.2 configures them."""
+"""The ways in which pose estimates are evaluated, as MMPose 1.3.2 configures them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cigpose_runtime import keypoints
+from cigpose_runtime import Contract, keypoints
 from cigpose_runtime.writers import WHOLE_BODY_FIELDS
 
 SCORE_THRESHOLD = 0.2
@@ -82,3 +82,13 @@ PROTOCOLS = {
     "coco-ubody": COCO_WHOLEBODY,
 }
 """By the data set that a model's contract names."""
+
+
+def protocol_of(contract: Contract) -> Protocol:
+    """That of the data set that a model names; for others, COCO's, with the model's keypoints.
+
+    So Halpe-26 and data of one's own are evaluated, annotated in COCO's form.
+    """
+    return PROTOCOLS.get(contract.dataset) or replace(
+        COCO, name=contract.dataset, fields={"keypoints": contract.num_keypoints}, published={}
+    )

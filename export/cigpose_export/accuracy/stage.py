@@ -20,12 +20,10 @@ from cigpose_export.accuracy.evaluate import (
     published_figures,
     write_results,
 )
-from cigpose_export.accuracy.protocols import PROTOCOLS
+from cigpose_export.accuracy.protocols import protocol_of
 from cigpose_export.errors import UsageError
-from cigpose_export.project import Project
-from cigpose_export.variants import DEMO
+from cigpose_export.project import Model, Project
 from cigpose_runtime import Contract, PoseModel
-from cigpose_runtime.errors import quoted
 from cigpose_runtime.estimation.preprocess import boxes_to_crops
 from cigpose_runtime.files import appears_whole, file_sha256, require_apart
 
@@ -70,13 +68,17 @@ def measure_accuracy(
     boxes: Path | None,
     flip: bool,
     pytorch: bool,
+    config: str | None = None,
+    checkpoint: Path | None = None,
     out: Path,
     progress: Progress,
 ) -> Accuracy:
     """Estimates, writes `out`/SIDE.results.json and `out`/accuracy.json, and evaluates.
 
-    What an interrupted run has estimated is in `out` and is not estimated again. Raises
-    CigposeError for bad input, and for a checkpoint that is missing if `pytorch` asks for one.
+    config, checkpoint: of PyTorch's side, for a model that is no published variant, as of
+    `Project.own_model`. What an interrupted run has estimated is in `out` and is not estimated
+    again. Raises CigposeError for bad input, and for a checkpoint that is missing if `pytorch`
+    asks for one.
     """
     inputs = {"the model": path, "--annotations": annotations, "--boxes": boxes}
     require_apart(
@@ -85,12 +87,7 @@ def measure_accuracy(
     )
     model = PoseModel(path, flip=flip)
     contract = model.contract
-    protocol = PROTOCOLS.get(contract.dataset)
-    if protocol is None:
-        raise UsageError(
-            f"{path}: expected a model of {', '.join(PROTOCOLS)}, found one of "
-            f"{quoted(contract.dataset)}; no data set is evaluated for these keypoints"
-        )
+    protocol = protocol_of(contract)
     pictures = read_pictures(annotations, images, boxes, protocol)
     out.mkdir(parents=True, exist_ok=True)
     sha256 = file_sha256(path)
@@ -103,7 +100,9 @@ def measure_accuracy(
     }
     sides: dict[Side, tuple[str, Estimator]] = {"runtime": (sha256, RuntimeEstimator(model))}
     if pytorch:
-        sides["pytorch"] = _pytorch_side(project, contract, flip=flip)
+        sides["pytorch"] = _pytorch_side(
+            project, contract, config_name=config, checkpoint_path=checkpoint, flip=flip
+        )
     figures: dict[Side, dict[str, float]] = {}
     estimates: dict[Side, list[Estimate]] = {}
     for side, (weights, estimator) in sides.items():
@@ -143,26 +142,36 @@ def measure_accuracy(
     return found
 
 
-def _pytorch_side(project: Project, contract: Contract, *, flip: bool) -> tuple[str, Estimator]:
+def _pytorch_side(
+    project: Project,
+    contract: Contract,
+    *,
+    config_name: str | None,
+    checkpoint_path: Path | None,
+    flip: bool,
+) -> tuple[str, Estimator]:
     from cigpose_export.accuracy.pytorch import PyTorchEstimator
     from cigpose_export.checkpoints.load import load_checkpoint, load_weights
     from cigpose_export.modeling.build import build_reference, load_config
 
     if contract.name is None or contract.weights is None:
         raise UsageError("--pytorch: expected a file that names its variant; export it with ours")
-    (variant,) = project.select([contract.name])
-    checkpoint = load_checkpoint(project.existing_checkpoint(variant.name, contract.weights))
-    config = load_config(project.config_path(variant.name))
+    model: Model
+    if config_name is None:
+        (model,) = project.select([contract.name])
+    else:
+        model = project.own_model(config_name, contract.name, None)
+    path = checkpoint_path or project.existing_checkpoint(contract.name, contract.weights)
+    checkpoint = load_checkpoint(path)
+    config = load_config(project.config_of(model))
     estimator = build_reference(config)
     load_weights(estimator, checkpoint)
     return checkpoint.sha256, PyTorchEstimator(estimator, config, contract.keypoints, flip=flip)
 
 
 def _published(project: Project, contract: Contract) -> dict[str, float]:
-    if contract.name in (None, DEMO.name) or contract.weights != "real":
-        return {}
-    (variant,) = project.select([str(contract.name)])
-    return dict(variant.published)
+    variant = project.variants.get(str(contract.name))
+    return dict(variant.published) if variant and contract.weights == "real" else {}
 
 
 def _areas(boxes: Any, contract: Contract) -> Any:

@@ -17,8 +17,9 @@ from typing import Any
 from cigpose_export.checkpoints.carried_config import Unread, read_config_text
 from cigpose_export.checkpoints.load import Checkpoint
 from cigpose_export.errors import ConfigMismatchError
-from cigpose_export.modeling.build import HEAD_NAMES, register_head
+from cigpose_export.modeling.build import register_head
 from cigpose_export.modeling.cig_head import CausalIntervention
+from cigpose_export.modeling.topdown_simcc import CIG_HEADS
 from cigpose_export.openmmlab import (
     MODELS,
     Config,
@@ -51,7 +52,7 @@ TRAINING_ONLY = {
 """Arguments of a part of the model, at any depth, that its outputs do not follow from."""
 
 SAME_TYPE = {
-    **dict.fromkeys(HEAD_NAMES, HEAD_NAMES[0]),
+    **dict.fromkeys(CIG_HEADS, CIG_HEADS[0]),
     **dict.fromkeys(("SyncBN", "MMSyncBN", "NaiveSyncBN", "BN2d"), "BN"),
     "Swish": "SiLU",
     "Conv2d": "Conv",
@@ -128,6 +129,9 @@ def _fields(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     model = config.get("model")
     if not isinstance(model, Mapping):
         yield "model", model if isinstance(model, Unread) else Unread("there is none")
+    elif "student_cfg" in model:  # MMPose's DWPoseDistiller
+        yield "model", Unread("it is a distiller's, its student's is in a file of its own")
+        yield from _part_fields("model.data_preprocessor", model.get("data_preprocessor"))
     else:
         yield "model.type", _type(model)
         for part in ("data_preprocessor", "backbone", "neck", "head"):

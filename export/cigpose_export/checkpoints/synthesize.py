@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from cigpose_export import __version__
 from cigpose_export.checkpoints.load import SYNTHETIC_MARK
-from cigpose_export.modeling.build import build_reference, load_config
+from cigpose_export.modeling.build import build_reference, load_config, require_runs
 from cigpose_export.openmmlab import Config, HistoryBuffer, mmengine_version
-from cigpose_export.project import Project
-from cigpose_export.variants import Variant
+from cigpose_export.project import Model, Project
 from cigpose_runtime.files import appears_whole
 
 SEED = 0
@@ -44,16 +44,17 @@ OCTAVES = (128, 64, 32, 16, 8, 4, 2, 1)
 """Cell sizes in pixels of the noise that is summed to a picture: equal power per octave."""
 
 
-def synthesize(project: Project, variant: Variant, *, seed: int = SEED) -> None:
-    """Writes the synthetic checkpoint of a variant, replacing what is there."""
-    config = load_config(project.config_path(variant.name))
-    model = build_reference(config)
+def synthesize(project: Project, model: Model, *, seed: int = SEED) -> None:
+    """Writes the synthetic checkpoint of a model, replacing what is there."""
+    config = load_config(project.config_of(model))
+    estimator = build_reference(config)
+    require_runs(estimator, config)
     with torch.no_grad():
-        draw_values(model, f"{seed}/{variant.name}")
-        measure_statistics(model, config, seed)
-    with appears_whole(project.checkpoint_path(variant.name, "synthetic")) as file:
+        draw_values(estimator, f"{seed}/{model.name}")
+        measure_statistics(estimator, config, seed)
+    with appears_whole(project.checkpoint_path(model.name, "synthetic")) as file:
         try:
-            torch.save(runner_file(model, config, variant, seed), file)
+            torch.save(runner_file(estimator, config, model.name, seed), file)
         except RuntimeError as error:
             if isinstance(error.__context__, OSError):  # a full disk, under torch's own words
                 raise error.__context__ from None
@@ -99,12 +100,12 @@ def measure_statistics(model: Any, config: Config, seed: int) -> None:
     """Sets the running statistics of all batch norms from one pass over seeded pictures."""
     generator = torch.Generator().manual_seed(seed)
     width, height = config.codec.input_size
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     model.double().train()
     for norm in norms:
         norm.momentum = 1.0
-    model.head(model.backbone(natural_noise(2, height, width, generator)))
+    model.head(model.extract_feat(natural_noise(2, height, width, generator)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         for statistic in (norm.running_mean, norm.running_var):
@@ -141,7 +142,7 @@ def _round_to_bits(values: Tensor, bits: int) -> Tensor:
     return torch.ldexp((mantissa * 2**bits).round() / 2**bits, exponent)
 
 
-def runner_file(model: nn.Module, config: Config, variant: Variant, seed: int) -> dict[str, Any]:
+def runner_file(model: nn.Module, config: Config, name: str, seed: int) -> dict[str, Any]:
     """What MMEngine's runner saves: meta, weights, message hub, optimizer, schedulers, EMA copy."""
     weights = OrderedDict(model.state_dict())
     parameters = dict(model.named_parameters())
@@ -159,10 +160,10 @@ def runner_file(model: nn.Module, config: Config, variant: Variant, seed: int) -
             "iter": 1000,
             "cfg": config.pretty_text,
             "seed": seed,
-            "experiment_name": variant.name,
+            "experiment_name": name,
             "time": "20250101_000000",
             "mmengine_version": mmengine_version,
-            "hook_msgs": {"best_score": np.float64(0.5), "best_ckpt": f"{variant.name}.pth"},
+            "hook_msgs": {"best_score": np.float64(0.5), "best_ckpt": f"{name}.pth"},
             SYNTHETIC_MARK: {"seed": seed, "by": f"cigpose-tools {__version__}"},
         },
         "state_dict": weights,

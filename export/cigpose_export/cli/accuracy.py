@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cigpose_export.cli.options import json_option, pass_project
+from cigpose_export.cli.options import config_option, json_option, pass_project
 from cigpose_export.project import Project
 from cigpose_runtime.keypoints import KEYPOINT_SETS
 from cigpose_runtime.terminal import echo
@@ -25,6 +25,10 @@ from cigpose_runtime.terminal import echo
 )
 @click.option("--flip", is_flag=True, help="Average with the mirror image, as published AP does.")
 @click.option("--pytorch", is_flag=True, help="Measure MMPose's model and pipeline beside it.")
+@config_option
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), help="With --pytorch: the weights' file."
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder  [default: accuracy/NAME by FILE]"
 )
@@ -38,10 +42,14 @@ def accuracy(
     boxes: Path | None,
     flip: bool,
     pytorch: bool,
+    config: str | None,
+    checkpoint: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure AP on COCO, COCO-WholeBody or CrowdPose, with the runtime.
+    """Measure AP on COCO, COCO-WholeBody, CrowdPose or data in COCO's form, with the runtime.
+
+    --pytorch needs the --config and --checkpoint of a model that is no published variant.
 
     Run it again after an interruption, and it continues where it stopped.
     """
@@ -56,6 +64,8 @@ def accuracy(
         boxes=boxes,
         flip=flip,
         pytorch=pytorch,
+        config=config,
+        checkpoint=checkpoint,
         out=out or file.parent / "accuracy" / file.stem,
         progress=counted_progress,
     )

@@ -28,6 +28,7 @@ from cigpose_export.jobs.export import ExportFigures
 from cigpose_runtime.errors import printable
 from cigpose_runtime.terminal import echo, showable
 from cigpose_verify.report.document import Report
+from cigpose_verify.report.words import choices_agreeing
 
 STATE_STYLE = {
     State.EXPORTED: "green",
@@ -187,12 +188,11 @@ def print_verified(outcomes: Sequence[Outcome[Report]]) -> None:
         report = one.result
         if report and report.precision and report.keypoints:
             excess = [cell.excess for cell in report.cells]
-            chosen = report.intervention
             ratio = report.precision.ratio
             cells = [
                 "-" if None in excess else f"{max(filter(None, excess), default=0):.2f}",
                 "-" if ratio is None else f"{ratio:.2f} x PyTorch's",
-                f"{chosen.agreeing} of {chosen.choices}" if chosen else "-",
+                choices_agreeing(report),
                 f"{report.keypoints.misread} of {report.keypoints.compared}",
                 f"{report.seconds:.0f}",
             ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,24 @@ import click
 from cigpose_export.cli.options import (
     INTERRUPTED,
     all_option,
+    config_option,
     json_option,
+    keypoints_option,
     pass_project,
+    require_config,
     say_error,
     selected,
     status_of,
     weights_option,
 )
 from cigpose_export.errors import UsageError
-from cigpose_export.project import Project
+from cigpose_export.project import Model, Project
 from cigpose_export.variants import WeightsKind
 from cigpose_runtime.files import require_apart
 from cigpose_runtime.terminal import echo
+
+NO_FORKS = ("cigpose_export.", "mmpose.models.heads.coord_cls_heads.rtm")
+"""Where heads are from that no CIGPose fork of MMPose brings: our own, RTMPose's and RTMW's."""
 
 
 @click.command("list")
@@ -55,6 +62,9 @@ def list_variants(project: Project, as_json: bool) -> None:
 @all_option
 @weights_option
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Export this file instead.")
+@config_option
+@click.option("--name", metavar="NAME", help="With --config: of the file  [default: the config's]")
+@keypoints_option
 @click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/WEIGHTS]")
 @click.option("--jobs", type=click.IntRange(min=1), help="Exports at once  [default: by cores]")
@@ -65,28 +75,49 @@ def export(
     every: bool,
     weights: WeightsKind,
     checkpoint: Path | None,
+    config: str | None,
+    name: str | None,
+    keypoints: Path | None,
     weights_key: str | None,
     out: Path | None,
     jobs: int | None,
 ) -> int:
-    """Export variants to ONNX: only what is out of date, going on past failures."""
+    """Export variants to ONNX: only what is out of date, going on past failures.
+
+    With --config and --checkpoint, export a model of your own: a fine-tuned CIGPose, or any
+    RTMPose, DWPose or RTMW.
+    """
     from cigpose_export.cli.console import print_outcomes, progress
     from cigpose_export.jobs.batch import State
-    from cigpose_export.jobs.export import export_variants
+    from cigpose_export.jobs.export import export_models
 
-    variants = selected(project, names, every)
-    if checkpoint and len(variants) != 1:
-        raise UsageError("--checkpoint FILE needs exactly one variant; name it")
+    require_config(config, keypoints)
+    models: Sequence[Model]
+    if config is None:
+        models = selected(project, names, every)
+        if name:
+            raise UsageError("--name NAME needs --config FILE; a variant has its name")
+        if checkpoint and len(models) != 1:
+            raise UsageError("--checkpoint FILE needs exactly one variant; name it")
+    else:
+        models = [project.own_model(config, name, keypoints)]
+        if names or every:
+            raise UsageError("--config FILE is a model by itself; name no variants beside it")
+        if checkpoint is None and weights != "synthetic":
+            raise UsageError(
+                "--config FILE needs --checkpoint FILE, its weights; or try the way without them: "
+                "--weights synthetic"
+            )
     folder = out or project.artefact_folder(weights)
     if checkpoint:
         require_apart(
-            [("the exported file", folder / f"{variants[0].name}.onnx")],
+            [("the exported file", folder / f"{models[0].name}.onnx")],
             [("--checkpoint", checkpoint)],
         )
-    with progress(len(variants)) as on_stage:
-        outcomes = export_variants(
+    with progress(len(models)) as on_stage:
+        outcomes = export_models(
             project,
-            variants,
+            models,
             weights=weights,
             out=folder,
             checkpoint=checkpoint,
@@ -96,7 +127,7 @@ def export(
         )
     print_outcomes(outcomes)
     for head in sorted({o.result.reference_head for o in outcomes if o.result}):
-        if not head.startswith("cigpose_export."):
+        if not head.startswith(NO_FORKS):
             echo(f"built from the installed CIGPose fork's own head, {head}")
     for note in (o.result.note for o in outcomes if o.result and o.result.note):
         echo(f"note: {note}")
@@ -106,4 +137,4 @@ def export(
     if any(outcome.state == State.INTERRUPTED for outcome in outcomes):
         echo("interrupted: run the same command to continue", err=True)
         return INTERRUPTED
-    return status_of(errors, alone=len(variants) == 1)
+    return status_of(errors, alone=len(models) == 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -27,6 +28,18 @@ weights_option = click.option(
     "demonstration model's.",
 )
 all_option = click.option("--all", "every", is_flag=True, help="All 14 variants.")
+config_option = click.option(
+    "--config",
+    metavar="FILE|mmpose:PATH",
+    help="MMEngine config of a model of your own, or one that MMPose ships. It is Python, and is "
+    "run: use only what you trust.",
+)
+keypoints_option = click.option(
+    "--keypoints",
+    type=click.Path(path_type=Path),
+    help="With --config: JSON file with the keypoint_names, skeleton, flip_pairs and oks_sigmas "
+    "that config and checkpoint do not say.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
@@ -42,6 +55,12 @@ def selected(project: Project, names: Sequence[str], every: bool) -> list[Varian
             "expected names of variants, or --all; `.venv/bin/cigpose-tools list` shows them"
         )
     return list(project.variants.values()) if every else project.select(names)
+
+
+def require_config(config: str | None, keypoints: Path | None) -> None:
+    """Raises UsageError for keypoints without the model that they are of."""
+    if keypoints and config is None:
+        raise UsageError("--keypoints FILE needs --config FILE, the model's; give both")
 
 
 def status_of(errors: Sequence[CigposeError], *, alone: bool) -> int:

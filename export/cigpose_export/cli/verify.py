@@ -10,7 +10,10 @@ import click
 from cigpose_export.cli.options import (
     INTERRUPTED,
     all_option,
+    config_option,
+    keypoints_option,
     pass_project,
+    require_config,
     say_error,
     status_of,
     weights_option,
@@ -28,6 +31,8 @@ from cigpose_runtime.files import output_file, require_apart
 @weights_option
 @click.option("--out", type=click.Path(path_type=Path), help="With --all: where the files lie.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare with this file.")
+@config_option
+@keypoints_option
 @click.option("--as", "model", metavar="NAME", help="Files of others: their variant.")
 @click.option("--metadata", type=click.Path(path_type=Path), help="JSON, in place of their own.")
 @click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
@@ -45,6 +50,8 @@ def verify(
     weights: WeightsKind,
     out: Path | None,
     checkpoint: Path | None,
+    config: str | None,
+    keypoints: Path | None,
     model: str | None,
     metadata: Path | None,
     weights_key: str | None,
@@ -57,13 +64,14 @@ def verify(
 ) -> int:
     """Verify that exported files compute what PyTorch computes; reports go beside them.
 
-    The checkpoint that a file is compared with is the one that it names. With --as NAME, files that
-    somebody else exported are compared with that variant: what they compute and what they say.
-    Packed files are compared with the runtime on the files that they were packed from.
+    The checkpoint that a file is compared with is the one that it names; for a model of your own,
+    give its --config and --checkpoint. With --as NAME, files that somebody else exported are
+    compared with that variant: what they compute and what they say. Packed files
+    are compared with the runtime on the files that they were packed from.
     """
     from cigpose_export.cli.console import print_verified, progress
     from cigpose_export.jobs.batch import State
-    from cigpose_export.jobs.verify import verify_files
+    from cigpose_export.jobs.verify import ReferenceOptions, verify_files
 
     if bool(files) == every:
         raise UsageError("expected ONNX files, or --all; `make verify-all` does the latter")
@@ -76,6 +84,12 @@ def verify(
         raise UsageError("--checkpoint FILE needs exactly one ONNX file; name it")
     if json_path and not json_path.absolute().parent.is_dir():
         raise UsageError(f"--json {json_path}: expected a folder that exists; create it first")
+    if config and len(files) != 1:
+        raise UsageError("--config FILE needs exactly one ONNX file; name it")
+    require_config(config, keypoints)
+    options = ReferenceOptions(
+        checkpoint, images, against, weights_key, config, keypoints, model, metadata
+    )
     files = tuple(dict.fromkeys(files))
     if json_path:
         given = [*files, checkpoint] if checkpoint else files
@@ -88,13 +102,8 @@ def verify(
         outcomes = verify_files(
             project,
             files,
-            checkpoint=checkpoint,
-            weights_key=weights_key,
-            model=model,
-            metadata=metadata,
-            images=images,
+            options=options,
             providers=providers or (CPU,),
-            against=against,
             detector=detector,
             jobs=jobs,
             on_stage=on_stage,

@@ -15,7 +15,7 @@ from cigpose_export.drawn.clip import draw_clip
 from cigpose_export.drawn.scene import draw_scene
 from cigpose_export.errors import ExportError
 from cigpose_export.jobs.batch import OnStage, State
-from cigpose_export.jobs.export import export_variants
+from cigpose_export.jobs.export import export_models
 from cigpose_export.jobs.verify import verify_files
 from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
@@ -46,7 +46,7 @@ def run_demo(project: Project, out: Path, *, on_stage: OnStage, say: Callable[[s
 
     Raises CigposeError when a step fails. say: told the commands that are run.
     """
-    (exported,) = export_variants(project, [DEMO], weights="demo", out=out, on_stage=on_stage)
+    (exported,) = export_models(project, [DEMO], weights="demo", out=out, on_stage=on_stage)
     (verified,) = verify_files(project, [exported.path], on_stage=on_stage)
     for outcome in (exported, verified):
         if outcome.error is not None:

@@ -19,6 +19,9 @@ older readers refuse although this graph uses nothing of it."""
 
 _AXES_AS_INPUT = {"ReduceL2", "ReduceMax", "ReduceMean"}
 
+_NEW_IN_RESIZE = {"antialias": 0, "keep_aspect_ratio_policy": b"stretch"}
+"""Attributes that Resize has since opset 18, with the values that say what it did before."""
+
 
 def portable(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph in opset 17, each matrix product with a constant of its own.
@@ -52,11 +55,22 @@ def _lower_opset(node: onnx.NodeProto, constants: Mapping[str, list[int]]) -> No
         _drop_attribute(node, "num_outputs")  # the sizes are an input
     elif node.op_type == "Reshape" and 0 not in constants[node.input[1]]:
         _drop_attribute(node, "allowzero")  # it says what a 0 means
+    elif node.op_type == "Resize" and not _resizes_anew(node):
+        for name in _NEW_IN_RESIZE:
+            _drop_attribute(node, name)
     elif _since(node.op_type, OPSET) != _since(node.op_type, OPSET + 1):
         raise ExportError(
             f"{node.name}: {node.op_type} has another meaning in opset {OPSET}; lower it in "
             "graph/portable.py"
         )
+
+
+def _resizes_anew(node: onnx.NodeProto) -> bool:
+    """Whether a Resize does what it can only since opset 18."""
+    values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return "axes" in values or any(
+        values.get(name, old) != old for name, old in _NEW_IN_RESIZE.items()
+    )
 
 
 def _since(op_type: str, opset: int) -> int:

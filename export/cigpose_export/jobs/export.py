@@ -1,4 +1,4 @@
-"""Exports variants: each artefact that is out of date, made anew in a process of its own.
+"""Exports models: each artefact that is out of date, made anew in a process of its own.
 
 Beside the artefacts, `.export/NAME.json` is the receipt of each: what it was made from and what
 came out. An artefact is up to date when the same receipt would be written now, by the content of
@@ -19,9 +19,9 @@ from cigpose_export.errors import ExportError
 from cigpose_export.jobs import worker
 from cigpose_export.jobs.batch import OnStage, Outcome, State, Work, run_batch
 from cigpose_export.jobs.own_results import is_own, remember
-from cigpose_export.jobs.staleness import code_hash, config_hash, hash_of
-from cigpose_export.project import Project
-from cigpose_export.variants import Variant, WeightsKind
+from cigpose_export.jobs.staleness import code_hash, hash_of, model_hash
+from cigpose_export.project import Model, Project, arguments_of
+from cigpose_export.variants import WeightsKind
 from cigpose_runtime import CigposeError, FileError, read_contract
 from cigpose_runtime.files import appears_whole, file_sha256
 
@@ -65,9 +65,9 @@ class Receipt:
             file.write(json.dumps(asdict(self), indent=1).encode())
 
 
-def export_variants(
+def export_models(
     project: Project,
-    variants: Sequence[Variant],
+    models: Sequence[Model],
     *,
     weights: WeightsKind,
     out: Path,
@@ -78,14 +78,11 @@ def export_variants(
 ) -> list[Outcome[ExportFigures]]:
     """Exports what is out of date into one folder.
 
-    checkpoint: exported in place of the project's own, for one variant. weights_key: the
+    checkpoint: exported in place of the project's own, for one model. weights_key: the
     entry of the file that holds the weights, None for the usual one. jobs: exports at once.
     """
     return run_batch(
-        [
-            ExportJob(project, variant, weights, out, checkpoint, weights_key)
-            for variant in variants
-        ],
+        [ExportJob(project, model, weights, out, checkpoint, weights_key) for model in models],
         at_once=jobs,
         on_stage=on_stage,
     )
@@ -93,10 +90,10 @@ def export_variants(
 
 @dataclass(frozen=True)
 class ExportJob:
-    """The export of one variant."""
+    """The export of one model."""
 
     project: Project
-    variant: Variant
+    model: Model
     weights: WeightsKind
     out: Path
     checkpoint: Path | None
@@ -104,7 +101,7 @@ class ExportJob:
 
     @property
     def name(self) -> str:
-        return self.variant.name
+        return self.model.name
 
     @property
     def path(self) -> Path:
@@ -133,6 +130,7 @@ class ExportJob:
         started = time.monotonic()
         arguments = {
             "project": str(self.project.root),
+            "model": arguments_of(self.model),
             "weights": self.weights,
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
             "weights_key": self.weights_key,
@@ -157,7 +155,7 @@ class ExportJob:
     @property
     def _recipe(self) -> str:
         """A hash of all that decides the bytes of the artefact, but for the checkpoint."""
-        config = config_hash(self.project.config_path(self.name))
+        config = model_hash(self.project, self.model)
         return hash_of(config, code_hash(worker.export), self.weights_key or "")
 
     def _require_replaceable(self) -> None:

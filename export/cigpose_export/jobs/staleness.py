@@ -10,15 +10,18 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
+import importlib
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from cigpose_export.graph.versions import mmpose_files, tool_versions
+from cigpose_export.project import Model, Project
+from cigpose_export.variants import Variant
 from cigpose_runtime.files import file_sha256
 
 PACKAGES = ("cigpose_export", "cigpose_verify", "cigpose_runtime")
@@ -33,6 +36,30 @@ def hash_of(*parts: str) -> str:
 def config_hash(path: Path) -> str:
     """A hash of a config file and of all that it is based on, by content."""
     return hash_of(*map(file_sha256, _config_files(path.resolve())))
+
+
+def model_hash(project: Project, model: Model) -> str:
+    """A hash of what decides about a model besides code and checkpoint.
+
+    Of a variant, the files of its config. A user's own config may compute what it says: it is
+    loaded, which takes MMPose, and what comes out counts, with the keypoints that it names.
+    Raises CigposeError.
+    """
+    if isinstance(model, Variant):
+        return config_hash(project.config_path(model.name))
+    from cigpose_export.modeling.build import load_config
+    from cigpose_export.modeling.keypoints import keypoints_in_config
+
+    config = load_config(model.config)
+    said = json.dumps(config.to_dict(), sort_keys=True, default=repr)
+    keypoints = repr(keypoints_in_config(config, model.config))
+    file = file_sha256(model.keypoints_path) if model.keypoints_path else ""
+    modules = (config.get("custom_imports") or {}).get("imports") or []
+    loaded = [
+        sys.modules.get(name) for name in ([modules] if isinstance(modules, str) else modules)
+    ]
+    code = [file_sha256(Path(m.__file__)) for m in loaded if m and m.__file__]
+    return hash_of(said, keypoints, file, *code)
 
 
 def _config_files(path: Path) -> list[Path]:
@@ -117,7 +144,7 @@ def _file_of(name: str) -> Path | None:
     if package not in PACKAGES:
         return None
     # The package alone is imported here, which is light, never the module.
-    path = Path(import_module(package).__path__[0]).joinpath(*inside)
+    path = Path(importlib.import_module(package).__path__[0]).joinpath(*inside)
     for candidate in (path / "__init__.py", path.with_suffix(".py")):
         if candidate.is_file():
             return candidate

@@ -26,10 +26,10 @@ from cigpose_export.jobs.own_results import (
     remember,
     report_path,
 )
-from cigpose_export.jobs.staleness import code_hash, config_hash, hash_of
+from cigpose_export.jobs.staleness import code_hash, hash_of, model_hash
 from cigpose_export.jobs.verify_packed import VerifyPackedJob
-from cigpose_export.project import Project
-from cigpose_export.variants import Variant, WeightsKind
+from cigpose_export.project import Model, Project, arguments_of
+from cigpose_export.variants import DEMO, WeightsKind
 from cigpose_runtime import CigposeError, FileError, read_contract, read_onnx_file
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.estimation.session import CPU, require_providers
@@ -47,7 +47,8 @@ NUMERIC_STAGES = frozenset({"intervention", "parity", "precision", "replacement"
 class ReferenceOptions:
     """What files are compared with, where it is not what they name themselves.
 
-    checkpoint: in place of the project's own, for one file. images: a folder of pictures that add
+    checkpoint: in place of the project's own, for one file. config, keypoints: of a file that is no
+    published variant's, as of `Project.own_model`. images: a folder of pictures that add
     crops to the cases. against: a folder that a CIGPose fork's mmpose package lies in; its head is
     then the PyTorch side. weights_key: the entry of the checkpoint that holds the weights. model:
     the published variant that files somebody else exported are compared as; metadata: a file that
@@ -58,6 +59,8 @@ class ReferenceOptions:
     images: Path | None = None
     against: Path | None = None
     weights_key: str | None = None
+    config: str | None = None
+    keypoints: Path | None = None
     model: str | None = None
     metadata: Path | None = None
 
@@ -94,25 +97,20 @@ def verify_files(
     project: Project,
     files: Sequence[Path],
     *,
-    checkpoint: Path | None = None,
-    images: Path | None = None,
+    options: ReferenceOptions | None = None,
     providers: Sequence[str] = (CPU,),
-    against: Path | None = None,
-    weights_key: str | None = None,
-    model: str | None = None,
-    metadata: Path | None = None,
     detector: Path | None = None,
     jobs: int | None = None,
     on_stage: OnStage = lambda _name, _stage: None,
 ) -> list[Outcome[Report]]:
     """Verifies what is out of date, and writes the pages of each folder.
 
-    checkpoint, images, against, weights_key, model, metadata: as in ReferenceOptions.
+    options: what the files are compared with, None for what they name themselves.
     providers: of onnxruntime, by its names. detector: the one inside packed files.
     jobs: files at once. Raises UsageError and ProviderError for options that cannot be met.
     """
     require_providers(providers)
-    options = ReferenceOptions(checkpoint, images, against, weights_key, model, metadata)
+    options = options or ReferenceOptions()
     # The largest first: none of them is left to run alone at the end.
     ordered = sorted(files, key=lambda path: -path.stat().st_size if path.is_file() else 0)
     work: list[Job[Report]] = [
@@ -190,24 +188,39 @@ class VerifyJob:
         return Outcome(self.name, State.FAILED, self.path, report, self._as_error(report))
 
     @cached_property
-    def _subject(self) -> tuple[Variant, Path]:
-        """The variant that the file says it is, and the checkpoint to compare it with."""
+    def _subject(self) -> tuple[Model, Path]:
+        """The model that the file says it is, and the checkpoint to compare it with."""
         if not self.path.exists():
             raise FileError(
                 f"{self.path}: expected an exported file, but there is none; export it first"
             )
         name, weights = self._said
         with error_context(self.path):
-            try:
-                (variant,) = self.project.select([name])
-            except VariantError as error:
-                raise VariantError(f"no model of a published variant: {error}") from error
+            model = self._model(name)
             checkpoint = self.options.checkpoint
             if checkpoint is None:
                 checkpoint = self.project.existing_checkpoint(name, weights)
         if not checkpoint.is_file():
             raise CheckpointError(f"{checkpoint}: expected a checkpoint, found no file; correct it")
-        return variant, checkpoint
+        return model, checkpoint
+
+    def _model(self, name: str) -> Model:
+        config = self.options.config
+        if config is not None and name not in (DEMO.name, *self.project.variants):
+            return self.project.own_model(config, name, self.options.keypoints)
+        if config is not None:
+            raise UsageError(
+                f"expected another model than a published variant for --config, found {name}, "
+                "which has its config here; leave --config out"
+            )
+        try:
+            (variant,) = self.project.select([name])
+        except VariantError as error:
+            raise VariantError(
+                f"no model of a published variant: {error}; if it is your own, give its --config "
+                "and --checkpoint"
+            ) from error
+        return variant
 
     @property
     def _said(self) -> tuple[str, WeightsKind]:
@@ -220,8 +233,8 @@ class VerifyJob:
     @cached_property
     def _record_key(self) -> str:
         """A hash of all that PyTorch's answers follow from."""
-        variant, checkpoint = self._subject
-        config = config_hash(self.project.config_path(variant.name))
+        model, checkpoint = self._subject
+        config = model_hash(self.project, model)
         code = code_hash(worker.record)
         return hash_of(file_sha256(checkpoint), config, code, self.options.content)
 
@@ -235,11 +248,11 @@ class VerifyJob:
 
     def _record(self, work: Work) -> Path:
         """The file with what PyTorch answers, made unless it is there."""
-        variant, _ = self._subject
+        model, _ = self._subject
         folder = self.path.parent / ".verify"
-        record = folder / f"{variant.name}-{self._record_key[:16]}.npz"
+        record = folder / f"{model.name}-{self._record_key[:16]}.npz"
         if not is_own(record, self._record_key):
-            for outdated in folder.glob(f"{variant.name}-*.npz"):
+            for outdated in folder.glob(f"{model.name}-*.npz"):
                 outdated.unlink()
             fork = self.options.against is not None
             arguments = {"target": str(record), "fork": fork, **self._reference(work)}
@@ -260,11 +273,11 @@ class VerifyJob:
         return Report.read(self._report_path)
 
     def _reference(self, work: Work) -> dict[str, Any]:
-        variant, checkpoint = self._subject
+        model, checkpoint = self._subject
         images = self.options.images
         return {
             "project": str(self.project.root),
-            "variant": variant.name,
+            "model": arguments_of(model),
             "checkpoint": str(checkpoint),
             "weights_key": self.options.weights_key,
             "images": str(images.absolute()) if images else None,

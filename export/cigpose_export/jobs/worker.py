@@ -34,23 +34,24 @@ def export(
     *,
     project: str,
     name: str,
+    model: dict[str, Any],
     weights: Any,
     checkpoint: str | None,
     weights_key: str | None,
     target: str,
     threads: int,
 ) -> dict[str, Any]:
-    """Exports one variant; paths as text."""
+    """Exports one model; paths as text. model: of `project.arguments_of`."""
     import torch
 
-    from cigpose_export.pipeline import export_variant
+    from cigpose_export.pipeline import export_model
     from cigpose_export.project import Project
 
     torch.set_num_threads(threads)
     there = Project(Path(project))
-    exported = export_variant(
+    exported = export_model(
         there,
-        *there.select([name]),
+        there.model(**model),
         weights=weights,
         checkpoint_path=Path(checkpoint) if checkpoint else None,
         weights_key=weights_key,
@@ -65,7 +66,7 @@ def record(
     *,
     project: str,
     name: str,
-    variant: str,
+    model: dict[str, Any],
     checkpoint: str,
     weights_key: str | None,
     images: str | None,
@@ -73,18 +74,18 @@ def record(
     target: str,
     threads: int,
 ) -> dict[str, Any]:
-    """Records what PyTorch answers for one variant; `fork`: by a CIGPose fork's own head."""
+    """Records what PyTorch answers for one model; `fork`: by a CIGPose fork's own head."""
     import torch
 
     from cigpose_export.project import Project
-    from cigpose_export.reference.record import record_variant
+    from cigpose_export.reference.record import record_model
 
     torch.set_num_threads(threads)
     on_stage("reference")
     there = Project(Path(project))
-    record_variant(
+    record_model(
         there,
-        *there.select([variant]),
+        there.model(**model),
         checkpoint_path=Path(checkpoint),
         weights_key=weights_key,
         images=Path(images) if images else None,
@@ -171,7 +172,7 @@ def trace(
     *,
     project: str,
     name: str,
-    variant: str,
+    model: dict[str, Any],
     checkpoint: str,
     weights_key: str | None,
     images: str | None,
@@ -183,14 +184,14 @@ def trace(
     import torch
 
     from cigpose_export.project import Project
-    from cigpose_export.reference.trace import trace_variant
+    from cigpose_export.reference.trace import trace_model
 
     torch.set_num_threads(threads)
     on_stage("trace")
     there = Project(Path(project))
-    trace_variant(
+    trace_model(
         there,
-        *there.select([variant]),
+        there.model(**model),
         checkpoint_path=Path(checkpoint),
         weights_key=weights_key,
         images=Path(images) if images else None,

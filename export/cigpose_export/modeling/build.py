@@ -6,11 +6,13 @@ import errno
 from pathlib import Path
 from typing import Any
 
-from cigpose_export.errors import ConfigError
-from cigpose_export.openmmlab import MODELS, Config, DefaultScope
-from cigpose_runtime.errors import last_line
+import torch
+from torch import nn
 
-HEAD_NAMES = ("CIGHead", "CausalGraphHead")
+from cigpose_export.errors import ConfigError
+from cigpose_export.modeling.topdown_simcc import CIG_HEADS, require_topdown_simcc
+from cigpose_export.openmmlab import MODELS, Config, DefaultScope, revert_sync_batchnorm
+from cigpose_runtime.errors import last_line
 
 
 def register_head() -> str:
@@ -24,23 +26,28 @@ def register_head() -> str:
         from cigpose_export.modeling.cig_head import CIGHead
 
         head = CIGHead
-    for name in HEAD_NAMES:
+    for name in CIG_HEADS:
         if name not in MODELS:
             MODELS.register_module(name=name, module=head)
-    return f"{head.__module__}.{head.__qualname__}"
+    return class_path(head)
+
+
+def class_path(kind: type) -> str:
+    """Where a class comes from, as it is imported."""
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def load_config(path: Path) -> Config:
-    """Reads an MMEngine config and checks what the export relies on.
+    """Reads an MMEngine config, which runs it, and checks what the export relies on.
 
-    Raises `ConfigError` for a missing or unreadable file, a loop in `_base_`, a split ratio that
-    is not positive, and parts that contradict each other.
+    Raises `ConfigError` for a missing or unreadable file, a loop in `_base_`, another model than a
+    top-down SimCC estimator, settings that are not exported, and parts that contradict each other.
     """
     if not path.is_file():
         raise ConfigError(f"no config at {path}: run from a clone that has configs/")
     try:
         config = Config.fromfile(path)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a config is code, and may end the process
         # MMEngine keeps a file open per level of _base_: a loop exhausts the stack or the files.
         if isinstance(error, RecursionError) or getattr(error, "errno", None) == errno.EMFILE:
             raise ConfigError(
@@ -50,38 +57,12 @@ def load_config(path: Path) -> Config:
             f"{path} is not a loadable MMEngine config ({last_line(error)}); fix it"
         ) from error
     try:
-        problems = _contradictions(config)
+        problems = require_topdown_simcc(config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         problems = [f"a part is missing or of the wrong type ({error})"]
     if problems:
         raise ConfigError(f"{path}: {'; '.join(problems)}; correct the config")
     return config
-
-
-def _contradictions(config: Config) -> list[str]:
-    missing = [key for key in ("model", "codec", "box_padding") if key not in config]
-    if missing:
-        return [f"missing at the top level: {', '.join(missing)}"]
-    head, codec = config.model.head, config.codec
-    problems = []
-    for owner, ratio in (("head", head.simcc_split_ratio), ("codec", codec.simcc_split_ratio)):
-        if not ratio > 0:
-            problems.append(f"{owner}: expected simcc_split_ratio > 0, found {ratio}")
-    if head.simcc_split_ratio != codec.simcc_split_ratio:
-        problems.append(
-            f"simcc_split_ratio is {head.simcc_split_ratio} in the head "
-            f"and {codec.simcc_split_ratio} in the codec"
-        )
-    if tuple(head.input_size) != tuple(codec.input_size):
-        problems.append(f"input_size is {head.input_size} in the head, {codec.input_size} in codec")
-    used = [i for pair in head.keypoint_connections for i in pair]
-    used += [i for group in head.keypoint_groups for i in group]
-    if used and not 0 <= min(used) <= max(used) < head.out_channels:
-        problems.append(
-            f"the graph names keypoints {min(used)} to {max(used)}, "
-            f"but out_channels is {head.out_channels}"
-        )
-    return problems
 
 
 def build_reference(config: Config) -> Any:
@@ -93,10 +74,44 @@ def build_reference(config: Config) -> Any:
     try:
         # MMEngine's own base classes look the other parts up in the scope that is set.
         with DefaultScope.overwrite_default_scope("mmpose"):
-            model = MODELS.build(config.model)
+            model = MODELS.build(_without_mmdet(config.model))
     except Exception as error:
         raise ConfigError(
             f"{config.filename}: MMPose cannot build the model ({last_line(error)}); "
             "correct the config"
         ) from error
+    if any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+        model = revert_sync_batchnorm(model)  # the same in eval mode; it trains on one CPU, too
     return model.eval().requires_grad_(False)
+
+
+def require_runs(model: Any, config: Config) -> None:
+    """Raises `ConfigError` when a model's parts do not fit each other, as sizes of feature maps."""
+    width, height = config.codec.input_size
+    expected = [
+        (1, config.model.head.out_channels, int(side * config.codec.simcc_split_ratio))
+        for side in (width, height)
+    ]
+    try:
+        with torch.inference_mode():
+            outputs = model.head(model.extract_feat(torch.zeros(1, 3, height, width)))
+        found = [tuple(output.shape) for output in outputs]
+    except Exception as error:  # whatever modules raise on inputs that they do not take
+        raise ConfigError(
+            f"{config.filename}: the model does not run on an input of {width} x {height} "
+            f"({last_line(error)}); correct the config"
+        ) from error
+    if found != expected:
+        raise ConfigError(
+            f"{config.filename}: expected outputs {expected}, found {found}; correct the config"
+        )
+
+
+def _without_mmdet(part: Any) -> Any:
+    """A model's config without the scope of MMDetection: MMPose has a copy of its CSPNeXt."""
+    if isinstance(part, dict):
+        kept = {key: value for key, value in part.items() if (key, value) != ("_scope_", "mmdet")}
+        return {key: _without_mmdet(value) for key, value in kept.items()}
+    if isinstance(part, list):
+        return [_without_mmdet(value) for value in part]
+    return part

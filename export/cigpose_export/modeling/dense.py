@@ -1,13 +1,8 @@
 """The form of the model that is exported: the reference model as dense products.
 
-Every module here is built *from* its reference counterpart and computes the same function up to
-float rounding, for any batch, with no scatter, no loop and no data-dependent shape:
-
-- W [x_i ; x_j - x_i] = (W_a - W_b) x_i + W_b x_j: two products per node, then a gather per edge;
-- a sum over edges, a mean over a group or over memberships is a product with a constant matrix;
-- the complete graph of groups is a broadcast sum with a masked diagonal;
-- the replacement of features is a `where` on a one-hot of the top-k;
-- BatchNorm and ScaleNorm gains are folded into the neighbouring product, in float64.
+Every module is built *from* its reference counterpart and computes the same function up to float
+rounding, for any batch, with no scatter, no loop and no data-dependent shape. BatchNorm and
+ScaleNorm gains are folded into the neighbouring product, in float64.
 
 Some forms are chosen so that engines of lower precision and other vendors get the same answer
 (docs/engines.md has the figures): the choice is ranked by the peaks themselves, features are scaled
@@ -16,28 +11,21 @@ down before their squares are summed, and hard sigmoids are clips.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cigpose_export.errors import ExportError
-from cigpose_export.openmmlab import ChannelAttention, ConvModule
-
-FEATURE_SCALE = 2**-6
-"""Of the features that the first norm takes. It divides by their length, so that the scale cancels,
-and a power of two changes no digit; but the sum of their squares stays in float16's range: unscaled
-it was measured up to 902,000 on photographs and 3e12 on extreme pictures, and x / inf is 0."""
+from cigpose_export.modeling.dense_cig import DenseCigHead
+from cigpose_export.modeling.dense_layers import fold_norms
+from cigpose_export.modeling.dense_rtm import DenseRtmccHead, DenseRtmwHead
+from cigpose_export.openmmlab import RTMWHead
 
 
 def lower(model: Any) -> DenseModel:
-    """Builds the exportable form of an MMPose CIGPose estimator (with `.backbone` and `.head`).
+    """Builds the exportable form of an MMPose estimator.
 
-    It reads attributes that the published head has too, so a fork's own head can be lowered.
+    It reads attributes that the published CIGPose head has too, so a fork's own can be lowered.
     """
     try:
         return DenseModel(model)
@@ -54,278 +42,29 @@ class DenseModel(nn.Module):
 
     def __init__(self, reference: Any) -> None:
         super().__init__()
-        self.backbone = fold_backbone(reference.backbone)
-        self.head = DenseHead(reference.head)
+        self.backbone = fold_norms(reference.backbone)
+        neck = getattr(reference, "neck", None)
+        self.neck = None if neck is None else fold_norms(neck)
+        self.head = dense_head(reference.head)
         self.eval().requires_grad_(False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        simcc: tuple[Tensor, Tensor] = self.head(self.backbone(image)[-1])
+        features = self.backbone(image)
+        if self.neck is not None:
+            features = self.neck(features)
+        simcc: tuple[Tensor, Tensor] = self.head(features)
         return simcc
 
 
-class DenseHead(nn.Module):
-    """Last feature map (B,Cin,h/32,w/32) -> `simcc_x` (B,K,W), `simcc_y` (B,K,H)."""
-
-    def __init__(self, reference: Any) -> None:
-        super().__init__()
-        self.final_layer = scaled(reference.final_layer, FEATURE_SCALE)
-        norm, linear = reference.mlp_pre_gau
-        self.mlp_pre_gau = ScaledLinear(norm, linear, input_scale=FEATURE_SCALE)
-        self.gau = DenseGau(reference.gau)
-        self.initial_pred_x = copy.deepcopy(reference.initial_pred_x)
-        self.initial_pred_y = copy.deepcopy(reference.initial_pred_y)
-        self.cim = DenseIntervention(reference.cim)
-        self.gcn = DenseGraphNetwork(reference.gcn, reference.out_channels)
-        self.cls_gx = copy.deepcopy(reference.cls_gx)
-        self.cls_gy = copy.deepcopy(reference.cls_gy)
-
-    def forward(self, feature_map: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.gau(self.mlp_pre_gau(self.final_layer(feature_map).flatten(2)))
-        logits = self.initial_pred_x(features), self.initial_pred_y(features)
-        features = self.gcn(self.cim(features, *logits))
-        return self.cls_gx(features), self.cls_gy(features)
+def dense_head(reference: Any) -> nn.Module:
+    """The dense form of a head, by what it is built of: a fork's CIGPose head has its own class."""
+    if has_intervention(reference):
+        return DenseCigHead(reference)
+    return (
+        DenseRtmwHead(reference) if isinstance(reference, RTMWHead) else DenseRtmccHead(reference)
+    )
 
 
-class ScaledLinear(nn.Module):
-    """ScaleNorm and a linear layer in one: W g x / max(|x| / sqrt(dim), eps).
-
-    input_scale: by which its input has been multiplied; the output is the same for any.
-    """
-
-    def __init__(self, norm: Any, linear: nn.Linear, input_scale: float = 1.0) -> None:
-        super().__init__()
-        self.scale, self.eps = norm.scale, norm.eps * input_scale
-        gain = norm.g.detach().double()
-        self.linear = as_linear(linear.weight.double() * gain, linear.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * self.scale
-        normed: Tensor = self.linear(x / length.clamp(min=self.eps))
-        return normed
-
-
-class DenseGau(nn.Module):
-    """MMPose's RTMCCBlock as CIGPose sets it up: self-attention, SiLU, no position encoding."""
-
-    gamma: Tensor
-    beta: Tensor
-
-    def __init__(self, block: Any) -> None:
-        super().__init__()
-        if block.attn_type != "self-attn" or block.use_rel_bias or block.pos_enc:
-            raise ExportError(
-                "the gated attention unit uses relative bias, position encoding or "
-                "cross-attention, which no CIGPose model does: there is no dense form for it"
-            )
-        self.split = [block.e, block.e, block.s]
-        self.uv = ScaledLinear(block.ln, block.uv)
-        # relu(q k / sqrt(s)) squared: the root's share goes to the query side.
-        share = torch.tensor([[1 / block.sqrt_s], [1.0]], dtype=torch.float64)
-        self.register_buffer("gamma", (block.gamma.double() * share).float())
-        self.register_buffer("beta", (block.beta.double() * share).float())
-        self.o = copy.deepcopy(block.o)
-        self.res_scale = copy.deepcopy(block.res_scale) if block.shortcut else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        u, v, base = torch.split(F.silu(self.uv(x)), self.split, dim=-1)
-        query = base * self.gamma[0] + self.beta[0]
-        key = base * self.gamma[1] + self.beta[1]
-        attention = F.relu(query @ key.transpose(1, 2)).square()
-        out: Tensor = self.o(u * (attention @ v))
-        return out if self.res_scale is None else self.res_scale(x) + out
-
-
-class DenseIntervention(nn.Module):
-    """Replaces the chosen keypoints' features through a mask instead of an index."""
-
-    canonical: Tensor
-    keypoints: Tensor
-
-    def __init__(self, reference: Any) -> None:
-        super().__init__()
-        self.strategy = reference.intervention_strategy
-        self.k = reference.intervention_k_val
-        self.threshold = reference.intervention_threshold
-        canonical = reference.canonical_features.weight.detach().clone()
-        self.register_buffer("canonical", canonical)
-        self.register_buffer("keypoints", torch.arange(len(canonical)))
-
-    def forward(self, features: Tensor, logits_x: Tensor, logits_y: Tensor) -> Tensor:
-        peak_x = logits_x.softmax(dim=-1).amax(dim=-1)
-        peak_y = logits_y.softmax(dim=-1).amax(dim=-1)
-        # Peaks are small. 1 - (x + y) / 2, the confound score, would round off what ranks them.
-        peaks = peak_x + peak_y
-        if self.strategy == "threshold":
-            chosen = peaks < 2 * (1 - self.threshold)
-        else:
-            count = min(self.k, len(self.keypoints))
-            worst = peaks.topk(count, dim=1, largest=False).indices
-            chosen = one_hot_any(worst, self.keypoints)
-        return torch.where(chosen.unsqueeze(-1), self.canonical, features)
-
-
-class DenseEdgeConv(nn.Module):
-    """The two node-level products of an EdgeConv: what a node sends to its own and others' edges.
-
-    Nodes (B,N,C) -> receiver part (B,N,C') with the bias in it, and sender part (B,N,C').
-    """
-
-    def __init__(self, edge_conv: Any) -> None:
-        super().__init__()
-        conv, bn = edge_conv.conv[0], edge_conv.conv[1]
-        scale, shift = bn_scale_shift(bn)
-        weight = conv.weight.double().flatten(1) * scale[:, None]
-        own, difference = weight.chunk(2, dim=1)
-        self.receiver = as_linear(own - difference, shift)
-        self.sender = as_linear(difference, None)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.receiver(x), self.sender(x)
-
-
-class DenseGroupAttention(nn.Module):
-    """Group attention with groups, memberships and the complete graph as constant matrices."""
-
-    group_mean: Tensor
-    membership_mean: Tensor
-    ungrouped: Tensor
-    off_diagonal: Tensor
-
-    def __init__(self, reference: Any, num_keypoints: int) -> None:
-        super().__init__()
-        groups = reference.keypoint_groups
-        members = torch.zeros(len(groups), num_keypoints, dtype=torch.float64)
-        for index, group in enumerate(groups):
-            for keypoint in group:
-                members[index, keypoint] += 1
-        sizes = members.sum(dim=1, keepdim=True)
-        memberships = members.sum(dim=0).unsqueeze(-1)
-        self.register_buffer("group_mean", (members / sizes).float())
-        self.register_buffer("membership_mean", (members.T / memberships.clamp(min=1)).float())
-        self.register_buffer("ungrouped", (memberships == 0).float())
-        self.register_buffer("off_diagonal", (1 - torch.eye(len(groups))).unsqueeze(-1))
-        self.down = fold_linear_bn(reference.conv_down_linear, reference.bn_down)
-        self.edges = DenseEdgeConv(reference.edge_conv_groups)
-        self.aggregate = copy.deepcopy(reference.aggregate_linear)
-
-    def forward(self, x: Tensor) -> Tensor:
-        means = self.group_mean @ F.silu(self.down(x))
-        receiver, sender = self.edges(means)
-        messages = F.silu(receiver.unsqueeze(2) + sender.unsqueeze(1)) * self.off_diagonal
-        attention: Tensor = self.aggregate(messages.sum(dim=2)).sigmoid()
-        return x * (self.membership_mean @ attention + self.ungrouped)
-
-
-class DenseGraphNetwork(nn.Module):
-    """The anatomical graph with its edge sum as a product with the K x E incidence matrix."""
-
-    def __init__(self, reference: Any, num_keypoints: int) -> None:
-        super().__init__()
-        self.input = fold_linear_bn(reference.conv_input, reference.bn_input)
-        both_ways = [e for a, b in reference.keypoint_connections for e in ((a, b), (b, a))]
-        self.layers = nn.ModuleList(
-            DenseGraphLayer(*parts, both_ways, num_keypoints)
-            for parts in zip(
-                reference.edgeconv_layers,
-                reference.bn_layers,
-                reference.attention_modules,
-                strict=True,
-            )
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.silu(self.input(x))
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
-class DenseGraphLayer(nn.Module):
-    """One edge convolution, its batch norm, group attention and the residual."""
-
-    receivers: Tensor
-    senders: Tensor
-    incidence: Tensor
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(
-        self,
-        edge_conv: Any,
-        bn: Any,
-        attention: Any,
-        edges: Sequence[tuple[int, int]],
-        num_keypoints: int,
-    ) -> None:
-        super().__init__()
-        self.edges = DenseEdgeConv(edge_conv)
-        receivers = torch.tensor([i for i, _ in edges], dtype=torch.int64)
-        senders = torch.tensor([j for _, j in edges], dtype=torch.int64)
-        self.register_buffer("receivers", receivers)
-        self.register_buffer("senders", senders)
-        self.register_buffer("incidence", F.one_hot(receivers, num_keypoints).T.float())
-        scale, shift = bn_scale_shift(bn)
-        self.register_buffer("scale", scale.float())
-        self.register_buffer("shift", shift.float())
-        self.attention = DenseGroupAttention(attention, num_keypoints)
-
-    def forward(self, x: Tensor) -> Tensor:
-        receiver, sender = self.edges(x)
-        at_edges = receiver.index_select(1, self.receivers) + sender.index_select(1, self.senders)
-        summed = self.incidence @ F.silu(at_edges)
-        return F.silu(self.attention(summed * self.scale + self.shift) + x)
-
-
-def one_hot_any(indices: Tensor, classes: Tensor) -> Tensor:
-    """Indices (B,k) and classes (K,) -> bool (B,K): is the class among the row's indices?"""
-    if indices.shape[1] == 1:
-        return indices == classes
-    return (indices.unsqueeze(-1) == classes).any(dim=1)
-
-
-def bn_scale_shift(bn: Any) -> tuple[Tensor, Tensor]:
-    """A batch norm in eval mode as y = scale x + shift, both (C,) float64."""
-    scale = bn.weight.detach().double() / (bn.running_var.double() + bn.eps).sqrt()
-    return scale, bn.bias.detach().double() - bn.running_mean.double() * scale
-
-
-def as_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A float32 linear layer of the given weight (out,in) and bias (out,)."""
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    linear.weight = nn.Parameter(weight.detach().float())
-    if bias is not None:
-        linear.bias = nn.Parameter(bias.detach().float())
-    return linear
-
-
-def fold_linear_bn(linear: nn.Linear, bn: Any) -> nn.Linear:
-    """A linear layer and the batch norm behind it as one linear layer."""
-    scale, shift = bn_scale_shift(bn)
-    return as_linear(linear.weight.double() * scale[:, None], linear.bias.double() * scale + shift)
-
-
-def scaled(layer: nn.Module, factor: float) -> nn.Module:
-    """A copy of a linear or convolution layer whose output is multiplied by `factor`."""
-    copied = copy.deepcopy(layer)
-    for parameter in copied.parameters():
-        parameter.data *= factor
-    return copied
-
-
-def fold_backbone(backbone: Any) -> nn.Module:
-    """A copy of an MMPose backbone with batch norms and hard sigmoids folded into convolutions.
-
-    Of hard sigmoid(x) = clip(x / 6 + 1/2, 0, 1), the clip remains: OpenCV takes a product with a
-    HardSigmoid for HardSwish, whatever the other factor is.
-    """
-    folded: nn.Module = copy.deepcopy(backbone).double()
-    folded.eval()  # not chained: MMPose's backbones return None from it
-    for module in folded.modules():
-        if isinstance(module, ConvModule) and module.with_norm:
-            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
-            setattr(module, module.norm_name, nn.Identity())
-        elif isinstance(module, ChannelAttention):
-            module.fc = scaled(module.fc, 1 / 6)
-            module.fc.bias.data += 1 / 2
-            module.act = nn.Hardtanh(0, 1)
-    return folded.float()
+def has_intervention(head: Any) -> bool:
+    """Whether a head replaces features of keypoints, as CIGPose's does."""
+    return hasattr(head, "cim")

@@ -1,4 +1,4 @@
-"""One variant from checkpoint to what PyTorch answers, recorded for the verifier."""
+"""One model from checkpoint to what PyTorch answers, recorded for the verifier."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from cigpose_export.errors import ConfigError, ExportError
-from cigpose_export.modeling.build import register_head
-from cigpose_export.project import Project
+from cigpose_export.modeling.build import class_path, register_head
+from cigpose_export.modeling.dense import has_intervention
+from cigpose_export.project import Model, Project
 from cigpose_export.reference.load import load_reference
 from cigpose_export.reference.run import run_head, run_reference
-from cigpose_export.variants import Variant
 from cigpose_runtime import Contract
 from cigpose_verify.cases import Case, make_cases
 from cigpose_verify.measures.parity import max_difference, precision_limit
@@ -38,9 +38,9 @@ MOST_CANDIDATES = 64
 """Choices within rounding of one case; with more of them, no outputs could be called wrong."""
 
 
-def record_variant(
+def record_model(
     project: Project,
-    variant: Variant,
+    model: Model,
     *,
     checkpoint_path: Path,
     weights_key: str | None = None,
@@ -48,22 +48,21 @@ def record_variant(
     fork: bool,
     target: Path,
 ) -> None:
-    """Records all cases of a variant in `target`.
+    """Records all cases of a model in `target`.
 
     images: more pictures to cut crops from. fork: the head has to be that of a CIGPose fork that
     is on the path. Raises `CigposeError`.
     """
-    head = register_head()
-    if fork and head.startswith("cigpose_export."):
+    if fork and register_head().startswith("cigpose_export."):
         raise ConfigError(
             "--against: the MMPose in this folder registers no CIGHead; give "
             "the folder that its mmpose package lies in"
         )
     estimator, contract, checkpoint, note = load_reference(
-        project, variant, checkpoint_path, weights_key
+        project, model, checkpoint_path, weights_key
     )
     origin = {
-        "reference_head": head,
+        "reference_head": class_path(type(estimator.head)),
         "checkpoint": checkpoint.path.name,
         "checkpoint_sha256": checkpoint.sha256,
         "torch": torch.__version__,
@@ -77,6 +76,17 @@ def record_reference(
     estimator: Any, contract: Contract, cases: Sequence[Case], origin: Mapping[str, str]
 ) -> ReferenceRecord:
     """Runs all cases in float32 and float64, with every choice that rounding could make."""
+    double = copy.deepcopy(estimator).double()
+    runs = []
+    for case in cases:
+        image = case.input[np.newaxis]
+        runs.append((run_reference(estimator, image), run_reference(double, image.astype(float))))
+    if not has_intervention(estimator.head):
+        recorded = [
+            Recorded(case, exact.scores[0], (Candidate((), single.row(0), exact.row(0)),))
+            for case, (single, exact) in zip(cases, runs, strict=True)
+        ]
+        return ReferenceRecord(contract, origin, tuple(recorded), sweep=None, score_error=0.0)
     cim = estimator.head.cim
     if cim.intervention_strategy != "topk":
         raise ExportError(
@@ -84,11 +94,6 @@ def record_reference(
             f"models, found {cim.intervention_strategy!r}; there is no parity protocol for it"
         )
     k = min(cim.intervention_k_val, contract.num_keypoints)
-    double = copy.deepcopy(estimator).double()
-    runs = []
-    for case in cases:
-        image = case.input[np.newaxis]
-        runs.append((run_reference(estimator, image), run_reference(double, image.astype(float))))
     score_error = max(max_difference(single.scores, exact.scores) for single, exact in runs)
     recorded = []
     for case, (single, exact) in zip(cases, runs, strict=True):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cigpose_export.modeling.cig_head import confound_score
+from cigpose_export.modeling.dense import has_intervention
 from cigpose_verify.reference_record import Outputs
 from cigpose_verify.stages.intervention import gap
 
@@ -28,7 +29,7 @@ class Reference(nn.Module):
         self.estimator = estimator
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        simcc: tuple[Tensor, Tensor] = self.estimator.head(self.estimator.backbone(image))
+        simcc: tuple[Tensor, Tensor] = self.estimator.head(self.estimator.extract_feat(image))
         return simcc
 
 
@@ -37,7 +38,8 @@ class ReferenceOutputs:
     """`simcc_x` (B,K,W), `simcc_y` (B,K,H), and what they came from.
 
     scores: confound scores (B,K), of which the intervention takes the highest. features (B,K,C)
-    are those of which it replaces rows.
+    are those of which it replaces rows. A head without intervention has scores of no keypoint,
+    (B,0).
     """
 
     simcc_x: NDArray[np.floating]
@@ -53,10 +55,13 @@ class ReferenceOutputs:
 def run_reference(estimator: Any, images: NDArray[np.floating]) -> ReferenceOutputs:
     """Runs normalised images (B,3,h,w) through an estimator, in the dtype of both."""
     head = estimator.head
-    with watched(head.gau, head.initial_pred_x, head.initial_pred_y) as seen:
+    initial = [head.initial_pred_x, head.initial_pred_y] if has_intervention(head) else []
+    with watched(head.gau, *initial) as seen:
         with torch.inference_mode():
             simcc_x, simcc_y = Reference(estimator)(torch.from_numpy(images))
-        scores = confound_score(seen[head.initial_pred_x], seen[head.initial_pred_y])
+        scores = (
+            confound_score(*(seen[layer] for layer in initial)) if initial else simcc_x[:, :0, 0]
+        )
         features = seen[head.gau]
     return ReferenceOutputs(*(t.numpy() for t in (simcc_x, simcc_y, scores, features)))
 
@@ -65,8 +70,10 @@ def intervention_margin(estimator: Any, outputs: ReferenceOutputs) -> list[float
     """For each person by how much the last keypoint that is replaced leads the next one.
 
     Where that is within rounding, another backend may rightly choose another keypoint, and then all
-    outputs of that person differ.
+    outputs of that person differ. Infinite for a head without intervention.
     """
+    if not has_intervention(estimator.head):
+        return [float("inf")] * len(outputs.simcc_x)
     cim = estimator.head.cim
     if cim.intervention_strategy == "threshold":
         distances = np.abs(outputs.scores - cim.intervention_threshold)

@@ -11,16 +11,15 @@ from torch import Tensor, nn
 
 from cigpose_export.graph.translate import export_program
 from cigpose_export.modeling.dense import lower
-from cigpose_export.project import Project
+from cigpose_export.project import Model, Project
 from cigpose_export.reference.load import load_reference
-from cigpose_export.variants import Variant
 from cigpose_verify.cases import Case, make_cases
 from cigpose_verify.diverge import Trace, Traced, sample_of
 
 
-def trace_variant(
+def trace_model(
     project: Project,
-    variant: Variant,
+    model: Model,
     *,
     checkpoint_path: Path,
     weights_key: str | None = None,
@@ -28,8 +27,8 @@ def trace_variant(
     case: str,
     target: Path,
 ) -> None:
-    """Traces one case, by its name, of those that `record_variant` records."""
-    estimator, contract, *_ = load_reference(project, variant, checkpoint_path, weights_key)
+    """Traces one case, by its name, of those that `record_model` records."""
+    estimator, contract, *_ = load_reference(project, model, checkpoint_path, weights_key)
     (chosen,) = (c for c in make_cases(contract, images) if c.name == case)
     trace(lower(estimator), chosen).write(target)
 

@@ -127,7 +127,7 @@ def _git(project: Project, *arguments: str) -> str:
 
 
 def _place_model(one: VerifiedModel, models: Path, staging: Path) -> None:
-    name = one.variant.name
+    name = one.name
     shutil.copyfile(one.path, staging / f"{one.released_name}.onnx")
     for source in sorted((models / "golden" / name).rglob("*")):
         if source.is_file():

@@ -34,14 +34,14 @@ _REHEARSAL = (
 
 def model_card(one: VerifiedModel) -> str:
     """What a model is, how accurate it is, how it was verified, and how to run it."""
-    contract, variant = one.contract, one.variant
+    contract = one.contract
     file, source = f"{one.released_name}.onnx", contract.source_checkpoint
     assert source is not None
     lines = [f"# {one.released_name}", ""]
     if contract.weights != "real":
         lines += [_REHEARSAL, ""]
     lines += [
-        f"CIGPose, size {variant.size}: {contract.num_keypoints} keypoints from crops of "
+        f"{_kind(one)}: {contract.num_keypoints} keypoints from crops of "
         f"{contract.input_w} x {contract.input_h} pixels, as an ONNX file that carries everything "
         "needed to run it.",
         "",
@@ -71,40 +71,53 @@ def model_card(one: VerifiedModel) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _kind(one: VerifiedModel) -> str:
+    if one.variant is not None:
+        return f"CIGPose, size {one.variant.size}"
+    return "Not one of the 14 published CIGPose models, but somebody's own"
+
+
 def _accuracy(one: VerifiedModel) -> list[str]:
+    variant = one.variant
     if one.contract.weights != "real":
         return ["None: the weights are synthetic."]
-    boxes = "annotated boxes" if one.variant.dataset == "coco" else "detected boxes"
+    if variant is None:
+        return [
+            "None is published for this model. `cigpose-tools accuracy` measures it on data in "
+            "COCO's form."
+        ]
+    boxes = "annotated boxes" if variant.dataset == "coco" else "detected boxes"
     figures = [
-        f"{_METRICS[key]} {value}"
-        for key, value in one.variant.published.items()
-        if key in _METRICS
+        f"{_METRICS[key]} {value}" for key, value in variant.published.items() if key in _METRICS
     ]
     return [
-        f"As published for the checkpoint, on {_DATASETS[one.variant.dataset]}, with {boxes} and "
+        f"As published for the checkpoint, on {_DATASETS[variant.dataset]}, with {boxes} and "
         f"flip test: {', '.join(figures)}. `cigpose-tools accuracy` measures it on this file."
     ]
 
 
 def _parity(report: Report) -> list[str]:
     chosen, points, precision = report.intervention, report.keypoints, report.precision
-    assert chosen is not None
     assert points is not None
     assert precision is not None
+    choices = "not applicable to this head"
+    if chosen is not None:
+        choices = (
+            f"{chosen.agreeing} of {chosen.choices} choices agree, {chosen.near_ties} near ties"
+        )
     excess = max(cell.excess or 0 for cell in report.cells)
     return [
         f"- largest error: {excess:.0%} of what is allowed ({parity_tolerance()}), over "
         f"{len(report.cells)} settings of onnxruntime",
         f"- error against float64: {precision.ratio or 0:.2f} times that of PyTorch's float32",
-        f"- intervention: {chosen.agreeing} of {chosen.choices} choices agree, "
-        f"{chosen.near_ties} near ties",
+        f"- intervention: {choices}",
         f"- keypoints misread outside near ties: {points.misread} of {points.compared}",
     ]
 
 
 FRONT_MATTER = """\
 ---
-license: apache-2.0
+license: {licence}
 library_name: onnxruntime
 pipeline_tag: keypoint-detection
 tags:
@@ -120,7 +133,11 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
     """The README of the release. wheel: the runtime's, in it."""
     title = "CIGPose in ONNX" + (", a rehearsal" if rehearsal else "")
     first = models[0].released_name
-    lines = [f"{FRONT_MATTER}# {title}", ""]
+    licences = {one.contract.license for one in models}
+    front_matter = FRONT_MATTER.format(
+        licence="apache-2.0" if licences == {"Apache-2.0"} else "other"
+    )
+    lines = [f"{front_matter}# {title}", ""]
     if rehearsal:
         lines += [_REHEARSAL, ""]
     lines += [
@@ -133,6 +150,8 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
             f"| [`{name}.onnx`]({name}.onnx) | {contract.num_keypoints} | {contract.input_w} x "
             f"{contract.input_h} | {one.report.size / 1e6:.0f} MB | [card](cards/{name}.md) |"
         )
+    if own := [f"`{one.released_name}`" for one in models if one.variant is None]:
+        lines += ["", f"Not among the 14 published CIGPose models: {', '.join(own)}."]
     lines += [
         "",
         "## Check it, then run it",
@@ -152,6 +171,8 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
         "model of it. If there is a `model.sig`, `cigpose-runtime check . --public-key FILE` "
         "verifies it.",
         "",
-        f"Licence: {models[0].contract.license}. {models[0].contract.attribution}.",
+        f"Licence: {models[0].contract.license}. {models[0].contract.attribution}."
+        if len(licences) == 1
+        else "Licences: each card names its model's.",
     ]
     return "\n".join(lines) + "\n"

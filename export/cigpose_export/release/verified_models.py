@@ -9,7 +9,7 @@ from cigpose_export.errors import ReleaseError
 from cigpose_export.jobs.own_results import golden_folder, has_verdict, report_path
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant
-from cigpose_runtime import Contract, read_contract
+from cigpose_runtime import CigposeError, Contract, read_contract
 from cigpose_runtime.files import file_sha256
 from cigpose_verify.report.document import Report
 
@@ -19,32 +19,42 @@ REHEARSAL = "rehearsal-"
 
 @dataclass(frozen=True)
 class VerifiedModel:
-    """A model that may be released: its file, what the file says, and the verdict on it."""
+    """A model that may be released: its file, what the file says, and the verdict on it.
 
-    variant: Variant
+    variant: the published one that it is, None for somebody's own model.
+    """
+
+    variant: Variant | None
     path: Path
     contract: Contract
     report: Report
 
     @property
+    def name(self) -> str:
+        """That of the file, and of what verify keeps beside it."""
+        return self.path.stem
+
+    @property
     def released_name(self) -> str:
-        return (
-            self.variant.name if self.contract.weights == "real" else REHEARSAL + self.variant.name
-        )
+        return self.name if self.contract.weights == "real" else REHEARSAL + self.name
 
 
 def verified_models(
     project: Project, folder: Path, *, allow_synthetic: bool
 ) -> list[VerifiedModel]:
-    """The models of the folder, each with the verdict on its exact bytes."""
-    found = [
-        variant for name, variant in project.variants.items() if (folder / f"{name}.onnx").is_file()
-    ]
+    """The models of the folder, the published variants first, each with the verdict on its bytes.
+
+    Files that are no model under its own name, as packed ones, are left where they are.
+    """
+    files = {path.stem: path for path in sorted(folder.glob("*.onnx")) if path.is_file()}
+    published = [files[name] for name in project.variants if name in files]
+    others = [path for name, path in files.items() if name not in project.variants]
+    found = [*published, *(path for path in others if _name_in(path) == path.stem)]
     if not found:
         raise ReleaseError(
             f"{folder}: expected exported models, found none; run make export-all verify-all"
         )
-    models = [_verified(variant, folder / f"{variant.name}.onnx") for variant in found]
+    models = [_verified(project.variants.get(path.stem), path) for path in found]
     kinds = {one.contract.weights for one in models}
     if kinds != {"real"} and not allow_synthetic:
         synthetic = next(one for one in models if one.contract.weights != "real")
@@ -57,7 +67,7 @@ def verified_models(
     return models
 
 
-def _verified(variant: Variant, path: Path) -> VerifiedModel:
+def _verified(variant: Variant | None, path: Path) -> VerifiedModel:
     advice = "run make verify-all"
     if not report_path(path).is_file():
         raise ReleaseError(f"{path.name}: expected a parity report, found none; {advice}")
@@ -85,3 +95,11 @@ def _verified(variant: Variant, path: Path) -> VerifiedModel:
             f"wrote, found others; {advice}"
         )
     return VerifiedModel(variant, path, read_contract(path), report)
+
+
+def _name_in(path: Path) -> str | None:
+    """The name of the model in a file; None for a file of another kind."""
+    try:
+        return read_contract(path).name
+    except CigposeError:
+        return None

@@ -20,6 +20,9 @@ STAGES = (
 )
 """The stages in order."""
 
+OF_INTERVENTION = ("intervention", "replacement")
+"""Those of them that are not applicable to a head without intervention, as RTMPose's."""
+
 
 def gates() -> dict[str, str]:
     """What each stage asks for, by its name, in the order of STAGES."""

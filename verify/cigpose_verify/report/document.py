@@ -180,7 +180,8 @@ class Divergence:
 class Report:
     """The verdict on one file and all that it rests on.
 
-    key: a hash of what the verdict follows from besides the file. What was not reached is None.
+    key: a hash of what the verdict follows from besides the file. not_applicable: the stages that
+    ask for something that the model's head does not have. What was not reached is None.
     foreign: somebody else exported the file; only what it computes and says counts. notes: what is
     worth knowing and fails nothing, as what such a file does not say.
     """
@@ -202,6 +203,7 @@ class Report:
     keypoints: KeypointResult | None
     worst: Worst | None
     divergence: Divergence | None
+    not_applicable: tuple[str, ...]
     foreign: bool
     notes: tuple[str, ...]
     seconds: float
@@ -250,7 +252,8 @@ def _problems(report: Report) -> Iterator[str]:
     """What no verdict of ours says, though its types are right; the pages rely on it."""
     if (report.verdict, bool(report.failures)) not in (("passed", False), ("failed", True)):
         yield "expected the verdict passed, or failed with its failures"
-    if unknown := {failure.stage for failure in report.failures} - set(STAGES):
+    named = {*report.not_applicable, *(failure.stage for failure in report.failures)}
+    if unknown := named - set(STAGES):
         yield f"expected stages of the protocol, found {sorted(unknown)[0]!r}"
     positive = [report.precision.limit] if report.precision else []
     if (worst := report.worst) is not None:

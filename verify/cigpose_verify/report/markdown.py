@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from cigpose_verify.measures.gates import precision_factor
 from cigpose_verify.report.document import Report
-from cigpose_verify.report.words import first_reason, headline, largest_share, number, percent
+from cigpose_verify.report.words import (
+    choices_agreeing,
+    first_reason,
+    headline,
+    largest_share,
+    number,
+    percent,
+)
 
 
 def render_markdown(reports: Sequence[Report]) -> str:
@@ -46,12 +53,12 @@ def _lines(reports: Sequence[Report]) -> Iterator[str]:
 
 
 def _cells(report: Report) -> Iterator[str]:
-    points, chosen, precision = report.keypoints, report.intervention, report.precision
+    points, precision = report.keypoints, report.precision
     yield report.model
     yield "passed" if report.passed else f"failed ({report.stage})"
     yield percent(largest_share(report)) if report.cells else "-"
     yield number(precision.ratio) if precision else "-"
-    yield f"{chosen.agreeing} of {chosen.choices}" if chosen else "-"
+    yield choices_agreeing(report)
     yield f"{points.misread} of {points.compared}" if points else "-"
     yield percent(points.argmax_agreement) if points else "-"
     share = points.near_tie_share if points else None

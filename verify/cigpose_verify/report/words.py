@@ -44,3 +44,11 @@ def largest_share(report: Report) -> Figure:
     """The largest error / tolerance in the matrix; None where it was not finite."""
     shares = [cell.excess for cell in report.cells]
     return None if None in shares else max((s for s in shares if s is not None), default=None)
+
+
+def choices_agreeing(report: Report) -> str:
+    """How many choices of the intervention agree, for a cell of a table."""
+    if "intervention" in report.not_applicable:
+        return "not applicable"
+    chosen = report.intervention
+    return f"{chosen.agreeing} of {chosen.choices}" if chosen else "-"

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from cigpose_verify.errors import RunError
 from cigpose_verify.matrix import Matrix, Setting, run, run_all
 from cigpose_verify.measures.parity import max_difference, precision_limit
-from cigpose_verify.reference_record import Outputs, Recorded, ReferenceRecord
+from cigpose_verify.reference_record import Outputs, Recorded, ReferenceRecord, Sweep
 from cigpose_verify.report.document import Failure, InterventionResult, figure
 
 SWEEP_BATCH = 16
@@ -66,12 +66,14 @@ def examine(
     each provider: the part behind the intervention with each keypoint forced in turn. Raises
     `RunError` where the graph is not built in this way, `OnnxFileError` where it does not load.
     """
+    sweep = record.sweep
+    assert sweep is not None  # a model without intervention is not examined
     seen = list(_look(model, intervention, record, matrix))
     errors = [max_difference(one.scores, one.recorded.scores) for one in seen]
     score_error, score_limit = float(np.max(errors)), precision_limit(record.score_error)
-    swept = [_sweep(model, intervention, record, matrix, p) for p in matrix.providers]
+    swept = [_sweep(model, intervention, sweep, matrix, p) for p in matrix.providers]
     sweep_error, keypoint = max(swept, key=lambda pair: _nan_first(pair[0]))
-    sweep_limit = precision_limit(max(record.sweep.single.errors(record.sweep.double)))
+    sweep_limit = precision_limit(max(sweep.single.errors(sweep.double)))
     failures = []
     if not score_error <= score_limit:
         case = seen[int(np.argmax(errors))].recorded.case.name
@@ -160,12 +162,11 @@ def _confound(ranked: NDArray[np.floating], expected: NDArray[np.floating]) -> N
 def _sweep(
     model: onnx.ModelProto,
     intervention: Intervention,
-    record: ReferenceRecord,
+    sweep: Sweep,
     matrix: Matrix,
     provider: str,
 ) -> tuple[float, int]:
     """Forces each keypoint in turn: the largest error against float64, and whose it is."""
-    sweep = record.sweep
     setting = Setting(provider, matrix.levels[0], matrix.threads[-1])
     session = setting.open(head_with_choice(model, intervention))
     worst = (-1.0, 0)

@@ -10,8 +10,9 @@ from cigpose_runtime.model_file.onnx_graph import OnnxFile
 FORBIDDEN_OPS = frozenset({"NonZero", "GatherND", "Scatter", "ScatterElements", "ScatterND"})
 """Data-dependent shapes and scatter: slow or unsupported on most backends."""
 
-MAX_NODES = 450
-"""The largest model has 442 nodes (make bench); beyond this, something has been unrolled."""
+MAX_NODES = 550
+"""The largest model, RTMW-x, has 496 nodes, the largest CIGPose 442 (make bench); where something
+is unrolled, as in a straight trace of the smallest one, there are over 1800."""
 
 
 def check_structure(

@@ -17,7 +17,14 @@ from cigpose_runtime.files import appears_whole
 from cigpose_verify.measures.gates import gates, precision_factor
 from cigpose_verify.report.document import Cell, Report
 from cigpose_verify.report.page import plots
-from cigpose_verify.report.words import first_reason, headline, largest_share, number, percent
+from cigpose_verify.report.words import (
+    choices_agreeing,
+    first_reason,
+    headline,
+    largest_share,
+    number,
+    percent,
+)
 
 FOLDER = Path(__file__).parent
 
@@ -77,7 +84,7 @@ def _summary(report: Report) -> Iterator[str]:
     chosen, points, precision = report.intervention, report.keypoints, report.precision
     yield percent(largest_share(report)) if report.cells else "-"
     yield number(precision.ratio) if precision else "-"
-    yield f"{chosen.agreeing} of {chosen.choices}" if chosen else "-"
+    yield choices_agreeing(report)
     yield f"{chosen.near_ties}, {chosen.forced}" if chosen else "-"
     yield str(points.misread) if points else "-"
     yield percent(points.argmax_agreement) if points else "-"
@@ -105,6 +112,8 @@ def _facts(report: Report) -> dict[str, str]:
         **report.origin,
         **report.environment,
     }
+    if report.not_applicable:
+        facts["stages that are not applicable to this head"] = ", ".join(report.not_applicable)
     if report.notes:
         facts["notes"] = "; ".join(report.notes)
     if chosen := report.intervention:
