@@ -335,6 +335,7 @@ def test_a_worker_that_is_done_ends_without_complaint(tiny_project, tmp_path):
         "kind": "export",
         "project": str(tiny_project.root),
         "name": variant.name,
+        "model": {"name": variant.name, "config": None, "keypoints": None},
         "weights": "synthetic",
         "checkpoint": None,
         "weights_key": None,

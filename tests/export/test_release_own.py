@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from cigpose_export.errors import ReleaseError
+from cigpose_export.jobs.own_results import golden_folder, remember, report_path
 from cigpose_export.release.pages import index_page, model_card
 from cigpose_export.release.verified_models import verified_models
 from cigpose_runtime import METADATA_KEY, read_contract
@@ -35,6 +36,8 @@ def folder(release_project, tmp_path):
     for name in (variant, "my-model"):
         (models / f"new-{name}").rename(models / f"{name}.onnx")
         (models / "parity" / f"new-{name}").rename(models / "parity" / f"{name}.json")
+        remember(report_path(models / f"{name}.onnx"))
+        remember(golden_folder(models / f"{name}.onnx"))
     return models
 
 
