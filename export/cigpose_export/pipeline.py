@@ -17,7 +17,7 @@ from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.errors import CheckpointError, ConfigError, ExportError
 from cigpose_export.graph.contract import build_contract
-from cigpose_export.graph.portable import portable
+from cigpose_export.graph.opset import portable
 from cigpose_export.graph.simplify import simplify
 from cigpose_export.graph.stamp import stamp
 from cigpose_export.graph.translate import export_graph

@@ -12,7 +12,7 @@ from cigpose_runtime import Contract, read_contract
 from cigpose_runtime import cli as runtime
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
-from cigpose_verify.measures.gates import OF_INTERVENTION
+from cigpose_verify.measures.stage_texts import OF_INTERVENTION
 from cigpose_verify.reference_record import ReferenceRecord
 from faults import apply_fault
 from own_models import HALPE, RTMW, WHOLE_BODY, empty_project, write_hand, write_tiny

@@ -8,7 +8,7 @@ import pytest
 
 from cigpose_export.errors import ConfigError
 from cigpose_export.modeling.build import load_config
-from cigpose_export.modeling.keypoints import keypoints_of
+from cigpose_export.modeling.keypoints_of_config import keypoints_of
 from cigpose_export.openmmlab import Config, parse_pose_metainfo
 from cigpose_export.own_model import OwnModel, config_path, shipped_configs
 from cigpose_runtime.errors import MetadataError

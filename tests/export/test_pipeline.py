@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.errors import CheckpointError, ConfigError, ExportError
 from cigpose_export.graph import simplify as simplify_module
-from cigpose_export.graph.portable import IR_VERSION, OPSET
+from cigpose_export.graph.opset import IR_VERSION, OPSET
 from cigpose_export.graph.simplify import simplify
 from cigpose_export.graph.stamp import stamp
 from cigpose_export.modeling.build import build_reference, load_config

@@ -12,7 +12,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
-from cigpose_export.graph.portable import portable
+from cigpose_export.graph.opset import portable
 from cigpose_export.graph.simplify import simplify
 from cigpose_export.graph.stamp import stamp
 from cigpose_export.graph.translate import export_graph
@@ -26,7 +26,7 @@ from cigpose_verify.cases import CROPS, NOISE_SEEDS, make_cases
 from cigpose_verify.diverge import find_divergence
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
-from cigpose_verify.measures.gates import STAGES
+from cigpose_verify.measures.stage_texts import STAGES
 from cigpose_verify.reference_record import ReferenceRecord
 from cigpose_verify.report.document import Report
 from cigpose_verify.stages.intervention import find_intervention, plausible

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cigpose_export.checkpoints.load import Checkpoint
-from cigpose_export.graph.portable import OPSET
-from cigpose_export.graph.versions import tool_versions
-from cigpose_export.modeling.keypoints import keypoints_of
+from cigpose_export.graph.opset import OPSET
+from cigpose_export.graph.tool_versions import tool_versions
+from cigpose_export.modeling.keypoints_of_config import keypoints_of
 from cigpose_export.modeling.topdown_simcc import CIG_HEADS, type_name
 from cigpose_export.openmmlab import Config
 from cigpose_export.own_model import OwnModel

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import Message
 
 from cigpose_export import __version__
-from cigpose_export.graph.portable import IR_VERSION
+from cigpose_export.graph.opset import IR_VERSION
 from cigpose_runtime import METADATA_KEY, Contract
 
 

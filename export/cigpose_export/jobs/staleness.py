@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cigpose_export.graph.versions import mmpose_files, tool_versions
+from cigpose_export.graph.tool_versions import mmpose_files, tool_versions
 from cigpose_export.project import Model, Project
 from cigpose_export.variants import Variant
 from cigpose_runtime.files import file_sha256
@@ -48,7 +48,7 @@ def model_hash(project: Project, model: Model) -> str:
     if isinstance(model, Variant):
         return config_hash(project.config_path(model.name))
     from cigpose_export.modeling.build import load_config
-    from cigpose_export.modeling.keypoints import keypoints_in_config
+    from cigpose_export.modeling.keypoints_of_config import keypoints_in_config
 
     config = load_config(model.config)
     said = json.dumps(config.to_dict(), sort_keys=True, default=repr)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cigpose_export import __version__
 from cigpose_export.errors import ReleaseError
-from cigpose_export.graph.versions import tool_versions
+from cigpose_export.graph.tool_versions import tool_versions
 from cigpose_export.project import Project
 from cigpose_export.release.pages import index_page, model_card
 from cigpose_export.release.sbom import write_sbom

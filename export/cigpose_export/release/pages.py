@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cigpose_export.release.verified_models import VerifiedModel
-from cigpose_verify.measures.gates import parity_tolerance
+from cigpose_verify.measures.stage_texts import parity_tolerance
 from cigpose_verify.report.document import Report
 
 _METRICS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cigpose_runtime.errors import FileError
 from cigpose_runtime.files import appears_whole, read_bytes
-from cigpose_verify.measures.gates import STAGES
+from cigpose_verify.measures.stage_texts import STAGES
 from cigpose_verify.report.typed import typed
 
 SCHEMA_VERSION = 2

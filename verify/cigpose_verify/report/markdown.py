@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cigpose_verify.measures.gates import precision_factor
+from cigpose_verify.measures.stage_texts import precision_factor
 from cigpose_verify.report.document import Report
 from cigpose_verify.report.words import (
     choices_agreeing,

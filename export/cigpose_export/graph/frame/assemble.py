@@ -13,7 +13,7 @@ from cigpose_export.graph.frame.crop import NOBODY, centers_and_scales, crops, s
 from cigpose_export.graph.frame.decode import average_flipped, decode
 from cigpose_export.graph.frame.detector import detect
 from cigpose_export.graph.frame.pixels import Frame
-from cigpose_export.graph.portable import OPSET
+from cigpose_export.graph.opset import OPSET
 from cigpose_export.graph.stamp import stamped_bytes
 from cigpose_runtime import ValueInfo, YoloxDetector
 from cigpose_runtime.model_file.frame_contract import (

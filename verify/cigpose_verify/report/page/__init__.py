@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cigpose_runtime.files import appears_whole
-from cigpose_verify.measures.gates import gates, precision_factor
+from cigpose_verify.measures.stage_texts import gates, precision_factor
 from cigpose_verify.report.document import Cell, Report
 from cigpose_verify.report.page import plots
 from cigpose_verify.report.words import (

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cigpose_export.checkpoints.synthesize import draw_values
 from cigpose_export.errors import ExportError
-from cigpose_export.graph.portable import OPSET, portable
+from cigpose_export.graph.opset import OPSET, portable
 from cigpose_export.graph.simplify import simplify
 from cigpose_export.graph.translate import export_graph
 from cigpose_export.modeling import dense_cig

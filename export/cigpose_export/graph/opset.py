@@ -61,7 +61,7 @@ def _lower_opset(node: onnx.NodeProto, constants: Mapping[str, list[int]]) -> No
     elif _since(node.op_type, OPSET) != _since(node.op_type, OPSET + 1):
         raise ExportError(
             f"{node.name}: {node.op_type} has another meaning in opset {OPSET}; lower it in "
-            "graph/portable.py"
+            "graph/opset.py"
         )
 
 

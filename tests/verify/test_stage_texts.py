@@ -8,7 +8,7 @@ import pytest
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.measures import keypoints, parity
-from cigpose_verify.measures.gates import STAGES, exact, gates, parity_tolerance
+from cigpose_verify.measures.stage_texts import STAGES, exact, gates, parity_tolerance
 from cigpose_verify.report.markdown import render_markdown
 from cigpose_verify.report.page import render_page
 from faults import apply_fault
