@@ -35,7 +35,7 @@ from cigpose_export.variants import Variant, WeightsKind
 from cigpose_runtime import Contract, contract_of, parse_onnx
 from cigpose_runtime.estimation.ort import ort
 from cigpose_runtime.files import appears_whole
-from cigpose_verify.measures.parity import compare
+from cigpose_verify.measures.tolerances import compare
 from cigpose_verify.stages.structure import check_structure
 
 

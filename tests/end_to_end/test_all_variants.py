@@ -18,7 +18,7 @@ from cigpose_export.project import Project
 from cigpose_export.reference.run import run_reference
 from cigpose_runtime import read_contract, read_onnx_file
 from cigpose_runtime.estimation.ort import ort
-from cigpose_verify.measures.parity import compare
+from cigpose_verify.measures.tolerances import compare
 from cigpose_verify.stages.structure import FORBIDDEN_OPS, MAX_NODES
 from tiny_project import (
     assert_ended,

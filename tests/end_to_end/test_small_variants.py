@@ -16,7 +16,7 @@ from cigpose_export.pipeline import clear_cases
 from cigpose_export.reference.run import run_reference
 from cigpose_runtime import read_contract
 from cigpose_runtime.estimation.ort import ort
-from cigpose_verify.measures.parity import compare
+from cigpose_verify.measures.tolerances import compare
 from tiny_project import ONE_OF_EACH_SET
 
 PHOTOGRAPH = (

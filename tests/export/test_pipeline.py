@@ -20,7 +20,7 @@ from cigpose_export.pipeline import check_artefact, clear_cases, export_model
 from cigpose_export.reference.run import intervention_margin, run_reference
 from cigpose_runtime import METADATA_KEY, MetadataError, OnnxFileError, read_contract
 from cigpose_runtime.estimation.ort import ort
-from cigpose_verify.measures.parity import compare
+from cigpose_verify.measures.tolerances import compare
 from cigpose_verify.stages.structure import MAX_NODES
 from tiny_project import make_tiny_project, tiny_name
 

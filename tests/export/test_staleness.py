@@ -94,7 +94,7 @@ print(code_hash(worker.KINDS[sys.argv[1]]))
 @pytest.mark.parametrize(
     ("kind", "file", "stale"),
     [
-        ("judge", "verify/cigpose_verify/measures/parity.py", True),
+        ("judge", "verify/cigpose_verify/measures/tolerances.py", True),
         ("judge", "runtime/cigpose_runtime/model_file/protobuf.py", True),
         ("judge", "verify/cigpose_verify/cases/photographs/astronaut.jpg", True),
         ("judge", "verify/cigpose_verify/report/page/page.css", False),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cigpose_runtime.releases.golden import largest_tolerance
-from cigpose_verify.measures.parity import RELATIVE_TOLERANCE, compare, tolerance_of
+from cigpose_verify.measures.tolerances import RELATIVE_TOLERANCE, compare, tolerance_of
 
 
 def outputs(scale=1.0):

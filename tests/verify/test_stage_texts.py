@@ -7,7 +7,7 @@ import pytest
 
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
-from cigpose_verify.measures import keypoints, parity
+from cigpose_verify.measures import keypoints, tolerances
 from cigpose_verify.measures.stage_texts import STAGES, exact, gates, parity_tolerance
 from cigpose_verify.report.markdown import render_markdown
 from cigpose_verify.report.page import render_page
@@ -16,11 +16,11 @@ from faults import apply_fault
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CHANGES = [
-    (parity, "RELATIVE_TOLERANCE", 2.5e-5, "2.5e-5"),
-    (parity, "SCALE_QUANTILE", 0.95, "p95)"),
-    (parity, "LEAST_COSINE", 0.99999975, "0.99999975"),
-    (parity, "PRECISION_FACTOR", 7.5, "7.5 times"),
-    (parity, "PRECISION_FLOOR", 3e-7, "3e-7"),
+    (tolerances, "RELATIVE_TOLERANCE", 2.5e-5, "2.5e-5"),
+    (tolerances, "SCALE_QUANTILE", 0.95, "p95)"),
+    (tolerances, "LEAST_COSINE", 0.99999975, "0.99999975"),
+    (tolerances, "PRECISION_FACTOR", 7.5, "7.5 times"),
+    (tolerances, "PRECISION_FLOOR", 3e-7, "3e-7"),
     (keypoints, "MOST_NEAR_TIES", 0.005, "0.5 %"),
 ]
 
@@ -53,7 +53,7 @@ def test_a_changed_constant_changes_the_words(monkeypatch, module, name, value, 
 
 
 def test_a_changed_factor_changes_page_and_summary(monkeypatch, failed):
-    monkeypatch.setattr(parity, "PRECISION_FACTOR", 7.5)
+    monkeypatch.setattr(tolerances, "PRECISION_FACTOR", 7.5)
     page, summary = render_page([failed]), render_markdown([failed])
     assert "(≤ 7.5)" in page
     assert "the limit, 7.5 times" in page
@@ -62,7 +62,7 @@ def test_a_changed_factor_changes_page_and_summary(monkeypatch, failed):
 
 
 def test_a_changed_tolerance_changes_the_page_and_the_card(monkeypatch, failed):
-    monkeypatch.setattr(parity, "RELATIVE_TOLERANCE", 2.5e-5)
+    monkeypatch.setattr(tolerances, "RELATIVE_TOLERANCE", 2.5e-5)
     assert parity_tolerance() == "2.5e-5 · max(1, p99.9)"
     page = render_page([failed])
     assert "2.5e-5 · max(1, p99.9)" in page

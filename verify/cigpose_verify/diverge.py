@@ -20,7 +20,7 @@ from cigpose_runtime.errors import FileError
 from cigpose_runtime.estimation.session import CPU
 from cigpose_runtime.files import appears_whole, open_file
 from cigpose_verify.matrix import Setting, run
-from cigpose_verify.measures.parity import RELATIVE_TOLERANCE, SCALE_QUANTILE, max_difference
+from cigpose_verify.measures.tolerances import RELATIVE_TOLERANCE, SCALE_QUANTILE, max_difference
 from cigpose_verify.report.document import Divergence, TensorError, figure
 from cigpose_verify.stages.intervention import exposed
 

@@ -16,7 +16,7 @@ import numpy as np
 from onnx import numpy_helper
 
 from cigpose_runtime.estimation.decode import decode_simcc
-from cigpose_verify.measures.parity import tolerance_of
+from cigpose_verify.measures.tolerances import tolerance_of
 from cigpose_verify.reference_record import Recorded, ReferenceRecord
 from cigpose_verify.stages.intervention import gap
 

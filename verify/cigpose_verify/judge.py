@@ -19,8 +19,8 @@ from cigpose_verify.errors import RunError
 from cigpose_verify.machine import cores
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.measures.keypoints import MOST_NEAR_TIES
-from cigpose_verify.measures.parity import LEAST_COSINE
 from cigpose_verify.measures.stage_texts import OF_INTERVENTION, STAGES, most_near_ties
+from cigpose_verify.measures.tolerances import LEAST_COSINE
 from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, ReferenceRecord
 from cigpose_verify.report.document import (
     CaseResult,

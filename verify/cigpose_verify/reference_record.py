@@ -27,7 +27,7 @@ from cigpose_runtime.errors import FileError, first_line
 from cigpose_runtime.files import appears_whole, open_file
 from cigpose_verify.cases import Case
 from cigpose_verify.measures.keypoints import Clarity, Readout
-from cigpose_verify.measures.parity import max_difference, precision_limit, tolerance_of
+from cigpose_verify.measures.tolerances import max_difference, precision_limit, tolerance_of
 
 Doubles = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.matrix import Setting, run_all
 from cigpose_verify.measures.keypoints import Readout, misread
-from cigpose_verify.measures.parity import cosine
+from cigpose_verify.measures.tolerances import cosine
 from cigpose_verify.reference_record import Candidate, Outputs, Recorded, ReferenceRecord
 from cigpose_verify.report.document import Cell, figure
 

@@ -21,7 +21,7 @@ from cigpose_export.reference.load import load_reference
 from cigpose_export.reference.run import run_head, run_reference
 from cigpose_runtime import Contract
 from cigpose_verify.cases import Case, make_cases
-from cigpose_verify.measures.parity import max_difference, precision_limit
+from cigpose_verify.measures.tolerances import max_difference, precision_limit
 from cigpose_verify.reference_record import (
     CHECKPOINT_NOTE,
     Candidate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from cigpose_verify.measures import keypoints, parity
+from cigpose_verify.measures import keypoints, tolerances
 
 STAGES = (
     "structure",
@@ -31,10 +31,10 @@ def gates() -> dict[str, str]:
         "contract": "the metadata match config and checkpoint",
         "interface": "outputs of the right names, shapes and types",
         "intervention": "the graph chooses the keypoints that PyTorch chooses",
-        "parity": f"max|difference| ≤ {parity_tolerance()}, cosine ≥ {exact(parity.LEAST_COSINE)}",
+        "parity": f"max|difference| ≤ {parity_tolerance()}, cosine ≥ {exact(tolerances.LEAST_COSINE)}",
         "precision": (
             f"error against float64 at most {precision_factor()} times that of PyTorch's own "
-            f"float32, + {exact(parity.PRECISION_FLOOR)}"
+            f"float32, + {exact(tolerances.PRECISION_FLOOR)}"
         ),
         "replacement": "with each keypoint replaced in turn, the head gives what PyTorch's gives",
         "batch": "a row of a batch equals the same row run alone, to the parity gate",
@@ -50,13 +50,13 @@ def gates() -> dict[str, str]:
 
 def parity_tolerance() -> str:
     """The largest difference that the parity gate allows, as a formula."""
-    scale = exact(100 * Decimal(str(parity.SCALE_QUANTILE)))
-    return f"{exact(parity.RELATIVE_TOLERANCE)} · max(1, p{scale})"
+    scale = exact(100 * Decimal(str(tolerances.SCALE_QUANTILE)))
+    return f"{exact(tolerances.RELATIVE_TOLERANCE)} · max(1, p{scale})"
 
 
 def precision_factor() -> str:
     """How many times PyTorch's own error the precision gate allows."""
-    return exact(parity.PRECISION_FACTOR)
+    return exact(tolerances.PRECISION_FACTOR)
 
 
 def most_near_ties() -> str:

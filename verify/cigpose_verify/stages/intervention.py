@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from cigpose_verify.errors import RunError
 from cigpose_verify.matrix import Matrix, Setting, run, run_all
-from cigpose_verify.measures.parity import max_difference, precision_limit
+from cigpose_verify.measures.tolerances import max_difference, precision_limit
 from cigpose_verify.reference_record import Outputs, Recorded, ReferenceRecord, Sweep
 from cigpose_verify.report.document import Failure, InterventionResult, figure
 
