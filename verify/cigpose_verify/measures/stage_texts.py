@@ -31,7 +31,9 @@ def gates() -> dict[str, str]:
         "contract": "the metadata match config and checkpoint",
         "interface": "outputs of the right names, shapes and types",
         "intervention": "the graph chooses the keypoints that PyTorch chooses",
-        "parity": f"max|difference| ≤ {parity_tolerance()}, cosine ≥ {exact(tolerances.LEAST_COSINE)}",
+        "parity": (
+            f"max|difference| ≤ {parity_tolerance()}, cosine ≥ {exact(tolerances.LEAST_COSINE)}"
+        ),
         "precision": (
             f"error against float64 at most {precision_factor()} times that of PyTorch's own "
             f"float32, + {exact(tolerances.PRECISION_FLOOR)}"
