@@ -55,10 +55,10 @@ def read_bytes(path: str | PathLike[str], expected: str, *, most: int | None = N
     return content
 
 
-def file_sha256(path: str | PathLike[str]) -> str:
-    """The sha256 of a file's bytes, 64 lower-case hex digits. Raises FileError."""
+def file_sha256(path: str | PathLike[str], expected: str = "a file") -> str:
+    """The sha256 of a file, 64 lower-case hex digits; expected, and what is raised: as open_file."""
     digest = hashlib.sha256()
-    with open_file(path, "a file") as file:
+    with open_file(path, expected) as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

@@ -67,9 +67,9 @@ def load_checkpoint(
     holds no state dict of tensors.
     """
     try:
-        digest = file_sha256(path)
+        digest = file_sha256(path, "a checkpoint file")
     except FileError as error:
-        raise CheckpointError(str(error).replace("a file", "a checkpoint file", 1)) from error
+        raise CheckpointError(str(error)) from error
     _require_hash(path, digest, expected_sha256)
     with error_context(path), _mapped(path) as mapped:
         content = _load_inert(mapped, check_sums=expected_sha256 is None)
