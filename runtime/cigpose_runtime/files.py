@@ -56,7 +56,7 @@ def read_bytes(path: str | PathLike[str], expected: str, *, most: int | None = N
 
 
 def file_sha256(path: str | PathLike[str], expected: str = "a file") -> str:
-    """The sha256 of a file, 64 lower-case hex digits; expected, and what is raised: as open_file."""
+    """The sha256 of a file: 64 lower-case hex digits. expected, and errors: as open_file."""
     digest = hashlib.sha256()
     with open_file(path, expected) as file:
         while chunk := file.read(_CHUNK_BYTES):
