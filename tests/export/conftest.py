@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from cigpose_export.jobs.verify import verify_files
+from cigpose_export.release.build import build_release
 from tiny_project import CLONE, export_tiny, make_tiny_project
 
 
@@ -32,3 +33,18 @@ def release_project(tmp_path_factory):
     (verified,) = verify_files(project, [export_tiny(project)])
     assert verified.error is None
     return project
+
+
+EPOCH = "1700000000"
+
+
+@pytest.fixture(scope="session")
+def built(release_project, tmp_path_factory):
+    """A rehearsal of a release with the tiny variant; not to be changed."""
+    out = tmp_path_factory.mktemp("built") / "release"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+        build_release(
+            release_project, release_project.artefact_folder("synthetic"), out, allow_synthetic=True
+        )
+    return out

@@ -45,20 +45,20 @@ def test_a_model_of_ones_own_comes_after_the_published_ones_and_is_marked(releas
     published, own = verified_models(release_project, folder, allow_synthetic=False)
     assert published.variant is not None
     assert (own.variant, own.released_name) == (None, "my-model")
-    card = model_card(own)
+    card = model_card(own, "x.whl")
     assert "Not one of the 14 published CIGPose models" in card
     assert "None is published for this model." in card
     assert "- licence: not stated" in card
-    assert "Not one of the 14" not in model_card(published)
+    assert "Not one of the 14" not in model_card(published, "x.whl")
 
 
 def test_the_index_names_models_of_ones_own_and_claims_no_licence_for_them(release_project, folder):
     models = verified_models(release_project, folder, allow_synthetic=False)
-    page = index_page(models, "runtime/x.whl", rehearsal=False)
+    page = index_page(models, "x.whl", rehearsal=False)
     assert "Not among the 14 published CIGPose models: `my-model`." in page
     assert "license: other" in page
     assert "Licences: each card names its model's." in page
-    alone = index_page(models[:1], "runtime/x.whl", rehearsal=False)
+    alone = index_page(models[:1], "x.whl", rehearsal=False)
     assert "Not among" not in alone
     assert "license: apache-2.0" in alone
 

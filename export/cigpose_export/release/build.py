@@ -22,7 +22,7 @@ from cigpose_export import __version__
 from cigpose_export.errors import ReleaseError
 from cigpose_export.graph.tool_versions import tool_versions
 from cigpose_export.project import Project
-from cigpose_export.release.pages import index_page, model_card
+from cigpose_export.release.pages import PARITY_PAGE, index_page, model_card
 from cigpose_export.release.sbom import write_sbom
 from cigpose_export.release.verified_models import VerifiedModel, verified_models
 from cigpose_runtime.errors import CigposeError, last_line
@@ -69,17 +69,19 @@ def build_release(project: Project, models: Path, out: Path, *, allow_synthetic:
 def _fill(project: Project, verified: list[VerifiedModel], models: Path, staging: Path) -> Manifest:
     """Writes all files of a release, the sums last."""
     epoch = source_date_epoch(project)
+    _build_runtime(project, staging, epoch)
+    (wheel,) = staging.glob("*.whl")
     for one in verified:
-        _place_model(one, models, staging)
+        _place_model(one, models, staging, wheel.name)
     write_pages(staging)
+    # What pages lead to lies beside them: so links hold where there are no folders, too.
+    (staging / "parity" / "index.html").rename(staging / PARITY_PAGE)
     for name in _LEGAL:
         shutil.copyfile(project.root / name, staging / name)
-    _build_runtime(project, staging / "runtime", epoch)
     _write_archive(staging, [f"{one.released_name}.onnx" for one in verified], epoch)
     write_sbom(project, staging / "sbom.cdx.json", epoch)
     rehearsal = any(one.contract.weights != "real" for one in verified)
-    (wheel,) = staging.glob("runtime/*.whl")
-    index = index_page(verified, f"runtime/{wheel.name}", rehearsal)
+    index = index_page(verified, wheel.name, rehearsal)
     (staging / "README.md").write_text(index, "utf-8")
     manifest = Manifest(
         rehearsal=rehearsal,
@@ -126,7 +128,7 @@ def _git(project: Project, *arguments: str) -> str:
     return ended.stdout.strip()
 
 
-def _place_model(one: VerifiedModel, models: Path, staging: Path) -> None:
+def _place_model(one: VerifiedModel, models: Path, staging: Path, wheel: str) -> None:
     name = one.name
     shutil.copyfile(one.path, staging / f"{one.released_name}.onnx")
     for source in sorted((models / "golden" / name).rglob("*")):
@@ -139,9 +141,7 @@ def _place_model(one: VerifiedModel, models: Path, staging: Path) -> None:
     shutil.copyfile(
         models / "parity" / f"{name}.json", staging / "parity" / f"{one.released_name}.json"
     )
-    (staging / "cards").mkdir(exist_ok=True)
-    card = staging / "cards" / f"{one.released_name}.md"
-    card.write_text(model_card(one), "utf-8")
+    (staging / f"{one.released_name}.md").write_text(model_card(one, wheel), "utf-8")
 
 
 def _build_runtime(project: Project, target: Path, epoch: int) -> None:

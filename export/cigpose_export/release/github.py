@@ -22,12 +22,16 @@ from requests.auth import AuthBase
 from cigpose_export.errors import CredentialsError, PublishError
 from cigpose_export.release.target import RemoteFile, RemoteState, TransientError
 from cigpose_runtime.releases.manifest import asset_name
+from cigpose_runtime.releases.source import Source
 
 API_URL = "https://api.github.com"
 TIMEOUT_S = (10, 60)
 """To connect, and between two portions of an answer."""
 
 _SPEC = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<tag>[\w.+/-]+)")
+_LINK = re.compile(r"\]\((?!\w+:)([^)]+)\)")
+"""In Markdown, to a file of the release."""
+
 _PAGE = 100
 _MOST_PAGES = 100
 """A release on GitHub has at most 1000 assets."""
@@ -98,7 +102,14 @@ class GithubTarget:
             {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
         )
         api_url = os.environ.get("GITHUB_API_URL", API_URL).rstrip("/")
-        return cls(found["repository"], found["tag"], notes, prerelease, api_url, session)
+        return cls(
+            found["repository"],
+            found["tag"],
+            _with_whole_links(notes, f"github:{spec}"),
+            prerelease,
+            api_url,
+            session,
+        )
 
     def name_of(self, path: str) -> str:
         """As `Target`: GitHub has no folders."""
@@ -231,6 +242,12 @@ class GithubTarget:
         if status == HTTPStatus.UNPROCESSABLE_ENTITY and "already_exists" in answer.text:
             raise TransientError(message)  # an earlier try whose answer was lost: look again
         raise PublishError(message)
+
+
+def _with_whole_links(notes: str, source: str) -> str:
+    """The notes for the page of a release, beside which there are no files."""
+    assets = Source.of(source)
+    return _LINK.sub(lambda link: f"]({assets.url(link[1])})", notes)
 
 
 def _remote(asset: dict[str, Any]) -> RemoteFile:

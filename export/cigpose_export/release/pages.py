@@ -8,6 +8,8 @@ from cigpose_export.release.verified_models import VerifiedModel
 from cigpose_verify.measures.stage_texts import parity_tolerance
 from cigpose_verify.report.document import Report
 
+PARITY_PAGE = "parity.html"
+
 _METRICS = {
     "ap": "AP",
     "ar": "AR",
@@ -32,8 +34,11 @@ _REHEARSAL = (
 )
 
 
-def model_card(one: VerifiedModel) -> str:
-    """What a model is, how accurate it is, how it was verified, and how to run it."""
+def model_card(one: VerifiedModel, wheel: str) -> str:
+    """What a model is, how accurate it is, how it was verified, and how to run it.
+
+    wheel: the runtime's, beside it.
+    """
     contract = one.contract
     file, source = f"{one.released_name}.onnx", contract.source_checkpoint
     assert source is not None
@@ -48,7 +53,7 @@ def model_card(one: VerifiedModel) -> str:
         "## Run it",
         "",
         "```console",
-        '$ pip install "cigpose-runtime[cli]"',
+        f'$ pip install "./{wheel}[cli]"',
         f"$ cigpose-runtime selftest {file}",
         f"$ cigpose-runtime image {file} photo.jpg --whole-frame --save annotated/",
         "```",
@@ -130,7 +135,7 @@ tags:
 
 
 def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> str:
-    """The README of the release. wheel: the runtime's, in it."""
+    """The README of the release. wheel: the runtime's, beside it."""
     title = "CIGPose in ONNX" + (", a rehearsal" if rehearsal else "")
     first = models[0].released_name
     licences = {one.contract.license for one in models}
@@ -148,7 +153,7 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
         contract, name = one.contract, one.released_name
         lines.append(
             f"| [`{name}.onnx`]({name}.onnx) | {contract.num_keypoints} | {contract.input_w} x "
-            f"{contract.input_h} | {one.report.size / 1e6:.0f} MB | [card](cards/{name}.md) |"
+            f"{contract.input_h} | {one.report.size / 1e6:.0f} MB | [card]({name}.md) |"
         )
     if own := [f"`{one.released_name}`" for one in models if one.variant is None]:
         lines += ["", f"Not among the 14 published CIGPose models: {', '.join(own)}."]
@@ -158,12 +163,12 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
         "",
         "```console",
         "$ sha256sum --check SHA256SUMS",
-        f'$ pip install "{wheel}[cli]"',
+        f'$ pip install "./{wheel}[cli]"',
         "$ cigpose-runtime check .",
         f"$ cigpose-runtime image {first}.onnx photo.jpg --whole-frame --save annotated/",
         "```",
         "",
-        "[`parity/index.html`](parity/index.html) shows that each file computes what its "
+        f"[`{PARITY_PAGE}`]({PARITY_PAGE}) shows that each file computes what its "
         "PyTorch model computes; `golden/` has what `selftest` replays. `manifest.json` names "
         "every file with size and hash, the checkpoints, and the versions that made them; "
         "`sbom.cdx.json` is their bill of materials. `cigpose_models.zip` holds all models. "

@@ -13,8 +13,9 @@ from pathlib import Path
 from cigpose_runtime.errors import CheckError, CigposeError, FileError, InstallError, first_line
 from cigpose_runtime.files import file_sha256, open_file, read_bytes
 from cigpose_runtime.releases.archive import unpacked
-from cigpose_runtime.releases.folder import files_in, not_of_release
+from cigpose_runtime.releases.folder import files_in, naming_of, not_of_release
 from cigpose_runtime.releases.golden import selftest
+from cigpose_runtime.releases.golden_folder import golden_folder
 from cigpose_runtime.releases.manifest import (
     MANIFEST_BYTES,
     SIGNATURE,
@@ -29,7 +30,7 @@ from cigpose_runtime.releases.manifest import (
 def check_release(
     path: Path, public_key: Path | None = None
 ) -> tuple[Manifest, list[CigposeError]]:
-    """Checks a released folder or ZIP archive: its manifest, and all that does not hold.
+    """Checks a released folder, assets or ZIP archive: its manifest, and all that does not hold.
 
     Given a public key (PEM), the signature is by its owner; everything listed is there and
     unaltered, nothing else is, and the sums say the same; and each model loads and passes its
@@ -84,7 +85,8 @@ def _signature_errors(folder: Path, public_key: Path) -> Iterator[CheckError]:
 
 
 def _differences(folder: Path, found: set[str], manifest: Manifest) -> Iterator[CheckError]:
-    listed = {file.path: file for file in manifest.files}
+    name_of = naming_of(found, manifest)
+    listed = {name_of(file.path): file for file in manifest.files}
     for path in sorted(set(listed) - found):
         yield CheckError(f"{path}: expected a file of the manifest, found none; fetch it again")
     for path in not_of_release(found, manifest):
@@ -107,7 +109,8 @@ def _differences(folder: Path, found: set[str], manifest: Manifest) -> Iterator[
 
 def _model_errors(folder: Path, model: str) -> Iterator[CigposeError]:
     try:
-        replayed, is_released = selftest(folder / model)
+        with golden_folder(folder / model) as golden:
+            replayed, is_released = selftest(folder / model, golden=golden)
     except CigposeError as error:
         yield CheckError(str(error).replace(f"{folder}/", ""))
         return

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from cigpose_runtime.errors import CheckError
-from cigpose_runtime.releases.manifest import UNLISTED, Manifest
+from cigpose_runtime.releases.manifest import UNLISTED, Manifest, asset_name
 
 
 def files_in(folder: Path) -> tuple[set[str], list[CheckError]]:
@@ -44,6 +45,14 @@ def files_in(folder: Path) -> tuple[set[str], list[CheckError]]:
     return files, errors
 
 
+def naming_of(files: set[str], manifest: Manifest) -> Callable[[str], str]:
+    """How these files of a release are named by path: as they are, or as assets of GitHub."""
+    inside = {file.path for file in manifest.files if "/" in file.path}
+    is_flat = not inside & files and any(asset_name(path) in files for path in inside)
+    return asset_name if is_flat else str
+
+
 def not_of_release(files: set[str], manifest: Manifest) -> list[str]:
     """Those of the files that the release of this manifest does not have, sorted."""
-    return sorted(files - UNLISTED - {file.path for file in manifest.files})
+    name_of = naming_of(files, manifest)
+    return sorted(files - UNLISTED - {name_of(file.path) for file in manifest.files})

@@ -1,12 +1,13 @@
 """Replays golden vectors on this machine: inputs, and what PyTorch computed for them.
 
 The vectors come with a released model, as ONNX's backend tests have them, with tolerances and
-keypoints in golden.json. They lie in golden/NAME/ beside NAME.onnx.
+keypoints in golden.json. golden_folder.py says where they lie.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -22,6 +23,7 @@ from cigpose_runtime.model_file.contract import Contract
 from cigpose_runtime.model_file.reader import read_contract
 from cigpose_runtime.model_file.tensors import read_tensor
 from cigpose_runtime.releases.golden_document import GoldenSet, read_golden_document
+from cigpose_runtime.releases.golden_folder import golden_folder
 
 _OUTPUTS = ("simcc_x", "simcc_y")
 
@@ -54,7 +56,7 @@ def selftest(
 ) -> tuple[list[Replayed], bool]:
     """Replays golden vectors; also says whether they were written for these very bytes.
 
-    golden: their folder, golden/NAME beside NAME.onnx unless given.
+    golden: their folder, by default the one beside the model that `golden_folder` finds.
     Raises FileError for vectors that are missing, damaged, or that allow more than verification
     does; OnnxFileError for a model that does not run, and what opening a model raises.
     """
@@ -62,10 +64,11 @@ def selftest(
 
     path = Path(path)
     contract = read_contract(path)
-    folder = path.parent / "golden" / path.stem if golden is None else Path(golden)
-    sha256, sets = read_golden_document(folder, contract.num_keypoints)
-    session = open_session(path, providers=[provider])
-    replayed = [_replay(session, folder / one.folder, one, contract) for one in sets]
+    found = golden_folder(path, contract.name) if golden is None else nullcontext(Path(golden))
+    with found as folder:
+        sha256, sets = read_golden_document(folder, contract.num_keypoints)
+        session = open_session(path, providers=[provider])
+        replayed = [_replay(session, folder / one.folder, one, contract) for one in sets]
     return replayed, sha256 == file_sha256(path)
 
 

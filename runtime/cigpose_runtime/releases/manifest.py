@@ -119,17 +119,25 @@ def asset_name(path: str) -> str:
 
 
 def sums_of(folder: Path, manifest: Manifest) -> str:
-    """The text of SHA256SUMS, as `sha256sum --check` reads it: the manifest and all its files."""
-    sums = {file.path: file.sha256 for file in manifest.files}
+    """The text of SHA256SUMS, as `sha256sum --check` reads it, for what lies beside the manifest.
+
+    What lies in folders has other names where there are none; it is in the manifest, which is here.
+    """
+    sums = {file.path: file.sha256 for file in manifest.files if "/" not in file.path}
     sums[MANIFEST] = file_sha256(folder / MANIFEST)
     return "".join(f"{digest}  {path}\n" for path, digest in sorted(sums.items()))
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a name leads to a file in the same folder, on any system."""
+    return _SAFE_PART.fullmatch(name) is not None
 
 
 def require_safe_names(paths: Sequence[str]) -> None:
     """Raises CheckError for names that leave the folder, or that some file system takes for one."""
     for path in paths:
         parts = path.split("/")
-        if not all(_SAFE_PART.fullmatch(part) for part in parts) or len(path) > 200:
+        if not all(map(is_safe_name, parts)) or len(path) > 200:
             raise CheckError(
                 f"{quoted(path)}: expected a relative path of letters, digits and _.+-, found "
                 "another; do not unpack it"
