@@ -23,7 +23,7 @@ from small_release import contents
 from tiny_project import CLONE
 
 PHOTOGRAPH = CLONE / "verify" / "cigpose_verify" / "cases" / "photographs" / "astronaut.jpg"
-PLACES = ("github", "hf", "file", "s3")
+PLACES = ("github", "hf", "file", "s3", "zip")
 
 
 def publish(release, to, **settings):
@@ -89,9 +89,10 @@ def received(request, built, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     with served(request.param, built, folder) as files:
         for name, content in files.items():
-            if name != ".gitattributes":
-                (folder / "received" / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / "received" / name).write_bytes(content)
+            (folder / "received" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "received" / name).write_bytes(content)
+    if request.param == "hf":  # as `hf download --local-dir` leaves it
+        (folder / "received" / ".cache" / "huggingface" / "download").mkdir(parents=True)
     return folder / "received"
 
 

@@ -18,6 +18,7 @@ from cigpose_runtime.releases.manifest import (
     MANIFEST_BYTES,
     SUMS,
     Manifest,
+    asset_name,
     require_safe_names,
     sums_of,
 )
@@ -166,6 +167,79 @@ def test_an_archive_of_a_release_passes(release):
 
 def test_folders_may_have_entries_of_their_own(release):
     assert problems(zipped(release, lambda archive: archive.writestr("golden/", ""))) == []
+
+
+def packed(release, names_of):
+    """An archive of the release, each file under the names that are given for it."""
+    path = release.parent / "release.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(release.rglob("*")):
+            inside = file.relative_to(release).as_posix() + "/" * file.is_dir()
+            if (name := names_of(inside)) is not None:
+                archive.writestr(name, b"" if file.is_dir() else file.read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("top", ["", "models-1.2.3/", "CIGPose models (1)/"])
+def test_archives_with_entries_for_folders_and_one_folder_around_all_pass(release, top):
+    path = packed(release, lambda name: top + name)
+    with zipfile.ZipFile(path, "a") as archive:
+        if top:
+            archive.writestr(top, "")
+        archive.writestr("__MACOSX/._models", "x")
+    assert problems(path) == []
+
+
+@pytest.mark.parametrize("top", ["../", "/", "./", "a/b/", "C:\\x/"])
+def test_a_folder_around_all_that_leads_elsewhere_is_refused(release, top):
+    (problem,) = problems(packed(release, lambda name: top + name))
+    assert "expected it in the archive, found none" in problem
+
+
+def test_an_archive_of_flat_assets_passes(release):
+    flat = packed(release, lambda name: None if name.endswith("/") else asset_name(name))
+    assert problems(flat) == []
+
+
+@pytest.mark.parametrize("name", ["../photo.jpg", "/.DS_Store", "golden/../../photo.png"])
+def test_a_picture_elsewhere_in_an_archive_is_refused(release, name):
+    (problem,) = problems(zipped(release, lambda archive: archive.writestr(name, "")))
+    assert "expected a relative path" in problem
+
+
+CARRIED = [
+    ".gitattributes",
+    ".git/config",
+    ".cache/huggingface/download/one.metadata",
+    ".DS_Store",
+    "golden/.DS_Store",
+    "golden/Thumbs.db",
+    "._weights.bin",
+    "annotated/photo.jpg",
+    "clip.mp4",
+]
+
+
+@pytest.mark.parametrize("is_zipped", [False, True], ids=["folder", "archive"])
+def test_what_transports_add_is_named_and_no_failure(release, capsys, is_zipped):
+    for name in CARRIED:
+        (release / name).parent.mkdir(parents=True, exist_ok=True)
+        (release / name).write_text("x")
+    (release / ".git" / "empty").mkdir()
+    (release / ".git" / "link").symlink_to("/nowhere")
+    path = packed(release, lambda name: None if name.endswith("link") else name)
+    assert cli.main(["check", str(path if is_zipped else release)]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "not looked at" in line]
+    assert len(said) == 1
+    assert "'.DS_Store'" in said[0]
+    assert "'annotated/photo.jpg'" in said[0] or "more" in said[0]
+
+
+@pytest.mark.parametrize("name", ["other.onnx", "other-1-py3-none-any.whl", "a.zip", "a.tar.gz"])
+def test_what_somebody_may_use_is_a_failure_where_the_manifest_lacks_it(release, name):
+    (release / name).write_text("x")
+    (problem,) = problems(release)
+    assert problem.startswith(f"{name}: expected no such file")
 
 
 @pytest.mark.parametrize("name", ["../evil/", "/evil/", "golden/../../evil/"])

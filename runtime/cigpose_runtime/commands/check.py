@@ -28,7 +28,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> list[CigposeError]:
     """Checks and says what was found."""
-    manifest, errors = check_release(args.release, args.public_key)
+    manifest, errors = check_release(args.release, args.public_key, say=echo)
     if not errors:
         kind = "rehearsal" if manifest.rehearsal else "release"
         by = ", signed by the owner of the key" if args.public_key else ""

@@ -6,14 +6,20 @@ the signature. Nothing in it is believed before the manifest accounts for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 from cigpose_runtime.errors import CheckError, CigposeError, FileError, InstallError, first_line
 from cigpose_runtime.files import file_sha256, open_file, read_bytes
 from cigpose_runtime.releases.archive import unpacked
-from cigpose_runtime.releases.folder import files_in, naming_of, not_of_release
+from cigpose_runtime.releases.folder import (
+    files_in,
+    is_carried,
+    naming_of,
+    not_of_release,
+    said_of_carried,
+)
 from cigpose_runtime.releases.golden import selftest
 from cigpose_runtime.releases.golden_folder import golden_folder
 from cigpose_runtime.releases.manifest import (
@@ -28,20 +34,26 @@ from cigpose_runtime.releases.manifest import (
 
 
 def check_release(
-    path: Path, public_key: Path | None = None
+    path: Path,
+    public_key: Path | None = None,
+    *,
+    say: Callable[[str], None] = lambda _message: None,
 ) -> tuple[Manifest, list[CigposeError]]:
     """Checks a released folder, assets or ZIP archive: its manifest, and all that does not hold.
 
     Given a public key (PEM), the signature is by its owner; everything listed is there and
     unaltered, nothing else is, and the sums say the same; and each model loads and passes its
     selftest. A model runs only if it is unaltered and the signature that was asked for holds.
+    say: told what lies beside the release and is no failure.
     Raises FileError where there is no folder or file, CheckError for what cannot be gone through: a
     damaged archive or manifest, or names that are not safe to unpack; InstallError where a
     signature is to be verified without model-signing.
     """
-    with nullcontext(path) if path.is_dir() else unpacked(path) as folder:
+    with nullcontext(path) if path.is_dir() else unpacked(path, say) as folder:
         found, errors = files_in(folder)
         manifest = read_manifest(folder)
+        if carried := [one for one in not_of_release(found, manifest) if is_carried(one)]:
+            say(said_of_carried(carried))
         unsigned = list(_signature_errors(folder, public_key)) if public_key else []
         altered = list(_differences(folder, found, manifest))
         replayed: list[CigposeError] = []
@@ -90,6 +102,8 @@ def _differences(folder: Path, found: set[str], manifest: Manifest) -> Iterator[
     for path in sorted(set(listed) - found):
         yield CheckError(f"{path}: expected a file of the manifest, found none; fetch it again")
     for path in not_of_release(found, manifest):
+        if is_carried(path):
+            continue
         yield CheckError(f"{path}: expected no such file, the manifest lacks it; remove it")
     for path in sorted(found & set(listed)):
         expected, size = listed[path], (folder / path).stat().st_size

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cigpose_runtime.errors import CheckError
+from cigpose_runtime.errors import CheckError, quoted
 from cigpose_runtime.releases.manifest import UNLISTED, Manifest, asset_name
+
+_CARRIED_FOLDERS = frozenset({".git", ".cache/huggingface", "__MACOSX"})
+_CARRIED = re.compile(
+    r"(?!/|(?:.*/)?\.\.(?:/|\Z))(?:(?:\.git|\.cache/huggingface|__MACOSX)(?:/.*)?|\.cache/"
+    r"|(?:.*/)?(?:\.gitattributes|\.DS_Store|\._[^/]*|Thumbs\.db|desktop\.ini)"
+    r"|.*\.(?:jpe?g|png|webp|bmp|tiff?|mp4|mov|m4v))",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Git's, Hugging Face's, macOS's and Windows' own files, and the pictures and videos of --save.
+Nothing whose name leads elsewhere."""
+
+_MOST_NAMED = 8
 
 
 def files_in(folder: Path) -> tuple[set[str], list[CheckError]]:
     """The plain files of a folder by relative path, and what else there is that no release has.
 
-    That is folders that are empty or cannot be read. Nothing is opened but folders.
+    That is folders that are empty or cannot be read. Nothing is opened but folders. One that only a
+    transport fills is not looked into; its name stands among the files, with a slash.
     Raises CheckError for a link, pipe or device: whoever opens one may leave the folder, or hang.
     """
     files: set[str] = set()
@@ -34,7 +48,9 @@ def files_in(folder: Path) -> tuple[set[str], list[CheckError]]:
             errors.append(CheckError(f"{inside}: expected no empty folder; remove it"))
         for entry in entries:
             name = f"{inside}/{entry.name}" if inside else entry.name
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir(follow_symlinks=False) and name in _CARRIED_FOLDERS:
+                files.add(f"{name}/")
+            elif entry.is_dir(follow_symlinks=False):
                 pending.append(name)
             elif entry.is_file(follow_symlinks=False):
                 files.add(name)
@@ -56,3 +72,18 @@ def not_of_release(files: set[str], manifest: Manifest) -> list[str]:
     """Those of the files that the release of this manifest does not have, sorted."""
     name_of = naming_of(files, manifest)
     return sorted(files - UNLISTED - {name_of(file.path) for file in manifest.files})
+
+
+def is_carried(path: str) -> bool:
+    """Whether a file that no release has is of a kind that comes on the way, and nothing here runs.
+
+    That is what transports and file managers add, and pictures and videos that were made with it.
+    """
+    return _CARRIED.fullmatch(path) is not None
+
+
+def said_of_carried(paths: Sequence[str]) -> str:
+    """One line that names what `is_carried`."""
+    more = len(paths) - _MOST_NAMED
+    names = ", ".join(quoted(path) for path in sorted(paths)[:_MOST_NAMED])
+    return f"not of the release, and not looked at: {names}" + (f", {more} more" * (more > 0))

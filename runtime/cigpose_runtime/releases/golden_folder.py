@@ -23,7 +23,8 @@ def golden_folder(model: Path, name: str | None = None) -> Iterator[Path]:
 
     They are looked for by the file's own name first. name: what the model is called in its own
     metadata, which is asked next, as browsers rename what they download twice; the names of a
-    release may put a word before it. Those with the names of GitHub's assets get a folder of links, or of copies.
+    release may put a word before it. Those with the names of GitHub's assets get a folder
+    of links, or of copies.
     Raises FileError where there are none, CheckError for assets whose names leave the folder.
     """
     beside = model.parent
