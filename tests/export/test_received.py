@@ -154,6 +154,7 @@ def test_the_notes_on_github_link_to_its_assets(built, tmp_path):
     with serve_github() as server:
         publish(built, f"github:{REPOSITORY}@v1", GITHUB_API_URL=server.url, GITHUB_TOKEN=TOKEN)
         (release,) = server.releases.values()
+        assert release["body"].startswith("# CIGPose in ONNX")
         links = re.findall(r"\]\(([^)]+)\)", release["body"])
         base = f"https://github.com/{REPOSITORY}/releases/download/v1/"
         assert links

@@ -1,5 +1,6 @@
 """Releases: what is let in, that the same inputs give the same bytes, what the check finds."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,9 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from cigpose_export.errors import ReleaseError
 from cigpose_export.release import build as build_module
+from cigpose_export.release import verified_models as verified_models_module
 from cigpose_export.release.build import ARCHIVE, build_release
 from cigpose_export.release.sign import sign_release
 from cigpose_runtime import cli
+from cigpose_runtime import read_contract as read_contract_of_file
 from cigpose_runtime.errors import CheckError, FileError
 from cigpose_runtime.releases import check as check_module
 from cigpose_runtime.releases.check import check_release
@@ -607,3 +610,62 @@ def test_the_printed_commands_run_a_model_where_there_is_only_pip(built, tmp_pat
         )
         assert ended.returncode == 0, command + ended.stderr
     assert (tmp_path / "annotated" / "astronaut.jpg").is_file()
+
+
+# Other weights under a published name
+
+
+PUBLISHED, OTHER = "a" * 64, "b" * 64
+
+
+def release_of(release_project, models, out, monkeypatch, *, recorded, **options):
+    """Builds a release of a model that says its weights are real and of the checkpoint OTHER.
+
+    recorded: the sha256 that the manifest of checkpoints has.
+    """
+    (variant,) = release_project.variants.values()
+    variants = {variant.name: dataclasses.replace(variant, sha256=recorded)}
+    project = dataclasses.replace(release_project)
+    project.__dict__["variants"] = variants
+
+    def read_contract(path):
+        contract = read_contract_of_file(path)
+        source = dataclasses.replace(contract.source_checkpoint, sha256=OTHER)
+        return dataclasses.replace(contract, weights="real", source_checkpoint=source)
+
+    monkeypatch.setattr(verified_models_module, "read_contract", read_contract)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+    build_release(project, models, out, allow_synthetic=False, **options)
+    return variant.name
+
+
+@pytest.mark.parametrize("recorded", [PUBLISHED, None], ids=["another hash", "no hash"])
+def test_weights_that_are_not_the_published_ones_are_refused(
+    release_project, models, tmp_path, monkeypatch, recorded
+):
+    with pytest.raises(ReleaseError, match="expected the weights of the published checkpoint"):
+        release_of(release_project, models, tmp_path / "out", monkeypatch, recorded=recorded)
+    assert not (tmp_path / "out").exists()
+
+
+def test_own_weights_are_named_so_and_carry_no_published_figure(
+    release_project, models, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    name = release_of(
+        release_project, models, out, monkeypatch, recorded=PUBLISHED, own_weights=True
+    )
+    assert problems(out) == []
+    assert [path.name for path in out.glob("*.onnx")] == [f"own-weights-{name}.onnx"]
+    for page in ("README.md", f"own-weights-{name}.md"):
+        text = (out / page).read_text()
+        assert "Other weights than the published ones." in text
+        assert "As published" not in text
+        assert "50.0" not in text  # the published AP of this project's manifest
+
+
+def test_the_published_weights_keep_name_and_figure(release_project, models, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    name = release_of(release_project, models, out, monkeypatch, recorded=OTHER)
+    assert "AP 50.0" in (out / f"{name}.md").read_text()
+    assert "Other weights" not in (out / "README.md").read_text()

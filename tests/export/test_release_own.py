@@ -16,6 +16,17 @@ from cigpose_runtime import METADATA_KEY, read_contract
 
 
 @pytest.fixture
+def project(release_project):
+    """A project whose manifest records the checkpoint that its variant was exported from."""
+    (variant,) = release_project.variants.values()
+    contract = read_contract(release_project.artefact_path(variant.name, "synthetic"))
+    recorded = replace(variant, sha256=contract.source_checkpoint.sha256)
+    project = replace(release_project)
+    project.__dict__["variants"] = {variant.name: recorded}  # instead of those of the file
+    return project
+
+
+@pytest.fixture
 def folder(release_project, tmp_path):
     """A verified variant, and the same graph as somebody's own verified model, weights real."""
     models = tmp_path / "models"
@@ -41,8 +52,8 @@ def folder(release_project, tmp_path):
     return models
 
 
-def test_a_model_of_ones_own_comes_after_the_published_ones_and_is_marked(release_project, folder):
-    published, own = verified_models(release_project, folder, allow_synthetic=False)
+def test_a_model_of_ones_own_comes_after_the_published_ones_and_is_marked(project, folder):
+    published, own = verified_models(project, folder, allow_synthetic=False)
     assert published.variant is not None
     assert (own.variant, own.released_name) == (None, "my-model")
     card = model_card(own, "x.whl")
@@ -52,8 +63,8 @@ def test_a_model_of_ones_own_comes_after_the_published_ones_and_is_marked(releas
     assert "Not one of the 14" not in model_card(published, "x.whl")
 
 
-def test_the_index_names_models_of_ones_own_and_claims_no_licence_for_them(release_project, folder):
-    models = verified_models(release_project, folder, allow_synthetic=False)
+def test_the_index_names_models_of_ones_own_and_claims_no_licence_for_them(project, folder):
+    models = verified_models(project, folder, allow_synthetic=False)
     page = index_page(models, "x.whl", rehearsal=False)
     assert "Not among the 14 published CIGPose models: `my-model`." in page
     assert "license: other" in page
@@ -63,14 +74,14 @@ def test_the_index_names_models_of_ones_own_and_claims_no_licence_for_them(relea
     assert "license: apache-2.0" in alone
 
 
-def test_a_model_of_ones_own_that_is_not_verified_is_refused(release_project, folder):
+def test_a_model_of_ones_own_that_is_not_verified_is_refused(project, folder):
     (folder / "parity" / "my-model.json").unlink()
     with pytest.raises(ReleaseError, match=r"my-model\.onnx: expected a parity report"):
-        verified_models(release_project, folder, allow_synthetic=False)
+        verified_models(project, folder, allow_synthetic=False)
 
 
-def test_what_is_no_model_under_its_own_name_is_left_where_it_is(release_project, folder):
+def test_what_is_no_model_under_its_own_name_is_left_where_it_is(project, folder):
     (folder / "my-model.onnx").rename(folder / "copy.onnx")
     (folder / "notes.onnx").write_bytes(b"no model")
-    (published,) = verified_models(release_project, folder, allow_synthetic=False)
+    (published,) = verified_models(project, folder, allow_synthetic=False)
     assert published.variant is not None

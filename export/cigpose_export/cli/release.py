@@ -22,6 +22,9 @@ def release() -> None:
 @click.option("--models", type=click.Path(path_type=Path), help="Folder  [default: dist/WEIGHTS]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/release]")
 @click.option("--allow-synthetic", is_flag=True, help="Rehearse with synthetic weights.")
+@click.option(
+    "--own-weights", is_flag=True, help="Release other weights than the published, named so."
+)
 @pass_project
 def build(
     project: Project,
@@ -29,6 +32,7 @@ def build(
     models: Path | None,
     out: Path | None,
     allow_synthetic: bool,
+    own_weights: bool,
 ) -> None:
     """Make the folder to publish, from models that verify has passed."""
     from cigpose_export.release.build import build_release
@@ -39,6 +43,7 @@ def build(
         models or project.artefact_folder(weights),
         target,
         allow_synthetic=allow_synthetic,
+        own_weights=own_weights,
     )
     kind = "rehearsal" if manifest.rehearsal else "release"
     echo(f"{kind} of {len(manifest.models)} models, {len(manifest.files)} files: {target}")

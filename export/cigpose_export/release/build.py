@@ -50,16 +50,25 @@ _LEGAL = ("LICENSE", "NOTICE", "CITATION.cff")
 _ZIP_EPOCH = 315532800  # 1980, the earliest time that ZIP archives know
 
 
-def build_release(project: Project, models: Path, out: Path, *, allow_synthetic: bool) -> Manifest:
+def build_release(
+    project: Project,
+    models: Path,
+    out: Path,
+    *,
+    allow_synthetic: bool,
+    own_weights: bool = False,
+) -> Manifest:
     """Writes the release `out` from the folder `models`, replacing a release or an empty folder.
 
     Raises ReleaseError for anything else at `out`, and for a model that verify has not passed, or
     whose weights are synthetic unless that is allowed: then the release is a rehearsal, and says so
-    everywhere.
+    everywhere. So do the names and pages of models with own_weights, other ones than the published.
     """
     out = out.resolve()  # of a link, what it leads to is replaced
     _require_replaceable(out)
-    verified = verified_models(project, models, allow_synthetic=allow_synthetic)
+    verified = verified_models(
+        project, models, allow_synthetic=allow_synthetic, own_weights=own_weights
+    )
     with _staging_for(out) as staging:
         manifest = _fill(project, verified, models, staging)
         _put_in_place(staging, out)

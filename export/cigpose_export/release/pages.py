@@ -32,6 +32,10 @@ _REHEARSAL = (
     "> **A rehearsal.** The weights are seeded noise in the form of the published ones. These "
     "files estimate nothing; do not publish them."
 )
+_OWN_WEIGHTS = (
+    "> **Other weights than the published ones.** The models whose names begin with `own-weights-` "
+    "have the published form, and no figure that was published holds for them."
+)
 
 
 def model_card(one: VerifiedModel, wheel: str) -> str:
@@ -45,6 +49,8 @@ def model_card(one: VerifiedModel, wheel: str) -> str:
     lines = [f"# {one.released_name}", ""]
     if contract.weights != "real":
         lines += [_REHEARSAL, ""]
+    if one.has_own_weights:
+        lines += [_OWN_WEIGHTS, ""]
     lines += [
         f"{_kind(one)}: {contract.num_keypoints} keypoints from crops of "
         f"{contract.input_w} x {contract.input_h} pixels, as an ONNX file that carries everything "
@@ -91,6 +97,8 @@ def _accuracy(one: VerifiedModel) -> list[str]:
             "None is published for this model. `cigpose-tools accuracy` measures it on data in "
             "COCO's form."
         ]
+    if one.has_own_weights:
+        return ["Not measured. `cigpose-tools accuracy` measures it on this file."]
     boxes = "annotated boxes" if variant.dataset == "coco" else "detected boxes"
     figures = [
         f"{_METRICS[key]} {value}" for key, value in variant.published.items() if key in _METRICS
@@ -134,6 +142,11 @@ tags:
 """What Hugging Face reads at the top of a README."""
 
 
+def without_front_matter(page: str) -> str:
+    """A README as it is shown elsewhere than on Hugging Face."""
+    return page.partition("\n---\n")[2] if page.startswith("---\n") else page
+
+
 def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> str:
     """The README of the release. wheel: the runtime's, beside it."""
     title = "CIGPose in ONNX" + (", a rehearsal" if rehearsal else "")
@@ -145,6 +158,8 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
     lines = [f"{front_matter}# {title}", ""]
     if rehearsal:
         lines += [_REHEARSAL, ""]
+    if any(one.has_own_weights for one in models):
+        lines += [_OWN_WEIGHTS, ""]
     lines += [
         "| model | keypoints | input (w x h) | size | card |",
         "|---|--:|--:|--:|---|",

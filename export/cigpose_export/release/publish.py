@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cigpose_export.errors import PublishError
 from cigpose_export.release.extra import release_extra
-from cigpose_export.release.pages import FRONT_MATTER
+from cigpose_export.release.pages import without_front_matter
 from cigpose_export.release.target import RemoteFile, RemoteState, Target, TransientError
 from cigpose_runtime.files import file_sha256
 from cigpose_runtime.releases.check import check_release
@@ -213,7 +213,7 @@ def open_target(to: str, release: Path) -> Target:
     if scheme == "github":
         from cigpose_export.release.github import GithubTarget
 
-        notes = (release / "README.md").read_text("utf-8").removeprefix(FRONT_MATTER)
+        notes = without_front_matter((release / "README.md").read_text("utf-8"))
         return GithubTarget.of(rest, notes, prerelease=manifest.rehearsal)
     if scheme == "hf":
         with release_extra():

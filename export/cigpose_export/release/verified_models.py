@@ -11,10 +11,11 @@ from cigpose_export.project import Project
 from cigpose_export.variants import Variant
 from cigpose_runtime import CigposeError, Contract, read_contract
 from cigpose_runtime.files import file_sha256
+from cigpose_runtime.releases.golden_folder import RELEASED_AS
 from cigpose_verify.report.document import Report
 
-REHEARSAL = "rehearsal-"
-"""What the file names of models of synthetic weights begin with."""
+REHEARSAL, OWN_WEIGHTS = RELEASED_AS
+"""What the file names of models begin with: of synthetic weights, of others than the published."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,28 @@ class VerifiedModel:
         return self.path.stem
 
     @property
+    def has_own_weights(self) -> bool:
+        """Whether it is a published variant with real weights that are not the published ones."""
+        if self.variant is None or self.contract.weights != "real":
+            return False
+        source = self.contract.source_checkpoint
+        return source is None or source.sha256 != self.variant.sha256
+
+    @property
     def released_name(self) -> str:
+        if self.has_own_weights:
+            return OWN_WEIGHTS + self.name
         return self.name if self.contract.weights == "real" else REHEARSAL + self.name
 
 
 def verified_models(
-    project: Project, folder: Path, *, allow_synthetic: bool
+    project: Project, folder: Path, *, allow_synthetic: bool, own_weights: bool = False
 ) -> list[VerifiedModel]:
     """The models of the folder, the published variants first, each with the verdict on its bytes.
 
     Files that are no model under its own name, as packed ones, are left where they are.
+    Raises ReleaseError for synthetic weights, and for a published variant with other weights than
+    the published ones, unless that is allowed.
     """
     files = {path.stem: path for path in sorted(folder.glob("*.onnx")) if path.is_file()}
     published = [files[name] for name in project.variants if name in files]
@@ -62,9 +75,24 @@ def verified_models(
             f"{synthetic.path.name}: expected real weights, found {synthetic.contract.weights} "
             "ones; export real ones, or rehearse with --allow-synthetic"
         )
+    for one in models:
+        if one.has_own_weights and not own_weights:
+            raise _other_weights(one)
     if len(kinds) > 1:
         raise ReleaseError(f"{folder}: expected weights of one kind, found several; separate them")
     return models
+
+
+def _other_weights(one: VerifiedModel) -> ReleaseError:
+    recorded = one.variant.sha256 if one.variant else None
+    source = one.contract.source_checkpoint
+    expected = f"sha256 {recorded[:12]}" if recorded else "whose sha256 is not recorded yet"
+    return ReleaseError(
+        f"{one.path.name}: expected the weights of the published checkpoint, {expected} in "
+        f"checkpoints/manifest.toml, found those of {source.sha256[:12] if source else 'none'}; "
+        "run make checkpoints and export again, or release your own with --own-weights, which says "
+        "so in their names"
+    )
 
 
 def _verified(variant: Variant | None, path: Path) -> VerifiedModel:
