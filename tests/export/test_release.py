@@ -25,7 +25,9 @@ from cigpose_runtime import read_contract as read_contract_of_file
 from cigpose_runtime.errors import CheckError, FileError
 from cigpose_runtime.releases import check as check_module
 from cigpose_runtime.releases.check import check_release
-from cigpose_runtime.releases.manifest import MANIFEST, SIGNATURE, SUMS, sums_of
+from cigpose_runtime.releases.manifest import MANIFEST, SIGNATURE, SUMS, asset_name, sums_of
+from cigpose_runtime.releases.signature import signed_digests
+from signing import write_keys
 from small_release import contents
 from tiny_project import CLONE
 
@@ -405,24 +407,6 @@ def test_no_path_is_bad_input(tmp_path):
 # Signatures
 
 
-def write_keys(folder, password=None):
-    """A pair of P-256 keys in PEM; returns the paths, the private one first."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    encryption = (
-        serialization.BestAvailableEncryption(password.encode())
-        if password
-        else serialization.NoEncryption()
-    )
-    private, public = folder / "key.pem", folder / "key.pub"
-    folder.mkdir(exist_ok=True)
-    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    private.write_bytes(key.private_bytes(pem, form, encryption))
-    public.write_bytes(
-        key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
-    return private, public
-
-
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
     return write_keys(tmp_path_factory.mktemp("keys"))
@@ -446,16 +430,71 @@ def signature_problems(release, public_key):
     return [str(error) for error in errors]
 
 
-def test_a_signed_release_is_verified_with_the_public_key(signed, keys, capsys):
+def test_a_signed_release_is_verified_with_the_public_key(signed, keys):
     assert signature_problems(signed, keys[1]) == []
     assert signature_problems(zipped(signed), keys[1]) == []
     command = [sys.executable, "-m", "cigpose_export.cli.main", "release", "check", str(signed)]
     ended = subprocess.run(
         [*command, "--public-key", str(keys[1])], capture_output=True, text=True, check=True
     )
-    assert "signed by the owner of the key" in ended.stdout
-    assert cli.main(["check", str(signed)]) == 0
-    assert "its signature was not looked at" in capsys.readouterr().out
+    assert f"signed, and verified: by the owner of {keys[1]}" in ended.stdout
+
+
+@pytest.mark.parametrize("is_zipped", [False, True], ids=["folder", "archive"])
+def test_check_says_in_one_line_what_the_signature_is_worth(
+    built, signed_once, keys, tmp_path, is_zipped, capsys
+):
+    for source, options, said in [
+        (built, [], "unsigned: "),
+        (signed_once, [], "signed, and not verified: --public-key FILE"),
+        (signed_once, ["--public-key", str(keys[1])], "signed, and verified: by the owner"),
+    ]:
+        folder = Path(shutil.copytree(source, tmp_path / said.partition(":")[0]))
+        path = zipped(folder) if is_zipped else folder
+        assert cli.main(["check", str(path), *options]) == 0
+        lines = list(capsys.readouterr().out.splitlines())
+        assert [line for line in lines if line.startswith(("signed", "unsigned"))] == lines[:1]
+        assert lines[0].startswith(said)
+
+
+def test_a_signature_may_be_required(built, signed_once, keys, monkeypatch, capsys):
+    required = ["check", "--require-signature"]
+    assert cli.main([*required, str(signed_once)]) == 2
+    assert "expected a public key to verify a signature by" in capsys.readouterr().err
+    monkeypatch.setenv("CIGPOSE_PUBLIC_KEY", str(keys[1]))
+    assert cli.main([*required, str(signed_once)]) == 0
+    assert cli.main([*required, str(built)]) == 1
+    assert "expected a signature, found none" in capsys.readouterr().err
+
+
+def test_a_signature_holds_for_flat_assets_and_beside_what_transports_add(signed, keys, tmp_path):
+    (signed / ".gitattributes").write_text("x")
+    (signed / ".git").mkdir()
+    (signed / "photo.jpg").write_text("x")
+    assert signature_problems(signed, keys[1]) == []
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path, content in contents(signed).items():
+        (flat / asset_name(path)).write_bytes(content)
+    assert signature_problems(flat, keys[1]) == []
+
+
+@pytest.mark.parametrize("curve", [ec.SECP384R1, ec.SECP521R1])
+def test_keys_of_larger_curves_sign_and_verify(release, tmp_path, curve):
+    private, public = write_keys(tmp_path / "large", curve=curve)
+    sign_release(release, private, password=None)
+    assert signature_problems(release, public) == []
+
+
+def test_our_own_reading_of_a_signature_agrees_with_model_signing(signed_once, keys):
+    from model_signing import verifying
+
+    config = verifying.Config().use_elliptic_key_verifier(public_key=keys[1])
+    config.verify(signed_once, signed_once / SIGNATURE)
+    signed = signed_digests((signed_once / SIGNATURE).read_bytes(), keys[1])
+    files = contents(signed_once)
+    del files[SIGNATURE]
+    assert signed == {path: hashlib.sha256(files[path]).hexdigest() for path in files}
 
 
 def test_a_release_may_be_named_from_where_one_stands(release, keys, monkeypatch):

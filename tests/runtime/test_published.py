@@ -17,7 +17,12 @@ from cigpose_runtime.errors import CheckError, DownloadError, FileError, InputEr
 from cigpose_runtime.releases import download as published
 from cigpose_runtime.releases.download import fetch_model
 from cigpose_runtime.releases.http import GoneError
-from cigpose_runtime.releases.manifest import MANIFEST, Manifest, ReleasedFile, asset_name
+from cigpose_runtime.releases.manifest import (
+    MANIFEST,
+    Manifest,
+    ReleasedFile,
+    asset_name,
+)
 from cigpose_runtime.releases.source import Source
 from loopback import serving
 from raw_server import answering, ok
@@ -25,6 +30,7 @@ from small_release import contents, make_release
 
 MODEL = "cigpose-m_coco_256x192"
 NAMES = (f"{MODEL}.onnx", f"golden/{MODEL}/golden.json", "golden/other/golden.json", "README.md")
+FETCHED = {*NAMES[:2], f"golden/{MODEL}/{MANIFEST}"}
 
 
 @pytest.fixture
@@ -86,7 +92,7 @@ def test_a_model_comes_with_its_golden_vectors(release, tmp_path):
     with serve(files_of(release)) as server:
         path = fetch_model(MODEL, Source.of(server.url), tmp_path / "out")
     assert path.read_bytes() == (release / f"{MODEL}.onnx").read_bytes()
-    assert fetched(tmp_path / "out") == set(NAMES[:2])
+    assert fetched(tmp_path / "out") == FETCHED
 
 
 def test_a_folder_is_a_source(release, tmp_path):
@@ -100,14 +106,14 @@ def test_github_has_no_folders(release, tmp_path, monkeypatch):
     with serve(files) as server:
         monkeypatch.setenv("GITHUB_SERVER_URL", server.url)
         fetch_model(MODEL, Source.of("github:somebody/models@v1"), tmp_path / "out")
-    assert fetched(tmp_path / "out") == set(NAMES[:2])
+    assert fetched(tmp_path / "out") == FETCHED
 
 
 def test_hugging_face_has_revisions(release, tmp_path, monkeypatch):
     with serve(files_of(release, "/somebody/models/resolve/v1/")) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         fetch_model(MODEL, Source.of("hf:somebody/models@v1"), tmp_path / "out")
-    assert fetched(tmp_path / "out") == set(NAMES[:2])
+    assert fetched(tmp_path / "out") == FETCHED
 
 
 def test_a_download_that_breaks_off_goes_on(release, tmp_path):
@@ -116,7 +122,7 @@ def test_a_download_that_breaks_off_goes_on(release, tmp_path):
         fetch_model(MODEL, Source.of(server.url), tmp_path / "out")
         starts = [range_ for path, range_ in server.requests if path == f"/{MODEL}.onnx"]
     assert starts[:3] == [None, f"bytes={size // 3}-", f"bytes={size // 3 * 2}-"]
-    assert fetched(tmp_path / "out") == set(NAMES[:2])
+    assert fetched(tmp_path / "out") == FETCHED
 
 
 def test_a_server_without_ranges_is_read_from_the_beginning(release, tmp_path):
@@ -140,7 +146,7 @@ def test_what_was_fetched_once_needs_no_network(release, tmp_path):
         assert len(server.requests) == 4  # the manifest
     path = fetch_model(MODEL, source, tmp_path / "offline", say=said.append)
     assert path.read_bytes() == (release / f"{MODEL}.onnx").read_bytes()
-    assert said[0].endswith("going by the manifest in the cache")
+    assert said[0].endswith("going by the one in the cache")
 
 
 def test_other_bytes_are_refused_and_forgotten(release, tmp_path):
@@ -386,4 +392,57 @@ def test_processes_that_get_the_same_model_at_once_all_have_it_whole(release, tm
         assert [child.wait() for child in children] == [0] * PROCESSES
     for out in outs:
         assert (out / f"{MODEL}.onnx").read_bytes() == content
-        assert fetched(out) == set(NAMES[:2])
+        assert fetched(out) == FETCHED
+
+
+# Older versions
+
+
+def with_version(release, version):
+    manifest = Manifest.from_json((release / MANIFEST).read_text())
+    (release / MANIFEST).write_text(Manifest(**{**vars(manifest), "version": version}).to_json())
+
+
+@pytest.mark.parametrize("older", ["1.2.2", "1.1.9", "0.9", "one"])
+def test_an_older_version_of_a_release_is_fetched_only_if_told(release, tmp_path, capsys, older):
+    command = ["get", MODEL, "--from", str(release), "--out", str(tmp_path / "out")]
+    assert cli.main(command) == 0
+    with_version(release, older)
+    assert cli.main(command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected version '1.2.3' of the release, as was fetched before, or a newer" in line
+    assert cli.main([*command, "--allow-older"]) == 0
+    assert cli.main(command) == 0  # that is the version to compare with from now on
+
+
+@pytest.mark.parametrize("newer", ["1.2.3", "1.2.3rc1", "1.10", "2"])
+def test_a_newer_version_of_a_release_is_fetched(release, tmp_path, newer):
+    fetch(release, tmp_path / "out")
+    with_version(release, newer)
+    fetch(release, tmp_path / "out")
+    kept = tmp_path / "out" / "golden" / MODEL / MANIFEST
+    assert kept.read_bytes() == (release / MANIFEST).read_bytes()
+
+
+def test_a_version_is_remembered_when_its_release_was_gone_meanwhile(release, tmp_path):
+    with serve(files_of(release)) as server:
+        source = Source.of(server.url)
+        fetch_model(MODEL, source, tmp_path / "out")
+        del server.files[f"/{MANIFEST}"]
+        with pytest.raises(GoneError):
+            fetch_model(MODEL, source, tmp_path / "out")
+        with_version(release, "1.0")
+        server.files.update(files_of(release))
+        with pytest.raises(CheckError, match=r"expected version '1\.2\.3'"):
+            fetch_model(MODEL, source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("path", [MANIFEST, f"{MANIFEST}/x.json", "Manifest.json"])
+def test_a_release_cannot_list_a_file_in_place_of_its_manifest(release, tmp_path, path):
+    manifest = Manifest.from_json((release / MANIFEST).read_text())
+    other = ReleasedFile(f"golden/{MODEL}/{path}", 1, "0" * 64)
+    fields = {**vars(manifest), "files": (*manifest.files, other)}
+    (release / MANIFEST).write_text(Manifest(**fields).to_json())
+    with pytest.raises(CheckError, match="expected golden vectors in"):
+        fetch(release, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

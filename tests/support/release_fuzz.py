@@ -191,6 +191,7 @@ def get(folder, source, manifest):
     names = {path.relative_to(out).as_posix(): path for path in written}
     if status == 0:
         expected = {file["path"]: file["sha256"] for file in json.loads(manifest)["files"]}
+        expected[f"golden/{MODEL}/{MANIFEST}"] = hashlib.sha256(manifest).hexdigest()
         for name, path in names.items():
             if hashlib.sha256(path.read_bytes()).hexdigest() != expected[name]:
                 raise WrongBytesError(name)

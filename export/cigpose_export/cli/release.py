@@ -52,12 +52,14 @@ def build(
 @release.command("check")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--public-key", type=click.Path(), help="Verify the signature by this key (PEM).")
-def check(path: Path, public_key: str | None) -> int:
+@click.option("--require-signature", is_flag=True, help="Fail unless a signature was verified.")
+def check(path: Path, public_key: str | None, require_signature: bool) -> int:
     """Check a released folder or ZIP archive, as `cigpose-runtime check` does."""
     from cigpose_runtime import cli as runtime
 
     by = ["--public-key", public_key] if public_key else []
-    return runtime.main(["check", str(path), *by])
+    required = ["--require-signature"] if require_signature else []
+    return runtime.main(["check", str(path), *by, *required])
 
 
 @release.command("sign")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cigpose_runtime.errors import CigposeError
+from cigpose_runtime.commands.public_key import PUBLIC_KEY, add_public_key
+from cigpose_runtime.errors import CigposeError, InputError
 from cigpose_runtime.releases.check import check_release
-from cigpose_runtime.releases.manifest import SIGNATURE
 from cigpose_runtime.terminal import echo
 
 
@@ -21,21 +21,26 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("release", type=Path, metavar="DIR|ZIP")
     parser.add_argument(
-        "--public-key", type=Path, metavar="FILE", help="verify the signature by this key (PEM)"
+        "--require-signature",
+        action="store_true",
+        help="fail unless a signature was verified",
     )
+    add_public_key(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> list[CigposeError]:
     """Checks and says what was found."""
+    if args.require_signature and not args.public_key:
+        raise InputError(
+            "--require-signature: expected a public key to verify a signature by, found none; give "
+            f"the publisher's with --public-key FILE, or in {PUBLIC_KEY}"
+        )
     manifest, errors = check_release(args.release, args.public_key, say=echo)
     if not errors:
         kind = "rehearsal" if manifest.rehearsal else "release"
-        by = ", signed by the owner of the key" if args.public_key else ""
         echo(
             f"{args.release}: {kind} of version {manifest.version}, {len(manifest.files)} files "
-            f"unaltered, {len(manifest.models)} models pass their selftest{by}"
+            f"unaltered, {len(manifest.models)} models pass their selftest"
         )
-        if not args.public_key and args.release.is_dir() and (args.release / SIGNATURE).exists():
-            echo("its signature was not looked at: --public-key FILE does")
     return errors

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from cigpose_runtime.commands.public_key import add_public_key
 from cigpose_runtime.errors import CigposeError, InputError, printable
 from cigpose_runtime.releases.download import fetch_model
 from cigpose_runtime.releases.source import Source
@@ -34,6 +35,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--out", type=Path, default=Path(), metavar="DIR", help="[default: this folder]"
     )
+    add_public_key(parser)
+    parser.add_argument(
+        "--allow-older",
+        action="store_true",
+        help="fetch an older version of the release than was fetched before",
+    )
     parser.set_defaults(run=run)
 
 
@@ -47,7 +54,15 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     source, errors = Source.of(args.source), []
     for name in args.names:
         try:
-            path = fetch_model(name, source, args.out, on_bytes=_show, say=_say)
+            path = fetch_model(
+                name,
+                source,
+                args.out,
+                public_key=args.public_key,
+                allow_older=args.allow_older,
+                on_bytes=_show,
+                say=_say,
+            )
         except CigposeError as error:
             errors.append(error)
             continue

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
-from cigpose_runtime.errors import InputError
-from cigpose_runtime.files import appears_whole, file_sha256
+from cigpose_runtime.errors import CheckError, InputError, quoted
+from cigpose_runtime.files import appears_whole, file_sha256, read_bytes
 from cigpose_runtime.releases.manifest import ReleasedFile
 
 _CHUNK_BYTES = 1 << 20
+_LONGEST_VERSION = 200
+_VERSION = re.compile(r"\d{1,9}(?:\.\d{1,9}){0,9}")
+"""What versions are compared by; so a candidate and its release are equal."""
 
 
 def default_cache() -> Path:
@@ -55,3 +59,29 @@ class _OtherBytesError(Exception):
 def holds(path: Path, file: ReleasedFile) -> bool:
     """Whether there is a file at the path, with these bytes."""
     return path.is_file() and path.stat().st_size == file.size and file_sha256(path) == file.sha256
+
+
+def keep_blob(content: bytes, path: str, cache: Path) -> ReleasedFile:
+    """Puts a file of this content and path into the cache, and describes it."""
+    file = ReleasedFile(path, len(content), hashlib.sha256(content).hexdigest())
+    with appears_whole(cache / "blobs" / file.sha256) as blob:
+        blob.write(content)
+    return file
+
+
+def newest_version(note: Path, version: str, *, allow_older: bool) -> None:
+    """Notes a release's version. Raises CheckError for one that is older than the one noted."""
+    if note.is_file() and not allow_older:
+        newest = read_bytes(note, "a version", most=_LONGEST_VERSION).decode("utf-8", "replace")
+        if _numbers(version) < _numbers(newest):
+            raise CheckError(
+                f"expected version {quoted(newest)} of the release, as was fetched before, or a "
+                f"newer one, found {quoted(version)}; if that is what you want: --allow-older"
+            )
+    with appears_whole(note) as file:
+        file.write(version.encode("utf-8", "replace")[:_LONGEST_VERSION])
+
+
+def _numbers(version: str) -> list[int]:
+    found = _VERSION.match(version)
+    return [int(number) for number in found[0].split(".")] if found else []

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-from cigpose_runtime.errors import CheckError, CigposeError, FileError, InstallError, first_line
-from cigpose_runtime.files import file_sha256, open_file, read_bytes
+from cigpose_runtime.errors import CheckError, CigposeError
+from cigpose_runtime.files import file_sha256, read_bytes
 from cigpose_runtime.releases.archive import unpacked
 from cigpose_runtime.releases.folder import (
     files_in,
@@ -23,6 +23,7 @@ from cigpose_runtime.releases.folder import (
 from cigpose_runtime.releases.golden import selftest
 from cigpose_runtime.releases.golden_folder import golden_folder
 from cigpose_runtime.releases.manifest import (
+    MANIFEST,
     MANIFEST_BYTES,
     SIGNATURE,
     SIGNATURE_BYTES,
@@ -31,6 +32,7 @@ from cigpose_runtime.releases.manifest import (
     read_manifest,
     sums_of,
 )
+from cigpose_runtime.releases.signature import require_signed
 
 
 def check_release(
@@ -44,17 +46,23 @@ def check_release(
     Given a public key (PEM), the signature is by its owner; everything listed is there and
     unaltered, nothing else is, and the sums say the same; and each model loads and passes its
     selftest. A model runs only if it is unaltered and the signature that was asked for holds.
-    say: told what lies beside the release and is no failure.
+    say: told what lies beside the release and is no failure, and whether it is signed.
     Raises FileError where there is no folder or file, CheckError for what cannot be gone through: a
     damaged archive or manifest, or names that are not safe to unpack; InstallError where a
-    signature is to be verified without model-signing.
+    signature is to be verified without cryptography.
     """
     with nullcontext(path) if path.is_dir() else unpacked(path, say) as folder:
         found, errors = files_in(folder)
         manifest = read_manifest(folder)
         if carried := [one for one in not_of_release(found, manifest) if is_carried(one)]:
             say(said_of_carried(carried))
-        unsigned = list(_signature_errors(folder, public_key)) if public_key else []
+        unsigned: list[CheckError] = []
+        if public_key:
+            unsigned.extend(_signature_errors(folder, manifest, public_key, say))
+        elif (folder / SIGNATURE).exists():
+            say("signed, and not verified: --public-key FILE verifies it")
+        else:
+            say("unsigned: the manifest protects from damage, not from whoever can replace it")
         altered = list(_differences(folder, found, manifest))
         replayed: list[CigposeError] = []
         if not unsigned:
@@ -65,35 +73,21 @@ def check_release(
     return manifest, [*unsigned, *errors, *altered, *replayed]
 
 
-def _signature_errors(folder: Path, public_key: Path) -> Iterator[CheckError]:
-    try:
-        from model_signing import verifying
-    except ImportError as error:
-        raise InstallError(
-            "expected model-signing, by which signatures are verified, found none; "
-            "pip install model-signing pyopenssl"
-        ) from error
-    with open_file(public_key, "a public key in PEM"):
-        pass
+def _signature_errors(
+    folder: Path, manifest: Manifest, public_key: Path, say: Callable[[str], None]
+) -> Iterator[CheckError]:
     if not (folder / SIGNATURE).exists():
         yield CheckError(f"{SIGNATURE}: expected a signature, found none; fetch it again")
         return
-    read_bytes(folder / SIGNATURE, "a signature", most=SIGNATURE_BYTES)
+    signature = read_bytes(folder / SIGNATURE, "a signature", most=SIGNATURE_BYTES)
+    digests = {file.path: file.sha256 for file in manifest.files}
+    digests |= {name: file_sha256(folder / name) for name in (MANIFEST, SUMS)}
     try:
-        config = verifying.Config()  # type: ignore[no-untyped-call]
-        config.use_elliptic_key_verifier(public_key=public_key)
-    except Exception as error:
-        raise FileError(
-            f"{public_key}: expected a public key in PEM, found otherwise ({first_line(error)}); "
-            "give the publisher's"
-        ) from error
-    try:
-        config.verify(folder.absolute(), folder.absolute() / SIGNATURE)
-    except Exception as error:  # noqa: BLE001 - nor here; whatever it is, nothing is verified
-        yield CheckError(
-            f"{SIGNATURE}: expected a signature of these files by the owner of {public_key}, found "
-            f"none such ({first_line(error)}); use none of them"
-        )
+        require_signed(signature, digests, public_key)
+    except CheckError as error:
+        yield error
+    else:
+        say(f"signed, and verified: by the owner of {public_key}")
 
 
 def _differences(folder: Path, found: set[str], manifest: Manifest) -> Iterator[CheckError]:

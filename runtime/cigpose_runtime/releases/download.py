@@ -21,9 +21,24 @@ from cigpose_runtime.errors import (
     quoted,
 )
 from cigpose_runtime.files import appears_whole, file_sha256, locked, read_bytes
-from cigpose_runtime.releases.cache import copy_out, default_cache, holds, was_fetched
+from cigpose_runtime.releases.cache import (
+    copy_out,
+    default_cache,
+    holds,
+    keep_blob,
+    newest_version,
+    was_fetched,
+)
 from cigpose_runtime.releases.http import GoneError, masked
-from cigpose_runtime.releases.manifest import MANIFEST, MANIFEST_BYTES, Manifest, ReleasedFile
+from cigpose_runtime.releases.manifest import (
+    MANIFEST,
+    MANIFEST_BYTES,
+    SIGNATURE,
+    SIGNATURE_BYTES,
+    Manifest,
+    ReleasedFile,
+)
+from cigpose_runtime.releases.signature import require_signed_manifest
 from cigpose_runtime.releases.source import Source, open_url
 
 TRIES = 4
@@ -44,14 +59,19 @@ def fetch_model(
     out: Path,
     *,
     cache: Path | None = None,
+    public_key: Path | None = None,
+    allow_older: bool = False,
     on_bytes: OnBytes = lambda _path, _done, _total: None,
     say: Callable[[str], None] = lambda _message: None,
 ) -> Path:
     """Fetches a model and its golden vectors into the folder `out`; returns the model's path.
 
+    The release's manifest is kept with the golden vectors, as golden/NAME/manifest.json.
     What was fetched once stays in the cache by its hash, and is used without a network; an
     interrupted download goes on where it ended.
 
+    public_key: PEM file of the key by whose owner the manifest, and so all it lists, has to be
+    signed. allow_older: fetches an older version than was fetched from there before.
     say: told when the cache stands in for the network.
     Raises InputError for a name that the release lacks, and for a file in the way that came from no
     release; DownloadError when the network fails, CheckError for bytes that are not those of the
@@ -59,8 +79,8 @@ def fetch_model(
     """
     cache = cache or default_cache()
     with _unwritable_is_an_error(out):
-        manifest = _manifest(source, cache, say)
-        files = _files_of(name, manifest)
+        manifest, content = _manifest(source, cache, public_key, allow_older, say)
+        files = [*_files_of(name, manifest), keep_blob(content, f"golden/{name}/{MANIFEST}", cache)]
         for file in [one for one in files if _is_wanted(out / one.path, one, cache)]:
             _place(file, source, out / file.path, cache, on_bytes)
     return out / manifest.models[name]
@@ -88,7 +108,12 @@ def _files_of(name: str, manifest: Manifest) -> list[ReleasedFile]:
             f"{known}"
         )
     vectors = [file for file in manifest.files if file.path.startswith(f"golden/{name}/")]
-    if odd := [file.path for file in vectors if not file.path.endswith((".json", ".pb"))]:
+    taken = f"golden/{name}/{MANIFEST}".lower()
+    if odd := [
+        file.path
+        for file in vectors
+        if not file.path.endswith((".json", ".pb")) or file.path.lower().startswith(taken)
+    ]:
         raise CheckError(
             f"{MANIFEST}: expected golden vectors in .json and .pb files, found {quoted(odd[0])}; "
             "fetch nothing from there, and tell the publisher"
@@ -127,25 +152,46 @@ def _place(file: ReleasedFile, source: Source, target: Path, cache: Path, on: On
         )
 
 
-def _manifest(source: Source, cache: Path, say: Callable[[str], None]) -> Manifest:
+def _manifest(
+    source: Source,
+    cache: Path,
+    public_key: Path | None,
+    allow_older: bool,
+    say: Callable[[str], None],
+) -> tuple[Manifest, bytes]:
+    """The manifest of the release, and its bytes: signed, if there is a key, and none too old."""
     url = source.url(MANIFEST)
     kept = cache / "manifests" / f"{hashlib.sha256(url.encode()).hexdigest()}.json"
+    content = _read_or_kept(url, MANIFEST_BYTES, kept, say)
+    with error_context(masked(url)):
+        manifest = Manifest.from_json(content.decode("utf-8", "replace"))
+    if public_key is not None:
+        kept_signature = kept.with_suffix(".sig")
+        signature = _read_or_kept(source.url(SIGNATURE), SIGNATURE_BYTES, kept_signature, say)
+        with error_context(masked(url)):
+            require_signed_manifest(signature, content, public_key)
+        with appears_whole(kept_signature) as copy:
+            copy.write(signature)
+    with error_context(masked(url)):
+        newest_version(kept.with_suffix(".version"), manifest.version, allow_older=allow_older)
+    with appears_whole(kept) as copy:
+        copy.write(content)
+    return manifest, content
+
+
+def _read_or_kept(url: str, most: int, kept: Path, say: Callable[[str], None]) -> bytes:
+    """What is published there; without a network, the copy in the cache."""
     try:
-        with open_url(url, MANIFEST_BYTES) as (_, portions):
-            content = b"".join(portions)
+        with open_url(url, most) as (_, portions):
+            return b"".join(portions)
     except GoneError:
         kept.unlink(missing_ok=True)
         raise
     except DownloadError as error:
         if not kept.is_file():
             raise
-        say(f"{error}; going by the manifest in the cache")
-        content = read_bytes(kept, "a manifest in the cache", most=MANIFEST_BYTES)
-    with error_context(masked(url)):
-        manifest = Manifest.from_json(content.decode("utf-8", "replace"))
-    with appears_whole(kept) as copy:
-        copy.write(content)
-    return manifest
+        say(f"{error}; going by the one in the cache")
+        return read_bytes(kept, "a copy in the cache", most=most)
 
 
 def _download(file: ReleasedFile, source: Source, blob: Path, on_bytes: OnBytes) -> None:
