@@ -103,41 +103,87 @@ def commands_of_users(built, tmp_path_factory):
     options = f'--no-deps --no-index --quiet --target "{folder}"'
     pip = f'shift; exec "{sys.executable}" -m pip install {options} "$@"'
     run = f'PYTHONPATH="{folder}" exec "{sys.executable}" -P -m cigpose_runtime.cli "$@"'
-    for name, script in (("pip", pip), ("cigpose-runtime", run)):
+    for name, script in (
+        ("pip", pip),
+        ("python", f'exec "{sys.executable}" "$@"'),
+        ("cigpose-runtime", run),
+    ):
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name).chmod(0o755)
     return folder
 
 
-def test_every_printed_command_works_on_what_a_place_serves(received, commands_of_users, tmp_path):
+def run_printed(page, folder, commands_of_users, tmp_path):
+    """Runs the commands of a page in a folder; returns how each begins."""
     shutil.copy(PHOTOGRAPH, tmp_path / "photo.jpg")
-    pages = ["README.md", *(f"{model.stem}.md" for model in received.glob("*.onnx"))]
     environment = {**os.environ, "PATH": f"{commands_of_users}{os.pathsep}{os.environ['PATH']}"}
     environment.pop("PYTHONPATH", None)
-    ran = set()
-    for page in pages:
-        lines = (received / page).read_text().splitlines()
-        for command in (line[2:] for line in lines if line.startswith("$ ")):
-            elsewhere = command.replace("photo.jpg", f"{tmp_path}/photo.jpg")
-            ended = subprocess.run(
-                elsewhere.replace("annotated/", f"{tmp_path}/annotated/"),
-                shell=True,
-                cwd=received,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert ended.returncode == 0, f"{command}: {ended.stderr}"
-            ran.add(" ".join(command.split()[:2]))
+    commands = [line[2:] for line in page.read_text().splitlines() if line.startswith("$ ")]
+    for command in commands:
+        elsewhere = command.replace("photo.jpg", f"{tmp_path}/photo.jpg")
+        ended = subprocess.run(
+            elsewhere.replace("annotated/", f"{tmp_path}/annotated/"),
+            shell=True,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, f"{command}: {ended.stderr}"
     assert (tmp_path / "annotated" / "photo.jpg").is_file()
-    assert ran == {
+    return [" ".join(command.split()[:2]) for command in commands]
+
+
+def test_the_commands_of_the_index_work_on_what_a_place_serves(
+    received, commands_of_users, tmp_path
+):
+    assert run_printed(received / "README.md", received, commands_of_users, tmp_path) == [
         "sha256sum --check",
         "pip install",
         "cigpose-runtime check",
+        "cigpose-runtime image",
+    ]
+
+
+def test_the_commands_of_a_card_work_on_a_model_and_its_vectors(
+    received, commands_of_users, tmp_path
+):
+    (model,) = received.glob("*.onnx")
+    (wheel,) = received.glob("*.whl")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for path in (model, received / f"{model.stem}.golden.zip", wheel):
+        shutil.copy(path, alone)
+    assert run_printed(received / f"{model.stem}.md", alone, commands_of_users, tmp_path) == [
+        "python -m",
+        "sha256sum --check",
+        "pip install",
         "cigpose-runtime selftest",
         "cigpose-runtime image",
-    }
+    ]
+
+
+def test_the_models_of_flat_assets_pass_their_selftest(received):
+    (model,) = received.glob("*.onnx")
+    assert cli.main(["selftest", str(model)]) == 0
+
+
+@pytest.mark.parametrize("name", ["model (1).onnx", "cigpose-m_coco_256x192 (2).onnx"])
+def test_vectors_are_found_by_the_name_in_a_model_that_was_renamed(built, tmp_path, name):
+    shutil.copytree(built / "golden", tmp_path / "golden")
+    (model,) = built.glob("*.onnx")
+    shutil.copy(model, tmp_path / name)
+    assert cli.main(["selftest", str(tmp_path / name)]) == 0
+
+
+def test_a_model_without_vectors_is_told_where_they_are(built, tmp_path, capsys):
+    (model,) = built.glob("*.onnx")
+    shutil.copy(model, tmp_path)
+    assert cli.main(["selftest", str(tmp_path / model.name)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "NAME.golden.zip" in line
+    assert "selftest --golden DIR" in line
 
 
 def test_every_link_of_a_page_leads_to_what_a_place_serves(received):

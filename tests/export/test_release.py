@@ -73,6 +73,7 @@ def test_a_rehearsal_says_so_everywhere_and_passes_its_check(built):
         ARCHIVE,
         "sbom.cdx.json",
         "parity.html",
+        f"{stem}.golden.zip",
         f"parity/{stem}.json",
         f"{stem}.md",
         f"golden/{stem}/golden.json",

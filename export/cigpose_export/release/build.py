@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from cigpose_export import __version__
 from cigpose_export.errors import ReleaseError
 from cigpose_export.graph.tool_versions import tool_versions
 from cigpose_export.project import Project
-from cigpose_export.release.pages import PARITY_PAGE, index_page, model_card
+from cigpose_export.release.pages import PARITY_PAGE, VECTORS, index_page, model_card
 from cigpose_export.release.sbom import write_sbom
 from cigpose_export.release.verified_models import VerifiedModel, verified_models
 from cigpose_runtime.errors import CigposeError, last_line
@@ -82,12 +82,14 @@ def _fill(project: Project, verified: list[VerifiedModel], models: Path, staging
     (wheel,) = staging.glob("*.whl")
     for one in verified:
         _place_model(one, models, staging, wheel.name)
+        _write_vectors(staging, one.released_name, epoch)
     write_pages(staging)
     # What pages lead to lies beside them: so links hold where there are no folders, too.
     (staging / "parity" / "index.html").rename(staging / PARITY_PAGE)
     for name in _LEGAL:
         shutil.copyfile(project.root / name, staging / name)
-    _write_archive(staging, [f"{one.released_name}.onnx" for one in verified], epoch)
+    names = [*(f"{one.released_name}.onnx" for one in verified), *_LEGAL]
+    _write_archive(staging / ARCHIVE, {name: staging / name for name in names}, epoch)
     write_sbom(project, staging / "sbom.cdx.json", epoch)
     rehearsal = any(one.contract.weights != "real" for one in verified)
     index = index_page(verified, wheel.name, rehearsal)
@@ -169,19 +171,35 @@ def _build_runtime(project: Project, target: Path, epoch: int) -> None:
         )
 
 
-def _write_archive(staging: Path, models: Sequence[str], epoch: int) -> None:
-    """Models are dense: they are stored, not deflated, and so the bytes depend on no zlib."""
+def _write_vectors(staging: Path, name: str, epoch: int) -> None:
+    """An archive for whoever fetches one model by hand: its sums and golden vectors."""
+    vectors = (path for path in (staging / "golden" / name).rglob("*") if path.is_file())
+    files = {path.relative_to(staging).as_posix(): path for path in vectors}
+    model = {f"{name}.onnx": staging / f"{name}.onnx"}
+    sums = sorted((path, file_sha256(file)) for path, file in {**model, **files}.items())
+    with tempfile.TemporaryDirectory(dir=staging.parent) as folder:
+        text = Path(folder) / "sums"
+        text.write_text("".join(f"{digest}  {path}\n" for path, digest in sums), "utf-8")
+        archive = staging / f"{name}{VECTORS}"
+        _write_archive(archive, {**files, f"{name}.sha256": text}, epoch)
+
+
+def _write_archive(target: Path, files: Mapping[str, Path], epoch: int) -> None:
+    """Weights are dense: they are stored, not deflated, and so the bytes depend on no zlib.
+
+    files: by their name in the archive.
+    """
     date = time.gmtime(epoch)[:6]
-    with zipfile.ZipFile(staging / ARCHIVE, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted([*models, *_LEGAL]):
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
             entry = zipfile.ZipInfo(name, date)
             entry.external_attr = 0o644 << 16
             entry.create_system = 3
             with (
-                archive.open(entry, "w", force_zip64=True) as target,
-                (staging / name).open("rb") as source,
+                archive.open(entry, "w", force_zip64=True) as copy,
+                files[name].open("rb") as source,
             ):
-                shutil.copyfileobj(source, target, 1 << 20)
+                shutil.copyfileobj(source, copy, 1 << 20)
 
 
 def _released_files(staging: Path) -> Iterator[ReleasedFile]:

@@ -9,6 +9,8 @@ from cigpose_verify.measures.stage_texts import parity_tolerance
 from cigpose_verify.report.document import Report
 
 PARITY_PAGE = "parity.html"
+VECTORS = ".golden.zip"
+"""What follows a model's name in that of the archive with its sums and golden vectors."""
 
 _METRICS = {
     "ap": "AP",
@@ -45,6 +47,7 @@ def model_card(one: VerifiedModel, wheel: str) -> str:
     """
     contract = one.contract
     file, source = f"{one.released_name}.onnx", contract.source_checkpoint
+    vectors = f"{one.released_name}{VECTORS}"
     assert source is not None
     lines = [f"# {one.released_name}", ""]
     if contract.weights != "real":
@@ -58,7 +61,12 @@ def model_card(one: VerifiedModel, wheel: str) -> str:
         "",
         "## Run it",
         "",
+        f"Put [`{file}`]({file}), [`{vectors}`]({vectors}), its sums and golden vectors, and "
+        f"[the runtime]({wheel}) into a folder of their own.",
+        "",
         "```console",
+        f"$ python -m zipfile -e {vectors} .",
+        f"$ sha256sum --check {one.released_name}.sha256",
         f'$ pip install "./{wheel}[cli]"',
         f"$ cigpose-runtime selftest {file}",
         f"$ cigpose-runtime image {file} photo.jpg --whole-frame --save annotated/",

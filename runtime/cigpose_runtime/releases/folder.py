@@ -64,7 +64,7 @@ def files_in(folder: Path) -> tuple[set[str], list[CheckError]]:
 def naming_of(files: set[str], manifest: Manifest) -> Callable[[str], str]:
     """How these files of a release are named by path: as they are, or as assets of GitHub."""
     inside = {file.path for file in manifest.files if "/" in file.path}
-    is_flat = not inside & files and any(asset_name(path) in files for path in inside)
+    is_flat = len(inside & files) < len({asset_name(path) for path in inside} & files)
     return asset_name if is_flat else str
 
 

@@ -43,8 +43,8 @@ def golden_folder(model: Path, name: str | None = None) -> Iterator[Path]:
                 yield Path(folder)
             return
     raise FileError(
-        f"{model}: expected its golden vectors in golden/{model.stem} beside it, found none; fetch "
-        "them as well, or say where they are: selftest --golden DIR"
+        f"{model}: expected its golden vectors in golden/{model.stem} beside it, found none; "
+        "unpack its NAME.golden.zip there, or say where they are: selftest --golden DIR"
     )
 
 
