@@ -552,6 +552,20 @@ def test_a_flipped_bit_of_the_signature_is_found(signed, keys, seed):
     assert problem.startswith(SIGNATURE)
 
 
+@pytest.mark.parametrize("length", [None, 1 << 42], ids=["none", "4 TB"])
+def test_with_a_key_too_sums_that_are_missing_or_endless_are_one_line(signed, keys, length):
+    if length:
+        os.truncate(signed / SUMS, length)
+    else:
+        (signed / SUMS).unlink()
+    try:
+        _, errors = check_release(signed, keys[1])
+    except FileError as error:
+        errors = [error]
+    (problem,) = map(str, errors)
+    assert SUMS in problem
+
+
 def test_a_signature_that_is_asked_for_has_to_be_there(release, keys):
     (problem,) = signature_problems(release, keys[1])
     assert problem.startswith(f"{SIGNATURE}: expected a signature, found none")

@@ -165,17 +165,18 @@ def _manifest(
     content = _read_or_kept(url, MANIFEST_BYTES, kept, say)
     with error_context(masked(url)):
         manifest = Manifest.from_json(content.decode("utf-8", "replace"))
+    to_keep = {kept: content}
     if public_key is not None:
         kept_signature = kept.with_suffix(".sig")
         signature = _read_or_kept(source.url(SIGNATURE), SIGNATURE_BYTES, kept_signature, say)
         with error_context(masked(url)):
             require_signed_manifest(signature, content, public_key)
-        with appears_whole(kept_signature) as copy:
-            copy.write(signature)
+        to_keep[kept_signature] = signature
     with error_context(masked(url)):
         newest_version(kept.with_suffix(".version"), manifest.version, allow_older=allow_older)
-    with appears_whole(kept) as copy:
-        copy.write(content)
+    for path, copied in to_keep.items():
+        with appears_whole(path) as copy:
+            copy.write(copied)
     return manifest, content
 
 
