@@ -513,6 +513,18 @@ def test_the_wrong_key_is_named(signed, tmp_path):
     assert cli.main(["check", str(signed), "--public-key", str(other)]) == 1
 
 
+def test_a_signature_that_only_says_that_it_is_by_the_key_is_refused(release, keys, tmp_path):
+    """Made with another key, under the fingerprint of the right one."""
+    private, _ = write_keys(tmp_path / "other")
+    sign_release(release, private, password=None)
+    document = json.loads((release / SIGNATURE).read_text())
+    fingerprint = hashlib.sha256(keys[1].read_bytes()).hexdigest()
+    document["verificationMaterial"]["publicKey"]["hint"] = fingerprint
+    (release / SIGNATURE).write_text(json.dumps(document))
+    (problem,) = signature_problems(release, keys[1])
+    assert "found none such (InvalidSignature)" in problem
+
+
 @pytest.mark.parametrize("name", [MANIFEST, SUMS, "README.md", "cigpose_models.zip"])
 def test_the_signature_covers_every_file(signed, keys, name):
     flip(signed / name, 4)
