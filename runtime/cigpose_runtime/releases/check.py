@@ -63,14 +63,13 @@ def check_release(
             say("signed, and not verified: --public-key FILE verifies it")
         else:
             say("unsigned: the manifest protects from damage, not from whoever can replace it")
-        altered = list(_differences(folder, found, manifest))
+        altered = dict(_differences(folder, found, manifest))
         replayed: list[CigposeError] = []
         if not unsigned:
-            broken = {str(error).partition(":")[0] for error in altered}
             for model in sorted(manifest.models.values()):
-                if model not in broken:
+                if model not in altered:
                     replayed.extend(_model_errors(folder, model))
-    return manifest, [*unsigned, *errors, *altered, *replayed]
+    return manifest, [*unsigned, *errors, *altered.values(), *replayed]
 
 
 def _signature_errors(
@@ -90,29 +89,41 @@ def _signature_errors(
         say(f"signed, and verified: by the owner of {public_key}")
 
 
-def _differences(folder: Path, found: set[str], manifest: Manifest) -> Iterator[CheckError]:
+def _differences(
+    folder: Path, found: set[str], manifest: Manifest
+) -> Iterator[tuple[str, CheckError]]:
+    """The paths of files that are not as the manifest says, and what is wrong with each."""
     name_of = naming_of(found, manifest)
     listed = {name_of(file.path): file for file in manifest.files}
     for path in sorted(set(listed) - found):
-        yield CheckError(f"{path}: expected a file of the manifest, found none; fetch it again")
+        yield (
+            path,
+            CheckError(f"{path}: expected a file of the manifest, found none; fetch it again"),
+        )
     for path in not_of_release(found, manifest):
         if is_carried(path):
             continue
-        yield CheckError(f"{path}: expected no such file, the manifest lacks it; remove it")
+        yield path, CheckError(f"{path}: expected no such file, the manifest lacks it; remove it")
     for path in sorted(found & set(listed)):
         expected, size = listed[path], (folder / path).stat().st_size
         # What has another size is not hashed: who knows how large it is.
         digest = file_sha256(folder / path) if size == expected.size else None
         if digest != expected.sha256:
-            yield CheckError(
-                f"{path}: expected {expected.size} bytes of sha256 {expected.sha256[:12]}, found "
-                f"{size} of {digest[:12] if digest else 'another'}; fetch it again"
+            yield (
+                path,
+                CheckError(
+                    f"{path}: expected {expected.size} bytes of sha256 {expected.sha256[:12]}, "
+                    f"found {size} of {digest[:12] if digest else 'another'}; fetch it again"
+                ),
             )
     sums = sums_of(folder, manifest).encode()
     if SUMS not in found:
-        yield CheckError(f"{SUMS}: expected it beside the manifest, found none; fetch it again")
+        yield (
+            SUMS,
+            CheckError(f"{SUMS}: expected it beside the manifest, found none; fetch it again"),
+        )
     elif read_bytes(folder / SUMS, "the sums of a release", most=MANIFEST_BYTES) != sums:
-        yield CheckError(f"{SUMS}: expected the sums of the manifest's files; fetch it again")
+        yield SUMS, CheckError(f"{SUMS}: expected the sums of the manifest's files; fetch it again")
 
 
 def _model_errors(folder: Path, model: str) -> Iterator[CigposeError]:
