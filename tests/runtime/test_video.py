@@ -167,7 +167,7 @@ def test_a_video_cut_in_the_middle_gives_what_is_there_and_says_so(tmp_path, nam
         frames = list(reader)
     assert 0 < len(frames) < 30
     assert reader.announced == 30
-    assert reader.skipped or reader.read < reader.announced
+    assert reader.skipped
 
 
 def test_damaged_frames_are_counted(tmp_path):
