@@ -79,6 +79,11 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
             if not written.pictures:
                 raise
             errors.append(error)  # the results until then stay
+    if reader.is_pale:
+        echo(
+            f"{args.video}: expected HDR that FFmpeg can tone-map, found another; it is pale",
+            err=True,
+        )
     if interrupted:
         raise KeyboardInterrupt
     return errors or _what_was_missing(args.video, reader.read, reader.skipped)

@@ -15,12 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from cigpose_runtime.arrays import Pixels
 from cigpose_runtime.errors import FileError, error_context, first_line
 from cigpose_runtime.files import open_file
 from cigpose_runtime.media.mp4_header import check_sample_counts
+from cigpose_runtime.media.shown import Screen, pixel_aspect, size_shown
 from cigpose_runtime.media.timeline import Clock
 
 MOST_PIXELS = 36_000_000
@@ -43,7 +42,9 @@ CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a video: (H, W, 3) uint8 BGR, upright, and when it is shown.
+    """One picture of a video: (H, W, 3) uint8 BGR as a player shows it, and when.
+
+    It is upright and has square pixels; high dynamic range is tone-mapped.
 
     pts: from the start of the file, that is of the earliest of its pictures and sound, in units of
     time_base, seconds.
@@ -61,7 +62,7 @@ class Frame:
 
 
 class VideoReader:
-    """The frames of a video file, in order; upright, with their own time stamps.
+    """The frames of a video file, in order, as they are shown, with their own time stamps.
 
     Raises FileError for a file that is no video, has no codec here, is of more than MOST_PIXELS, or
     is cut before anything can be read. Of several videos in it the default one is read. After the
@@ -79,12 +80,15 @@ class VideoReader:
         decoder = self._stream.codec_context
         if decoder is None:
             raise FileError(f"{path}: expected a video, found a codec unknown here; convert it")
-        if decoder.width * decoder.height > MOST_PIXELS:
+        aspect = pixel_aspect(self._stream)
+        width, height = size_shown(decoder.width, decoder.height, aspect)
+        if width * height > MOST_PIXELS:
             raise FileError(
                 f"{path}: expected frames of at most {MOST_PIXELS:,} pixels, found "
-                f"{decoder.width} x {decoder.height}; scale the video down"
+                f"{width} x {height}; scale the video down"
             )
-        self.is_large = decoder.width * decoder.height > LARGE_PIXELS
+        self._screen = Screen(aspect)
+        self.is_large = width * height > LARGE_PIXELS
         decoder.options = _DECODER_OPTIONS
         decoder.thread_type = "AUTO"
         self._damaged_packets = 0
@@ -93,6 +97,11 @@ class VideoReader:
         self.announced = int(self._stream.frames or 0)
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         self._usual_duration = round(1 / (self.rate * self._stream.time_base))
+
+    @property
+    def is_pale(self) -> bool:
+        """Whether high dynamic range could not be tone-mapped so far."""
+        return self._screen.is_pale
 
     @property
     def skipped(self) -> int:
@@ -114,7 +123,7 @@ class VideoReader:
                     self._lost_frames += 1
                     continue
                 try:
-                    pixels = _upright(picture)
+                    pixels = self._screen(picture)
                 except (av.error.FFmpegError, ValueError, MemoryError):
                     self._lost_frames += 1
                     continue
@@ -174,13 +183,11 @@ class Camera:
         import av
 
         stream = self._container.streams.video[0]
-        clock = Clock(self._container, stream.time_base)
+        clock, screen = Clock(self._container, stream.time_base), Screen()
         duration = round(1 / (self.rate * stream.time_base))
         try:
             for index, picture in enumerate(self._container.decode(stream)):
-                yield Frame(
-                    _upright(picture), index, clock(picture.pts, duration), stream.time_base
-                )
+                yield Frame(screen(picture), index, clock(picture.pts, duration), stream.time_base)
         except av.error.FFmpegError as error:
             raise FileError(
                 f"{self.path}: expected frames of a camera, found: {error.strerror}; check the "
@@ -220,10 +227,3 @@ def _opened(
             f"{path}: expected {expected}, but it cannot be read "
             f"({getattr(error, 'strerror', None) or first_line(error)}); give another one"
         ) from error
-
-
-def _upright(picture: Any) -> Pixels:
-    """BGR, turned as the file says it has to be shown."""
-    pixels: Pixels = picture.to_ndarray(format="bgr24")
-    turns = round(picture.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

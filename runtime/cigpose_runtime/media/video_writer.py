@@ -22,6 +22,9 @@ from cigpose_runtime.media.video import LARGE_PIXELS, Frame
 CODEC, PIXEL_FORMAT = "libx264", "yuv420p"
 """What every browser plays."""
 
+MATRIX_BT709 = 1
+"""Of YUV, as ISO 23091-2 numbers it. Files say which, lest players guess by the size."""
+
 QUALITY = {"crf": "20", "preset": "veryfast"}
 
 LARGE_QUALITY = {**QUALITY, "rc-lookahead": "0", "bf": "0"}
@@ -69,23 +72,32 @@ class VideoWriter:
     def write(self, frame: Frame) -> None:
         """Adds a frame; all have the first one's size."""
         import av
+        from av.video.reformatter import ColorRange, Colorspace
 
         with self._encoding():
             if self._video is None:
                 self._start(frame)
-            picture = av.VideoFrame.from_ndarray(_even(frame.pixels), format="bgr24")
+            picture = av.VideoFrame.from_ndarray(_even(frame.pixels), format="bgr24").reformat(
+                format=PIXEL_FORMAT,
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+            )
             picture.pts = frame.pts
             picture.time_base = frame.time_base
             self._mux(self._video.encode(picture))
             self._end = frame.seconds + float(1 / self._rate)
 
     def _start(self, frame: Frame) -> None:
+        from av.video.reformatter import ColorRange
+
         height, width = _even(frame.pixels).shape[:2]
         options = dict(LARGE_QUALITY if height * width > LARGE_PIXELS else QUALITY)
         self._video = self._container.add_stream(CODEC, rate=self._rate, options=options)
         self._video.width, self._video.height = width, height
         self._video.pix_fmt = PIXEL_FORMAT
         self._video.codec_context.time_base = frame.time_base
+        self._video.codec_context.colorspace = MATRIX_BT709
+        self._video.codec_context.color_range = ColorRange.MPEG
         if self._sound_from is not None:
             self._sound = Sound(self._sound_from, self._container)
 
