@@ -54,8 +54,7 @@ class Screen:
         converted = self._reformatter.reformat(
             picture, width=width, height=height, format="bgr24", **target
         )
-        pixels: Pixels = converted.to_ndarray()
-        return pixels
+        return np.asarray(converted.to_ndarray(), np.uint8)
 
 
 def pixel_aspect(stream: Any) -> Fraction:
