@@ -27,8 +27,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "video",
         help="estimate and track poses in a video",
         description="Estimates and tracks poses in a video. Frames that cannot be decoded are left "
-        "out, counted, and make the exit status 1. Ctrl-C, SIGTERM and SIGHUP finish the files with "
-        "what is there.",
+        "out, counted, and make the exit status 1. Ctrl-C, SIGTERM and SIGHUP finish the files "
+        "with what is there.",
     )
     options.add_options(parser)
     parser.add_argument("video", type=Path, metavar="VIDEO", help="video file")
