@@ -94,8 +94,7 @@ def _copied(container: Any, stream: Any, target: Any) -> Iterator[Any]:
     copied = target.add_stream_from_template(stream)
     for packet in _packets(container, stream):
         if packet.size and packet.dts is not None:
-            time = clock(packet.dts, packet.duration)
-            packet.pts, packet.dts = time + (packet.pts or packet.dts) - packet.dts, time
+            packet.pts = packet.dts = clock(packet.dts, packet.duration)
             packet.stream = copied
             yield packet
 
