@@ -77,6 +77,13 @@ test-runtime:  ## the runtime's own tests, on its wheel and sdist alone [PYTHON=
 	  build/test-runtime/bin/python -m pip --disable-pip-version-check --quiet install --prefer-binary "$$(ls $(CURDIR)/build/test-runtime/dist/*.$$kind)[label]" && \
 	  build/test-runtime/bin/python -m pytest -q tests/runtime || exit 1; done
 
+test-runtime-minimum:  ## ... of the wheel with [cli], on the oldest versions that it says it takes [PYTHON=python3.11]
+	@rm -rf build/test-runtime && $(PYTHON) -m venv build/test-runtime
+	@build/test-runtime/bin/python -m pip --disable-pip-version-check --quiet install --prefer-binary -r requirements/runtime-minimum.txt
+	@cd runtime && ../build/test-runtime/bin/python -m hatchling build -t wheel -d ../build/test-runtime/dist >/dev/null 2>&1
+	@build/test-runtime/bin/python -m pip --disable-pip-version-check --quiet install -c requirements/runtime-minimum.txt "$$(ls $(CURDIR)/build/test-runtime/dist/*.whl)[cli]"
+	@build/test-runtime/bin/python -m pytest -q tests/runtime --ignore-glob='*/test_label*'
+
 lint: setup  ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -89,5 +96,5 @@ docs: setup  ## write docs/api.md, and the picture and tables of docs/architectu
 clean:  ## remove what export, build and test leave; keeps .venv and fetched checkpoints
 	rm -rf dist build checkpoints/synthetic .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup evaluator export-all verify-all checkpoints inspect doctor demo release publish bench test test-long test-runtime lint docs clean FORCE
+.PHONY: help setup evaluator export-all verify-all checkpoints inspect doctor demo release publish bench test test-long test-runtime test-runtime-minimum lint docs clean FORCE
 .NOTPARALLEL:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 from cigpose_runtime import __version__
@@ -29,13 +33,46 @@ COMMANDS = {
 }
 """The module of each subcommand, whose `add_parser` says what it takes."""
 
-# What a shell reports for a program that the signal ended: 128 + SIGINT, 128 + SIGPIPE.
-_INTERRUPTED = 130
+# What a shell reports for a program that a signal ended is 128 + its number; of SIGPIPE, 13.
+_ENDED = 128
 _BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit status: 0 done, 1 a check failed, 2 bad input."""
+    """Runs the command line and returns its exit status: 0 done, 1 a check failed, 2 bad input.
+
+    SIGTERM and SIGHUP, which schedulers and closed terminals send, end it as Ctrl-C does.
+    """
+    with _signals_as_ctrl_c() as received:
+        try:
+            return _run(argv)
+        except KeyboardInterrupt:
+            return _ENDED + (received or [signal.SIGINT])[0]
+
+
+@contextmanager
+def _signals_as_ctrl_c() -> Iterator[list[int]]:
+    """Yields the numbers of those that came; one that is ignored, as by nohup, stays so."""
+    received: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # no other may change them
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, end)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = sys.argv[1:] if argv is None else argv
         args = _parser(arguments).parse_args(arguments)
@@ -50,8 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as stopped:
             errors = [_no_room(stopped)]
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _INTERRUPTED
     except BrokenPipeError:
         _discard_stdout()
         return _BROKEN_PIPE

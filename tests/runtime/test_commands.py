@@ -20,6 +20,7 @@ from chromium import chromium, needs_chromium
 from cigpose_runtime import cli
 from cigpose_runtime.errors import FileError
 from cigpose_runtime.media.video_writer import VideoWriter
+from clips import flash_and_click
 from tiny_onnx import tiny_contract, tiny_model
 from tiny_yolox import yolox
 
@@ -369,7 +370,8 @@ def test_a_damaged_video_is_done_as_far_as_it_goes_with_status_1(run, model, tmp
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
-def test_ctrl_c_finishes_the_files(model, tmp_path):
+@pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_and_a_scheduler_s_end_finish_the_files(model, tmp_path, ends):
     clip = make_clip(tmp_path / "long.mp4", 3000)
     out, lines = tmp_path / "out.mp4", tmp_path / "out.jsonl"
     command = [*RUN, "video", model, clip, "--whole-frame", "--save", out, "--json", lines]
@@ -378,9 +380,9 @@ def test_ctrl_c_finishes_the_files(model, tmp_path):
     ) as process:
         for _ in range(133 * 20):  # so many keypoints have gone by
             assert process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ends)
         process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + ends
     written = lines.read_text().splitlines()
     assert [json.loads(line)["frame"] for line in written] == list(range(len(written)))
     with av.open(str(out)) as container:
@@ -393,6 +395,34 @@ def test_ctrl_c_finishes_the_files(model, tmp_path):
         "out.mp4",
         "tiny.onnx",
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_a_job_under_nohup_outlives_its_terminal(model, clip, tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from cigpose_runtime import cli\n"
+        "from cigpose_runtime.estimation.pose_pipeline import PosePipeline as pipeline\n"
+        "estimate = pipeline.__call__\n"
+        "def estimate_and_hang_up(*args):\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    return estimate(*args)\n"
+        "pipeline.__call__ = estimate_and_hang_up\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    arguments = ["video", model, clip, "--whole-frame", "--json", tmp_path / "a.jsonl"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=False)
+    assert done.returncode == 0
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 20
+
+
+def test_sound_that_cannot_be_saved_is_one_line_and_no_error(run, model, tmp_path):
+    clip = flash_and_click(tmp_path / "a.mkv", sound="pcm_s16le")
+    clip.write_bytes(clip.read_bytes().replace(b"A_PCM/INT/LIT", b"A_ODD/NEW/ONE"))
+    status, _, err = run("video", model, clip, "--whole-frame", "--save", tmp_path / "b.mp4")
+    assert status == 0
+    assert err.count("without all the sound") == 1
 
 
 def test_a_video_that_cannot_be_saved_is_in_the_results(run, model, clip, tmp_path, monkeypatch):

@@ -70,6 +70,43 @@ def test_32_bit_levels_are_scaled_as_those_of_16_bits(tmp_path):
     assert read_image(tmp_path / "deep.tif")[0, :, 0].tolist() == [0, 0, 1, 128, 255, 255]
 
 
+def tiff(samples, *, bits, width, **tags):
+    """A grey TIFF of one strip; tags: numbers, by number after an underscore."""
+    entries = {256: width, 257: 1, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1}
+    entries |= {279: len(samples), **{int(name[1:]): value for name, value in tags.items()}}
+    padded = samples + b"\0" * (len(samples) % 2)
+    listed = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(entries.items())]
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(padded))
+    return head + padded + struct.pack("<H", len(listed)) + b"".join(listed) + b"\0" * 4
+
+
+def test_12_bit_levels_are_scaled(tmp_path):
+    packed = bytes.fromhex("000010 808fff")  # two levels in three bytes
+    (tmp_path / "packed.tif").write_bytes(tiff(packed, bits=12, width=4))
+    assert read_image(tmp_path / "packed.tif")[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_12_bit_levels_in_16_bits_are_scaled_by_what_the_file_says(tmp_path):
+    levels = np.array([0, 0x010, 0x808, 0xFFF], "<u2").tobytes()
+    (tmp_path / "a.tif").write_bytes(tiff(levels, bits=16, width=4, _281=0xFFF))
+    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ([0, 0.5, 1], [0, 128, 255]),
+        ([0, 0.25, 0.5], [0, 64, 128]),
+        ([0, 128, 255], [0, 128, 255]),
+        ([-1, 32768, 65535], [0, 128, 255]),
+        ([float("nan"), 0.5, float("inf")], [0, 128, 255]),
+    ],
+)
+def test_float_levels_are_scaled(tmp_path, levels, expected):
+    Image.fromarray(np.array([levels], np.float32)).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == expected
+
+
 def test_the_first_frame_of_a_gif_is_a_picture(tmp_path):
     first, second = (Image.fromarray(RGB).quantize(64).convert("P") for _ in range(2))
     first.save(tmp_path / "a.gif", save_all=True, append_images=[second.rotate(180)])

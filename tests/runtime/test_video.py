@@ -125,31 +125,6 @@ def test_a_video_without_audio_stays_without(tmp_path):
         assert [stream.type for stream in target.streams] == ["video"]
 
 
-@pytest.mark.parametrize(("degrees", "turned"), [(90, True), (180, False), (270, True)])
-def test_rotation_is_honoured(tmp_path, degrees, turned):
-    """The file says, as a phone's does, that its pictures are to be turned."""
-    path = make_clip(tmp_path / "a.mp4", count=3)
-    path.write_bytes(with_rotation(path.read_bytes(), degrees))
-    with av.open(str(path)) as container:
-        stored = next(container.decode(video=0))
-        expected = np.rot90(stored.to_ndarray(format="bgr24"), round(stored.rotation / 90) % 4)
-        assert stored.rotation % 360 in (degrees, 360 - degrees)
-    with VideoReader(path) as reader:
-        upright = next(iter(reader)).pixels
-    assert upright.shape[:2] == ((64, 48) if turned else (48, 64))
-    assert np.array_equal(upright, expected)
-
-
-def with_rotation(data, degrees):
-    """An MP4 with another matrix in its track header (ISO 14496-12, tkhd)."""
-    one = 1 << 16
-    cosine, sine = {90: (0, one), 180: (-one, 0), 270: (0, -one)}[degrees]
-    matrix = np.array([cosine, sine, 0, -sine, cosine, 0, 0, 0, 1 << 30], ">i4").tobytes()
-    plain = np.array([one, 0, 0, 0, one, 0, 0, 0, 1 << 30], ">i4").tobytes()
-    place = data.index(plain, data.index(b"tkhd"))
-    return data[:place] + matrix + data[place + len(plain) :]
-
-
 def test_a_video_cut_at_its_end_has_no_index_and_is_refused(tmp_path):
     path = make_clip(tmp_path / "a.mp4")
     path.write_bytes(path.read_bytes()[:-600])
@@ -167,7 +142,7 @@ def test_a_video_cut_in_the_middle_gives_what_is_there_and_says_so(tmp_path, nam
         frames = list(reader)
     assert 0 < len(frames) < 30
     assert reader.announced == 30
-    assert reader.skipped or reader.read < reader.announced
+    assert reader.skipped
 
 
 def test_damaged_frames_are_counted(tmp_path):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cigpose_runtime.commands import options, results
 from cigpose_runtime.errors import CheckError, CigposeError, error_context
 from cigpose_runtime.files import require_apart
+from cigpose_runtime.terminal import echo
 
 if TYPE_CHECKING:
     from cigpose_runtime.media.video import Frame, VideoReader
@@ -26,7 +27,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "video",
         help="estimate and track poses in a video",
         description="Estimates and tracks poses in a video. Frames that cannot be decoded are left "
-        "out, counted, and make the exit status 1. Ctrl-C finishes the files with what is there.",
+        "out, counted, and make the exit status 1. Ctrl-C, SIGTERM and SIGHUP finish the files "
+        "with what is there.",
     )
     options.add_options(parser)
     parser.add_argument("video", type=Path, metavar="VIDEO", help="video file")
@@ -66,24 +68,26 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
                 progress("video", reader.announced or None, "frames") as advance,
                 _annotated(args, reader) as annotate,
             ):
-                try:
-                    for frame in prefetched(reader, depth=_depth(reader)):
-                        with error_context(f"{args.video}, frame {frame.index}"):
-                            poses = pipeline(frame.pixels)
-                        annotate(frame, poses)
-                        written.add(
-                            poses, str(args.video), index=frame.index, seconds=frame.seconds
-                        )
-                        advance(len(poses))
-                except KeyboardInterrupt:
-                    interrupted = True
+                for frame in prefetched(reader, depth=_depth(reader)):
+                    with error_context(f"{args.video}, frame {frame.index}"):
+                        poses = pipeline(frame.pixels)
+                    annotate(frame, poses)
+                    written.add(poses, str(args.video), index=frame.index, seconds=frame.seconds)
+                    advance(len(poses))
+        except KeyboardInterrupt:
+            interrupted = True
         except CigposeError as error:
             if not written.pictures:
                 raise
             errors.append(error)  # the results until then stay
+    if reader.is_pale:
+        echo(
+            f"{args.video}: expected HDR that FFmpeg can tone-map, found another; it is pale",
+            err=True,
+        )
     if interrupted:
         raise KeyboardInterrupt
-    return errors or _what_was_missing(args.video, reader.read, reader.skipped, reader.announced)
+    return errors or _what_was_missing(args.video, reader.read, reader.skipped)
 
 
 @contextmanager
@@ -105,6 +109,10 @@ def _annotated(args: argparse.Namespace, reader: VideoReader) -> Iterator[Annota
 
         with Behind(draw, depth=_depth(reader)) as behind:
             yield lambda frame, poses: behind.put((frame, poses))
+    if writer.sound_left_out:
+        echo(
+            f"{args.save}: without all the sound of {args.video}: {writer.sound_left_out}", err=True
+        )
 
 
 def _depth(reader: VideoReader) -> int:
@@ -114,13 +122,12 @@ def _depth(reader: VideoReader) -> int:
     return 1 if reader.is_large else DEPTH
 
 
-def _what_was_missing(path: Path, read: int, skipped: int, announced: int) -> list[CigposeError]:
-    missing = max(skipped, announced - read)
-    if not missing:
+def _what_was_missing(path: Path, read: int, skipped: int) -> list[CigposeError]:
+    if not skipped:
         return []
     return [
         CheckError(
-            f"{path}: expected {read + missing} frames, found {missing} damaged or missing ones; "
+            f"{path}: expected {read + skipped} frames, found {skipped} damaged or missing ones; "
             "the results have the others"
         )
     ]

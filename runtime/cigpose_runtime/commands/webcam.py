@@ -81,8 +81,10 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
 def _as_they_happen(frames: Iterable[Frame]) -> Iterator[Frame]:
     """A file's frames no earlier than their time, as from a camera; no gap lasts for ever."""
-    started = time.monotonic()
+    started: float | None = None
     for frame in frames:
+        if started is None:
+            started = time.monotonic() - frame.seconds
         ahead = frame.seconds - (time.monotonic() - started)
         time.sleep(min(max(0.0, ahead), PATIENCE_S / 2))
         yield frame

@@ -39,13 +39,15 @@ MOST_WEBP_PIXELS = 60_000_000
 copies."""
 
 _QUALITY = 95
-_16_BIT_TO_8 = 257
+
+_BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE = 258, 281
+"""Tags of a TIFF (TIFF 6.0, section 8)."""
 
 
 def read_image(path: str | PathLike[str]) -> Pixels:
     """A picture as (H, W, 3) uint8 BGR, upright as its EXIF orientation says.
 
-    Grey, palette, alpha (left out), CMYK and 16-bit pictures are converted.
+    Grey, palette, alpha (left out), CMYK, 12-bit, 16-bit and float pictures are converted.
     Raises FileError for a file that is none, is damaged, or says that it unpacks to over 89 million
     pixels (of a WebP: 60 million), whose unpacking would take over 1.3 GB of memory.
     """
@@ -86,14 +88,34 @@ def _upright_bgr(picture: Image) -> Pixels:
     from PIL import ImageOps
 
     ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode.startswith("I"):
-        levels = np.asarray(picture) // _16_BIT_TO_8
-        grey = np.clip(levels, 0, 255, out=levels).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode.startswith(("I", "F")):
+        return np.repeat(_grey(picture)[:, :, None], 3, axis=2)
     rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
     # Pillow turns the colours around in a quarter of the time that numpy takes.
     bgr = bytearray(rgb.tobytes("raw", "BGR"))
     return np.frombuffer(bgr, np.uint8).reshape(rgb.height, rgb.width, 3)
+
+
+def _grey(picture: Image) -> Pixels:
+    """(H, W) uint8 of levels of more than 8 bits, or of floats."""
+    levels = np.asarray(picture, np.float32)
+    white = _white(picture, float(levels.max(where=np.isfinite(levels), initial=0.0)))
+    levels = np.nan_to_num(levels, nan=0.0, posinf=white)
+    return (levels.clip(0.0, white, out=levels) * (255 / white) + 0.5).astype(np.uint8)
+
+
+def _white(picture: Image, brightest: float) -> float:
+    """The level that is white.
+
+    Floats go up to 1, or to the brightest if that is more. Others have 16 bits, or as many as a
+    TIFF says: a camera's 12 come packed, or in 16 with the largest value beside them.
+    """
+    if picture.mode == "F":
+        return max(1.0, brightest)
+    tags = getattr(picture, "tag_v2", {})
+    white = 2.0 ** min(*tags.get(_BITS_PER_SAMPLE, (16,)), 16) - 1
+    largest = float(tags.get(_MAX_SAMPLE_VALUE, (white,))[0])
+    return largest if 0 < brightest <= largest < white else white
 
 
 def write_image(frame: Pixels, path: str | PathLike[str]) -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from cigpose_runtime.arrays import Pixels
 from cigpose_runtime.errors import FileError, error_context, first_line
 from cigpose_runtime.files import open_file
 from cigpose_runtime.media.mp4_header import check_sample_counts
+from cigpose_runtime.media.shown import Screen, pixel_aspect, size_shown
+from cigpose_runtime.media.timeline import Clock
 
 MOST_PIXELS = 36_000_000
 """Of a frame: 8K (8192 x 4320) fits. A decoder keeps several, and so do the queues behind it."""
@@ -42,7 +42,13 @@ CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a video: (H, W, 3) uint8 BGR, upright, and when it is shown."""
+    """One picture of a video: (H, W, 3) uint8 BGR as a player shows it, and when.
+
+    It is upright and has square pixels; high dynamic range is tone-mapped.
+
+    pts: from the start of the file, that is of the earliest of its pictures and sound, in units of
+    time_base, seconds.
+    """
 
     pixels: Pixels
     index: int
@@ -51,64 +57,78 @@ class Frame:
 
     @property
     def seconds(self) -> float:
-        """From the start of the file's clock."""
+        """From the start of the file."""
         return float(self.pts * self.time_base)
 
 
 class VideoReader:
-    """The frames of a video file, in order; upright, with their own time stamps.
+    """The frames of a video file, in order, as they are shown, with their own time stamps.
 
     Raises FileError for a file that is no video, has no codec here, is of more than MOST_PIXELS, or
-    is cut before anything can be read. After the last frame, `skipped` says how many could not be
-    decoded, and `announced` how many the file's header had promised, 0 if it did not. `is_large`
-    says whether frames are of more than LARGE_PIXELS.
+    is cut before anything can be read. Of several videos in it the default one is read. After the
+    last frame, `skipped` says how many were damaged, an end in the middle of one too. `announced`
+    is how many the file's header counts, 0 if it does not; a clip that was trimmed without encoding
+    it again has fewer. `is_large` says whether frames are of more than LARGE_PIXELS.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
         self._container = open_media_file(self.path)
-        streams = self._container.streams.video
-        if not streams:
+        self._stream: Any = self._container.streams.best("video")
+        if self._stream is None:
             raise FileError(f"{path}: expected a video, found no pictures in it; give another file")
-        self._stream = streams[0]
         decoder = self._stream.codec_context
         if decoder is None:
             raise FileError(f"{path}: expected a video, found a codec unknown here; convert it")
-        if decoder.width * decoder.height > MOST_PIXELS:
+        aspect = pixel_aspect(self._stream)
+        width, height = size_shown(decoder.width, decoder.height, aspect)
+        if width * height > MOST_PIXELS:
             raise FileError(
                 f"{path}: expected frames of at most {MOST_PIXELS:,} pixels, found "
-                f"{decoder.width} x {decoder.height}; scale the video down"
+                f"{width} x {height}; scale the video down"
             )
-        self.is_large = decoder.width * decoder.height > LARGE_PIXELS
+        self._screen = Screen(aspect)
+        self.is_large = width * height > LARGE_PIXELS
         decoder.options = _DECODER_OPTIONS
         decoder.thread_type = "AUTO"
-        self.skipped = 0
+        self._damaged_packets = 0
+        self._lost_frames = 0
         self.read = 0
         self.announced = int(self._stream.frames or 0)
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
+        self._usual_duration = round(1 / (self.rate * self._stream.time_base))
+
+    @property
+    def is_pale(self) -> bool:
+        """Whether high dynamic range could not be tone-mapped so far."""
+        return self._screen.is_pale
+
+    @property
+    def skipped(self) -> int:
+        """How many frames were damaged so far; decoders conceal some and do not say so."""
+        return max(self._damaged_packets, self._lost_frames)
 
     def __iter__(self) -> Iterator[Frame]:
         import av
 
-        last = -1
+        clock = Clock(self._container, self._stream.time_base)
         for packet in self._packets():
             try:
                 decoded = packet.decode()
             except av.error.FFmpegError:
-                self.skipped += 1
+                self._lost_frames += 1
                 continue
             for picture in decoded:
                 if picture.is_corrupt:
-                    self.skipped += 1
+                    self._lost_frames += 1
                     continue
                 try:
-                    pixels = _upright(picture)
+                    pixels = self._screen(picture)
                 except (av.error.FFmpegError, ValueError, MemoryError):
-                    self.skipped += 1
+                    self._lost_frames += 1
                     continue
-                pts = last + 1 if picture.pts is None else max(picture.pts, last + 1)
-                last = pts
-                yield Frame(pixels, self.read, pts, picture.time_base)
+                pts = clock(picture.pts, picture.duration or self._usual_duration)
+                yield Frame(pixels, self.read, pts, self._stream.time_base)
                 self.read += 1
         if not self.read:
             raise FileError(
@@ -124,9 +144,11 @@ class VideoReader:
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError:
-                return  # the file ends in the middle of something
+                self._lost_frames += 1  # the file ends in the middle of something
+                return
             if packet is None:
                 return
+            self._damaged_packets += packet.is_corrupt
             yield packet
 
     def close(self) -> None:
@@ -160,9 +182,12 @@ class Camera:
     def __iter__(self) -> Iterator[Frame]:
         import av
 
+        stream = self._container.streams.video[0]
+        clock, screen = Clock(self._container, stream.time_base), Screen()
+        duration = round(1 / (self.rate * stream.time_base))
         try:
-            for index, picture in enumerate(self._container.decode(video=0)):
-                yield Frame(_upright(picture), index, picture.pts or index, picture.time_base)
+            for index, picture in enumerate(self._container.decode(stream)):
+                yield Frame(screen(picture), index, clock(picture.pts, duration), stream.time_base)
         except av.error.FFmpegError as error:
             raise FileError(
                 f"{self.path}: expected frames of a camera, found: {error.strerror}; check the "
@@ -202,10 +227,3 @@ def _opened(
             f"{path}: expected {expected}, but it cannot be read "
             f"({getattr(error, 'strerror', None) or first_line(error)}); give another one"
         ) from error
-
-
-def _upright(picture: Any) -> Pixels:
-    """BGR, turned as the file says it has to be shown."""
-    pixels: Pixels = picture.to_ndarray(format="bgr24")
-    turns = round(picture.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

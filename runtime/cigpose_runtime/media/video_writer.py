@@ -16,26 +16,28 @@ import numpy as np
 from cigpose_runtime.arrays import Pixels
 from cigpose_runtime.errors import FileError, first_line
 from cigpose_runtime.files import partial_name, place_to_write
-from cigpose_runtime.media.video import LARGE_PIXELS, Frame, open_media_file
+from cigpose_runtime.media.sound import Sound
+from cigpose_runtime.media.video import LARGE_PIXELS, Frame
 
 CODEC, PIXEL_FORMAT = "libx264", "yuv420p"
 """What every browser plays."""
+
+MATRIX_BT709 = 1
+"""Of YUV, as ISO 23091-2 numbers it. Files say which, lest players guess by the size."""
 
 QUALITY = {"crf": "20", "preset": "veryfast"}
 
 LARGE_QUALITY = {**QUALITY, "rc-lookahead": "0", "bf": "0"}
 """Of frames of more than LARGE_PIXELS: 0.7 GB for 8K, where looking ahead takes 2.3 GB."""
 
-COPIED_AUDIO = frozenset({"aac", "ac3", "alac", "flac", "mp3", "opus"})
-"""Codecs that MP4 holds; other audio is encoded as AAC."""
-
 
 class VideoWriter:
-    """An H.264 file that plays in a browser, with the audio of another file.
+    """An H.264 file that plays in a browser, with the sound of another file.
 
-    Frames keep their time stamps. The file has its name only when `close` has finished it; what
-    was written until then is kept, also when that comes early. Leaving a `with` block by an error
-    discards it.
+    Frames keep their times, and so does the sound. The file has its name only when `close` has
+    finished it; what was written until then is kept, also when that comes early. Leaving a `with`
+    block by Ctrl-C finishes it, with no more sound than pictures; leaving it by an error discards
+    it.
     Raises FileError for a place that cannot be written to, and for frames that cannot be encoded.
     """
 
@@ -63,46 +65,63 @@ class VideoWriter:
             )
         self._rate = rate
         self._video: Any = None
-        self._audio_from = audio_from
-        self._audio: _Audio | None = None
-        self._first_pts = 0
+        self._sound_from = audio_from
+        self._sound: Sound | None = None
+        self._end = 0.0
 
     def write(self, frame: Frame) -> None:
         """Adds a frame; all have the first one's size."""
         import av
+        from av.video.reformatter import ColorRange, Colorspace
 
         with self._encoding():
             if self._video is None:
                 self._start(frame)
-            picture = av.VideoFrame.from_ndarray(_even(frame.pixels), format="bgr24")
-            picture.pts = frame.pts - self._first_pts
+            picture = av.VideoFrame.from_ndarray(_even(frame.pixels), format="bgr24").reformat(
+                format=PIXEL_FORMAT,
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+            )
+            picture.pts = frame.pts
             picture.time_base = frame.time_base
             self._mux(self._video.encode(picture))
+            self._end = frame.seconds + float(1 / self._rate)
 
     def _start(self, frame: Frame) -> None:
+        from av.video.reformatter import ColorRange
+
         height, width = _even(frame.pixels).shape[:2]
         options = dict(LARGE_QUALITY if height * width > LARGE_PIXELS else QUALITY)
         self._video = self._container.add_stream(CODEC, rate=self._rate, options=options)
         self._video.width, self._video.height = width, height
         self._video.pix_fmt = PIXEL_FORMAT
         self._video.codec_context.time_base = frame.time_base
-        self._first_pts = frame.pts
-        if self._audio_from is not None:
-            self._audio = _Audio(self._audio_from, self._container)
+        self._video.codec_context.colorspace = MATRIX_BT709
+        self._video.codec_context.color_range = ColorRange.MPEG
+        if self._sound_from is not None:
+            self._sound = Sound(self._sound_from, self._container)
 
     def _mux(self, packets: Any) -> None:
         for packet in packets:
-            if self._audio is not None and packet.dts is not None:
-                self._audio.mux_until(float(packet.dts * packet.time_base))
+            if self._sound is not None:
+                self._sound.mux_until(float(packet.dts * packet.time_base))
             self._container.mux(packet)
 
-    def close(self) -> None:
-        """Finishes the file and gives it its name; without a frame there is none."""
+    @property
+    def sound_left_out(self) -> str:
+        """Why sound is missing, "" if none is."""
+        return self._sound.left_out if self._sound is not None else ""
+
+    def close(self, *, ends_early: bool = False) -> None:
+        """Finishes the file and gives it its name; without a frame there is none.
+
+        ends_early: leaves out the sound after the last frame.
+        """
         with self._encoding():
             if self._video is not None:
                 self._mux(self._video.encode(None))
-                if self._audio is not None:
-                    self._audio.mux_until(float("inf"))
+                if self._sound is not None:
+                    self._sound.mux_until(self._end if ends_early else float("inf"))
             self._container.close()
         with place_to_write(self.path):
             if self._video is None:
@@ -141,62 +160,10 @@ class VideoWriter:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if error is None:
-                self.close()
+            if error is None or isinstance(error, KeyboardInterrupt):
+                self.close(ends_early=error is not None)
         finally:
             self.discard()
-
-
-class _Audio:
-    """The audio of a file, muxed into another one as its pictures proceed."""
-
-    def __init__(self, source: Path, target: Any) -> None:
-        self._target = target
-        self._container = open_media_file(source)
-        streams = self._container.streams.audio
-        self._packets: Iterator[Any] = iter(())
-        self._waiting: Any = None
-        codec = streams[0].codec_context if streams else None
-        if codec is None:  # no sound, or none that anything here can decode
-            return
-        if codec.name in COPIED_AUDIO:
-            copied = target.add_stream_from_template(streams[0])
-            self._packets = _retargeted(self._container.demux(streams[0]), copied)
-        else:
-            encoded = target.add_stream("aac", rate=codec.sample_rate)
-            self._packets = _encoded(self._container.decode(streams[0]), encoded)
-
-    def mux_until(self, seconds: float) -> None:
-        """Muxes what is heard up to this time."""
-        import av
-
-        while True:
-            try:
-                packet = self._waiting or next(self._packets, None)
-            except av.error.FFmpegError:
-                packet = None  # the file is damaged there: what was heard so far stays
-                self._packets = iter(())
-            self._waiting = packet
-            if packet is None:
-                return
-            if packet.dts is not None and float(packet.dts * packet.time_base) > seconds:
-                return
-            self._target.mux(packet)
-            self._waiting = None
-
-
-def _retargeted(packets: Iterator[Any], stream: Any) -> Iterator[Any]:
-    for packet in packets:
-        if packet.dts is not None:
-            packet.stream = stream
-            yield packet
-
-
-def _encoded(frames: Iterator[Any], stream: Any) -> Iterator[Any]:
-    for frame in frames:
-        frame.pts = None
-        yield from stream.encode(frame)
-    yield from stream.encode(None)
 
 
 def _even(pixels: Pixels) -> Pixels:
