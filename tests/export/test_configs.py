@@ -154,7 +154,7 @@ UNREADABLE = {
     "no Python": ("model = dict(", "not a loadable MMEngine config"),
     "binary": ("\x00\x01", "not a loadable MMEngine config"),
     "code that fails": ("model = 1 / 0", "division by zero"),
-    "code that ends the process": ("raise SystemExit(3)", "no loadable MMEngine config (3)"),
+    "code that ends the process": ("raise SystemExit(3)", "not a loadable MMEngine config (3)"),
     "empty": ("", "expected a top-level model, found none"),
     "no codec": (f"{TOPDOWN}head=dict(type='CIGHead'))", "expected a codec"),
     "no head": (f"{TOPDOWN})", "a part is missing"),

@@ -127,8 +127,8 @@ def test_people_of_a_batch_do_not_influence_each_other():
     head = DenseCigHead(filled(make_head(133)))
     x = features(4)
     with torch.no_grad():
-        together = head(x)[0]
-        alone = torch.cat([head(person[None])[0] for person in x])
+        together = head((x,))[0]
+        alone = torch.cat([head((person[None],))[0] for person in x])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 

@@ -234,8 +234,9 @@ def state_another_mean(model):
     entry.value = entry.value.replace("123.675", "103.53")
 
 
-def import_a_custom_domain(model):
+def use_a_custom_operator(model):
     model.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    model.graph.node[0].domain = "com.example"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def import_a_custom_domain(model):
     [
         (state_another_split_ratio, MetadataError, "contradicts the graph"),
         (state_another_mean, ExportError, "contract read back differs"),
-        (import_a_custom_domain, OnnxFileError, "com.example"),
+        (use_a_custom_operator, OnnxFileError, "com.example"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(made, fault, error, message):
