@@ -67,7 +67,7 @@ def _write_set(
         tensor = numpy_helper.from_array(array, name)
         (folder / f"{file}.pb").write_bytes(tensor.SerializeToString(deterministic=True))
     keypoints, scores = decode_simcc(simcc_x, simcc_y, record.contract.split_ratio)
-    near = [m.own.clarity.near_ties(record.epsilon).tolist() for m in members]
+    near = [m.own.clarity.near_ties(m.own.limit).tolist() for m in members]
     return {
         "folder": folder.name,
         "cases": [m.case.name for m in members],

@@ -130,7 +130,8 @@ def _parity(report: Report) -> list[str]:
     return [
         f"- largest error: {excess:.0%} of what is allowed ({parity_tolerance()}), over "
         f"{len(report.cells)} settings of onnxruntime",
-        f"- error against float64: {precision.ratio or 0:.2f} times that of PyTorch's float32",
+        f"- error against float64: {precision.ratio or 0:.2f} times the noise floor of PyTorch's "
+        "float32",
         f"- intervention: {choices}",
         f"- keypoints misread outside near ties: {points.misread} of {points.compared}",
     ]

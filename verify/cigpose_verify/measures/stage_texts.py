@@ -32,17 +32,19 @@ def gates() -> dict[str, str]:
         "interface": "outputs of the right names, shapes and types",
         "intervention": "the graph chooses the keypoints that PyTorch chooses",
         "parity": (
-            f"max|difference| ≤ {parity_tolerance()}, cosine ≥ {exact(tolerances.LEAST_COSINE)}"
+            f"max|difference| ≤ {parity_tolerance()}, cosine ≥ {exact(tolerances.LEAST_COSINE)}; "
+            "on an ill-conditioned case, what its noise floor explains"
         ),
         "precision": (
-            f"error against float64 at most {precision_factor()} times that of PyTorch's own "
-            f"float32, + {exact(tolerances.PRECISION_FLOOR)}"
+            f"error against float64 at most {precision_factor()} times the noise floor of the "
+            "case, which is the worst of several float32 evaluations by PyTorch, "
+            f"+ {exact(tolerances.PRECISION_FLOOR)}"
         ),
         "replacement": "with each keypoint replaced in turn, the head gives what PyTorch's gives",
         "batch": "a row of a batch equals the same row run alone, to the parity gate",
         "keypoints": (
             "the same bins wherever PyTorch is clear; at most "
-            f"{most_near_ties()} of the confident keypoints "
+            f"{most_near_ties()}, or one, of the confident keypoints "
             "on crops may be near ties"
         ),
         "frame": "of a packed file: from frame and boxes the runtime's keypoints, bit by bit",
@@ -57,7 +59,7 @@ def parity_tolerance() -> str:
 
 
 def precision_factor() -> str:
-    """How many times PyTorch's own error the precision gate allows."""
+    """How many times the noise floor the precision gate allows."""
     return exact(tolerances.PRECISION_FACTOR)
 
 
