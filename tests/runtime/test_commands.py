@@ -369,6 +369,15 @@ def test_a_damaged_video_is_done_as_far_as_it_goes_with_status_1(run, model, tmp
     assert "damaged or missing" in err
 
 
+HEEDED = """
+import os, signal, sys
+number, *command = sys.argv[1:]
+signal.signal(int(number), signal.SIG_DFL)
+os.execv(command[0], command)
+"""
+"""Runs a command that heeds a signal, though the tests may have been started to ignore it."""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 @pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_and_a_scheduler_s_end_finish_the_files(model, tmp_path, ends):
@@ -376,7 +385,9 @@ def test_ctrl_c_and_a_scheduler_s_end_finish_the_files(model, tmp_path, ends):
     out, lines = tmp_path / "out.mp4", tmp_path / "out.jsonl"
     command = [*RUN, "video", model, clip, "--whole-frame", "--save", out, "--json", lines]
     with subprocess.Popen(
-        [*map(str, command), "--csv", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", HEEDED, str(int(ends)), *map(str, command), "--csv", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         for _ in range(133 * 20):  # so many keypoints have gone by
             assert process.stdout.readline()

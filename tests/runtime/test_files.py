@@ -1,10 +1,11 @@
 import hashlib
 import os
-import select
+import selectors
 import signal
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,7 @@ def test_a_killed_process_leaves_no_partial_file(branch, tmp_path):
 
 HOLDER = """
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from cigpose_runtime.files import locked
 with locked(Path(sys.argv[1])):
@@ -172,10 +174,14 @@ def test_a_lock_is_held_by_one_process_at_a_time(tmp_path, kind):
     fcntl = pytest.importorskip("fcntl")
     path = tmp_path / "held"
     path.mkdir() if kind == "folder" else path.touch()
-    with hold(path) as first, hold(path) as second:
-        ready, _, _ = select.select([first.stdout, second.stdout], [], [], 60)
-        assert len(ready) == 1
-        holder, waiting = (first, second) if ready == [first.stdout] else (second, first)
+    with hold(path) as first, hold(path) as second, ExitStack() as stack:
+        stack.callback(first.kill)  # else a failure here would wait for them for ever
+        stack.callback(second.kill)
+        with selectors.DefaultSelector() as selector:
+            for process in (first, second):
+                selector.register(process.stdout, selectors.EVENT_READ, process)
+            ((key, _),) = selector.select(60)
+        holder, waiting = (first, second) if key.data is first else (second, first)
         assert holder.stdout.readline() == b"in\n"
         descriptor = os.open(path, os.O_RDONLY)
         with pytest.raises(BlockingIOError):

@@ -84,6 +84,7 @@ def serve_s3():
     thread.start()
     try:
         s3._client().create_bucket(Bucket=BUCKET)
+        s3.clear()  # moto keeps one state for all servers of a process
         yield s3
     finally:
         server.shutdown()

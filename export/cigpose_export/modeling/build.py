@@ -45,17 +45,19 @@ def load_config(path: Path) -> Config:
     """
     if not path.is_file():
         raise ConfigError(f"no config at {path}: run from a clone that has configs/")
+    config = None
     try:
         config = Config.fromfile(path)
     except (Exception, SystemExit) as error:  # a config is code, and may end the process
         # MMEngine keeps a file open per level of _base_: a loop exhausts the stack or the files.
-        if isinstance(error, RecursionError) or getattr(error, "errno", None) == errno.EMFILE:
+        if not isinstance(error, RecursionError) and getattr(error, "errno", None) != errno.EMFILE:
             raise ConfigError(
-                f"{path}: its _base_ files include each other in a loop; remove one of the includes"
-            ) from None
+                f"{path} is not a loadable MMEngine config ({last_line(error)}); fix it"
+            ) from error
+    if config is None:  # raised here, where the error and with it thousands of files are let go
         raise ConfigError(
-            f"{path} is not a loadable MMEngine config ({last_line(error)}); fix it"
-        ) from error
+            f"{path}: its _base_ files include each other in a loop; remove one of the includes"
+        )
     try:
         problems = require_topdown_simcc(config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
