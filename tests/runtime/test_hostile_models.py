@@ -1,8 +1,5 @@
 """Whatever a model file holds, opening and running it ends in a result or in one line."""
 
-import json
-import os
-import subprocess
 import sys
 from collections import Counter
 
@@ -12,6 +9,7 @@ if sys.platform != "linux":
     pytest.skip("the limits are Linux's", allow_module_level=True)
 
 import model_fuzz
+from fuzzing import report_of
 
 FEW = {"bytes": 150, "graphs": 100, "metadata": 150}
 MANY = {"bytes": 25_000, "graphs": 5_000, "metadata": 20_000}
@@ -21,21 +19,12 @@ AT_ONCE = 1_000
 def fuzz(kind, first, count, folder):
     """What came of the cases; a process that ends by itself has no case over its limits."""
     seed = folder / "seed"
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", model_fuzz.__file__, kind, seed, str(first), str(count)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
+    return report_of(
+        model_fuzz.__file__,
+        *(kind, seed, first, count),
+        count=count,
+        where=lambda: f"{kind} {seed.read_text()}",
     )
-    assert ended.returncode == 0, (
-        f"{kind} {seed.read_text()}: {ended.returncode} {ended.stderr[-2000:]}"
-    )
-    report = json.loads(ended.stdout)
-    assert report["failures"] == []
-    assert report["peak"] < model_fuzz.MEMORY
-    assert sum(report["statuses"].values()) == count
-    return report
 
 
 @pytest.mark.parametrize("kind", FEW)

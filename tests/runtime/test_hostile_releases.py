@@ -1,10 +1,7 @@
 """Whatever releases hold and servers answer: one line, the right bytes or none, within bounds."""
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,23 +69,14 @@ def release(tmp_path_factory):
 def fuzz(kind, release, first, count):
     """What came of the cases; a process that ends by itself has no case over its limits."""
     import release_fuzz  # which not every system could
+    from fuzzing import report_of
 
-    script = Path(release_fuzz.__file__)
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", script, kind, release, str(first), str(count)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
+    return report_of(
+        release_fuzz.__file__,
+        *(kind, release, first, count),
+        count=count,
+        where=lambda: f"{kind} from {first} on",
     )
-    assert ended.returncode == 0, (
-        f"{kind} from {first} on: {ended.returncode} {ended.stderr[-2000:]}"
-    )
-    report = json.loads(ended.stdout)
-    assert report["failures"] == []
-    assert report["peak"] < release_fuzz.MEMORY
-    assert sum(report["statuses"].values()) == count
-    return report
 
 
 @pytest.mark.parametrize("kind", CASES)

@@ -9,13 +9,8 @@ import contextlib
 import io
 import json
 import random
-import resource
-import signal
 import sys
 import tempfile
-import time
-import traceback
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +20,10 @@ from onnx import helper, numpy_helper
 from cigpose_runtime import PoseModel, YoloxDetector, cli
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.model_file.operators import ALLOWED
+from fuzzing import Cases
 from tiny_onnx import tiny_contract, tiny_model
 from tiny_yolox import yolox
 from wire import damage, to_bytes, to_fields
-
-CPU_S = 10
-MEMORY = 1_500_000_000
 
 FRAME = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 PUBLISHED = {
@@ -50,7 +43,7 @@ ODD = [
 def main(kind, seed_path, first, count):
     """Runs cases by seed and prints what came of them."""
     sys.set_int_max_str_digits(0)  # so that ODD can be written
-    statuses, failures, slowest = Counter(), [], 0.0
+    cases = Cases()
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(first, first + count):
             Path(seed_path).write_text(str(seed))
@@ -58,17 +51,9 @@ def main(kind, seed_path, first, count):
             path = Path(folder) / "model.onnx"
             run, content = KINDS[kind](rng)
             path.write_bytes(content)
-            signal.setitimer(signal.ITIMER_PROF, CPU_S)
-            before = time.process_time()
-            try:
-                statuses[run(path)] += 1
-            except (Exception, SystemExit):  # noqa: BLE001 - the very thing that is looked for
-                failures.append([seed, traceback.format_exc()[-2000:]])
-            slowest = max(slowest, time.process_time() - before)
-            signal.setitimer(signal.ITIMER_PROF, 0)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    report = {"statuses": statuses, "failures": failures, "cpu_s": slowest, "peak": peak}
-    sys.stdout.write(json.dumps(report))
+            with cases.case(seed) as count_status:
+                count_status(run(path))
+    cases.report()
 
 
 # What is done with a file

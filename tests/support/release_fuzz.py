@@ -19,21 +19,17 @@ import signal
 import struct
 import sys
 import tempfile
-import time
-import traceback
 import zipfile
-from collections import Counter
 from pathlib import Path
 
 from cigpose_runtime import cli
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.releases import download, http
 from cigpose_runtime.releases.manifest import MANIFEST, SUMS, Manifest, sums_of
+from fuzzing import MEMORY, Cases
 from raw_server import UNTIL_THE_CLIENT_LEAVES, answering, response
 
-CPU_S = 10
 WALL_S = 120
-MEMORY = 1_500_000_000
 
 MODEL = "tiny"
 ODD = [
@@ -56,22 +52,15 @@ def main(kind, release, first, count):
     resource.setrlimit(resource.RLIMIT_AS, (virtual + MEMORY, virtual + MEMORY))
     download.time.sleep = lambda _seconds: None
     http.TIMEOUT_S = 0.3
-    statuses, failures, slowest = Counter(), [], 0.0
+    cases = Cases()
     with tempfile.TemporaryDirectory() as folder, KINDS[kind](Path(folder), release) as run:
         os.environ["CIGPOSE_CACHE"] = f"{folder}/cache"
         for seed in range(first, first + count):
-            signal.setitimer(signal.ITIMER_PROF, CPU_S)
             signal.alarm(WALL_S)
-            before = time.process_time()
-            try:
-                statuses[run(random.Random(f"{kind} {seed}"))] += 1
-            except (Exception, SystemExit):  # noqa: BLE001 - the very thing that is looked for
-                failures.append([seed, traceback.format_exc()[-3000:]])
-            slowest = max(slowest, time.process_time() - before)
+            with cases.case(seed) as count_status:
+                count_status(run(random.Random(f"{kind} {seed}")))
     signal.alarm(0)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    report = {"statuses": statuses, "failures": failures, "cpu_s": slowest, "peak": peak}
-    sys.__stdout__.write(json.dumps(report))
+    cases.report()
 
 
 def command(*arguments):

@@ -1,11 +1,14 @@
 """A tiny variant, exported and recorded: what verdicts are tried on."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import pytest
 
+from cigpose_export.cli import main as cli
+from cigpose_export.project import Project
 from cigpose_export.reference.record import record_model
 from cigpose_runtime import Contract, read_contract
 from cigpose_verify.reference_record import ReferenceRecord
@@ -48,3 +51,24 @@ def tiny(tmp_path_factory):
         target=record_path,
     )
     return Tiny(project, path, record_path, ReferenceRecord.read(record_path), read_contract(path))
+
+
+@pytest.fixture
+def project(tiny, tmp_path):
+    """A copy of the tiny project, its model exported and not yet verified."""
+    shutil.copytree(tiny.project.root, tmp_path / "clone")
+    return Project(tmp_path / "clone")
+
+
+@pytest.fixture
+def run(project, capsys):
+    """Runs `cigpose-tools verify`; returns exit status, stdout and stderr."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["--project", str(project.root), "verify", *map(str, arguments)])
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err
+        return ended.value.code, output.out, output.err
+
+    return call

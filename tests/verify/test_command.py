@@ -14,9 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cigpose_export.cli import main as cli
 from cigpose_export.jobs.verify import verify_files
-from cigpose_export.project import Project
 from cigpose_runtime.releases.golden import selftest
 from cigpose_verify.report.folder import standing_reports
 from faults import apply_fault
@@ -26,30 +24,9 @@ CLONE = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def project(tiny, tmp_path):
-    """A copy of the tiny project, its model exported and not yet verified."""
-    shutil.copytree(tiny.project.root, tmp_path / "clone")
-    return Project(tmp_path / "clone")
-
-
-@pytest.fixture
 def model(tiny, project):
     """The copy's exported file."""
     return project.root / tiny.path.relative_to(tiny.project.root)
-
-
-@pytest.fixture
-def run(project, capsys):
-    """Runs `cigpose-tools verify`; returns exit status, stdout and stderr."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["--project", str(project.root), "verify", *map(str, arguments)])
-        output = capsys.readouterr()
-        assert "Traceback" not in output.err
-        return ended.value.code, output.out, output.err
-
-    return call
 
 
 def test_a_good_file_passes_and_its_verdict_stands_until_the_file_changes(

@@ -1,7 +1,6 @@
 """Files that somebody else exported: what they compute and say counts, what they omit is noted."""
 
 import json
-import shutil
 
 import numpy as np
 import onnx
@@ -10,9 +9,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from cigpose_export.checkpoints.load import SYNTHETIC_MARK, load_checkpoint
-from cigpose_export.cli import main as cli
 from cigpose_export.errors import ReleaseError
-from cigpose_export.project import Project
 from cigpose_export.release.verified_models import verified_models
 from cigpose_runtime import MetadataError
 from cigpose_runtime.errors import error_context
@@ -180,24 +177,6 @@ def test_a_verdict_on_a_foreign_file_is_repeated_without_pytorch(tiny, tmp_path,
 
 
 # The command
-
-
-@pytest.fixture
-def project(tiny, tmp_path):
-    shutil.copytree(tiny.project.root, tmp_path / "clone")
-    return Project(tmp_path / "clone")
-
-
-@pytest.fixture
-def run(project, capsys):
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["--project", str(project.root), "verify", *map(str, arguments)])
-        output = capsys.readouterr()
-        assert "Traceback" not in output.err
-        return ended.value.code, output.out, output.err
-
-    return call
 
 
 def test_the_command_compares_a_foreign_file_and_keeps_it_from_a_release(

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from cigpose_runtime import Contract, OnnxFileError, contract_of, parse_onnx
 from cigpose_runtime.estimation.ort import ort
+from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.onnx_graph import OnnxFile
 from cigpose_verify.errors import RunError
-from cigpose_verify.machine import cores
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.measures.keypoints import MOST_NEAR_TIES
 from cigpose_verify.measures.stage_texts import OF_INTERVENTION, STAGES, most_near_ties

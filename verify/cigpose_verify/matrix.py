@@ -11,8 +11,8 @@ import numpy as np
 from cigpose_runtime.errors import first_line
 from cigpose_runtime.estimation.ort import ort
 from cigpose_runtime.estimation.session import CPU, LEVELS, open_session
+from cigpose_runtime.machine import cores
 from cigpose_verify.errors import RunError
-from cigpose_verify.machine import cores
 from cigpose_verify.reference_record import Outputs
 
 

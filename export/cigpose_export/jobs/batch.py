@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from cigpose_export.errors import WorkError
 from cigpose_export.jobs.processes import WorkerProcesses
 from cigpose_runtime import CigposeError
-from cigpose_verify.machine import cores
+from cigpose_runtime.machine import cores
 
 Result = TypeVar("Result")
 

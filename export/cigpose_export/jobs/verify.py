@@ -34,8 +34,8 @@ from cigpose_runtime import CigposeError, FileError, read_contract, read_onnx_fi
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.estimation.session import CPU, require_providers
 from cigpose_runtime.files import file_sha256
+from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.frame_contract import is_packed
-from cigpose_verify.machine import cores
 from cigpose_verify.report.document import Report
 from cigpose_verify.report.folder import write_pages
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from cigpose_runtime import __version__
 from cigpose_runtime.commands import options
 from cigpose_runtime.errors import CheckError, CigposeError
 from cigpose_runtime.files import file_sha256
+from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.reader import read_contract
 from cigpose_runtime.terminal import echo
 
@@ -122,16 +122,16 @@ def open_worker(args: argparse.Namespace, folder: Folder, about: dict[str, Any])
     """The worker that the options ask for, in whatever process this is called."""
     from cigpose_runtime.labelling.worker import TIME_LIMIT_S, ShardWorker
 
-    cores = max(1, _cores() // args.workers)
+    threads_each = max(1, cores() // args.workers)
     if args.workers > 1 and args.threads is None:
-        args = argparse.Namespace(**{**vars(args), "threads": cores})
+        args = argparse.Namespace(**{**vars(args), "threads": threads_each})
     return ShardWorker(
         options.open_pose_model(args, alone=False),
         options.open_detector(args, alone=False),
         folder,
         about,
         every=args.every,
-        decoders=min(cores, MOST_DECODERS),
+        decoders=min(threads_each, MOST_DECODERS),
         time_limit=args.time_limit or TIME_LIMIT_S,
     )
 
@@ -171,13 +171,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"expected more than 0 seconds, found {text}")
     return seconds
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _say(line: str) -> None:

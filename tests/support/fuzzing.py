@@ -1,0 +1,68 @@
+"""What campaigns of hostile input share: a child that goes through cases, and who starts it.
+
+Each case has CPU_S seconds of CPU; one of more ends the child by SIGPROF. The child prints one JSON
+document, in which a case that ended in a traceback is named by its seed.
+"""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+from contextlib import contextmanager
+
+CPU_S = 10
+MEMORY = 1_500_000_000
+
+
+class Cases:
+    """What has come of the cases of this process."""
+
+    def __init__(self):
+        self._statuses, self._failures, self._slowest = Counter(), [], 0.0
+
+    @contextmanager
+    def case(self, seed):
+        """One case: yields what takes its status; an exception is noted as a failure."""
+        signal.setitimer(signal.ITIMER_PROF, CPU_S)
+        before = time.process_time()
+        try:
+            yield lambda status: self._statuses.update([status])
+        except (Exception, SystemExit):  # noqa: BLE001 - the very thing that is looked for
+            self._failures.append([seed, traceback.format_exc()[-3000:]])
+        self._slowest = max(self._slowest, time.process_time() - before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+    def report(self):
+        """Prints what has come of all of them."""
+        report = {
+            "statuses": self._statuses,
+            "failures": self._failures,
+            "cpu_s": self._slowest,
+            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+        sys.__stdout__.write(json.dumps(report))
+
+
+def report_of(script, *arguments, count, where):
+    """The report of a child that went through `count` cases without a failure.
+
+    where: says, for a child that ended by itself, at which case that was.
+    """
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", script, *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, f"{where()}: {ended.returncode} {ended.stderr[-2000:]}"
+    report = json.loads(ended.stdout)
+    assert report["failures"] == []
+    assert report["peak"] < MEMORY
+    assert sum(report["statuses"].values()) == count
+    return report
