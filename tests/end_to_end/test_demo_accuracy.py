@@ -151,6 +151,14 @@ class ClippedCrops(RuntimeEstimator):
         return answers
 
 
+class HalvedSplitRatio(RuntimeEstimator):
+    """Decodes bins of half a pixel as bins of a pixel."""
+
+    def _decoded(self, crops):
+        for in_crop, scores in super()._decoded(crops):
+            yield in_crop * 2, scores
+
+
 def changed(model_path, *, flip=False, **fields):
     model = PoseModel(model_path, flip=flip)
     model.contract = replace(model.contract, **fields)
@@ -180,7 +188,7 @@ FAULTS = {
     "half-pixel shift": lambda path: HalfPixelShift(PoseModel(path)),
     "clipped crops": lambda path: ClippedCrops(PoseModel(path)),
     "no padding around the box": lambda path: changed(path, box_padding=1.0),
-    "wrong split ratio": lambda path: changed(path, split_ratio=1.0),
+    "wrong split ratio": lambda path: HalvedSplitRatio(PoseModel(path)),
     "no normalisation": lambda path: changed(path, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
     "flip test: wrong pairs": lambda path: changed(path, flip=True, flip_pairs=NEIGHBOURS),
     "flip test: no swap": lambda path: changed(path, flip=True, flip_pairs=()),

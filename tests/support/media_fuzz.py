@@ -7,7 +7,6 @@ children, one after the other, until all cases are done, and says what went wron
 
 import json
 import random
-import resource
 import signal
 import struct
 import subprocess
@@ -19,8 +18,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-CPU_S = 10
-MEMORY = 1536 << 20
+from fuzzing import CPU_S, MEMORY, peak_memory
 
 SIZES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
@@ -240,7 +238,7 @@ def main(kind: str, folder: Path, first: int, count: int) -> None:
             outcome = f"traceback: {error!r:.200} at {where.filename}:{where.lineno}"
         signal.setitimer(signal.ITIMER_PROF, 0)
         print(number, outcome.replace("\n", " "), flush=True)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+        memory = peak_memory()
         if memory > MEMORY:
             break
     print(json.dumps({"memory": memory}))

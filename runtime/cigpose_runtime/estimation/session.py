@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from cigpose_runtime.arrays import Floats
 from cigpose_runtime.errors import OnnxFileError, ProviderError, first_line
+
+if TYPE_CHECKING:
+    from cigpose_runtime.arrays import Floats
 
 CPU = "CPUExecutionProvider"
 
@@ -84,6 +84,8 @@ def run_session(
     nothing: a graph may compute others.
     Raises OnnxFileError when onnxruntime stops, and for outputs of another type or shape.
     """
+    import numpy as np  # here: names of providers are needed where numpy is broken
+
     try:
         outputs: list[Floats] = session.run(list(expected), dict(feed))
     except Exception as error:

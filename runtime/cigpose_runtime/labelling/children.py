@@ -115,7 +115,7 @@ class Child:
             raise _DiedError("ended")
         try:
             process = self._process = subprocess.Popen(
-                [sys.executable, "-c", _COMMAND],
+                [sys.executable, "-P", "-c", _COMMAND],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
