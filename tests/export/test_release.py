@@ -167,7 +167,7 @@ def test_a_folder_that_holds_more_than_a_release_is_not_replaced(release_project
 
 def test_what_appears_while_a_release_is_built_is_kept(release_project, release, monkeypatch):
     monkeypatch.setattr(
-        build_module, "write_sbom", lambda *_: (release / "new.txt").write_text("x")
+        build_module, "write_provenance", lambda *_: (release / "new.txt").write_text("x")
     )
     with pytest.raises(ReleaseError, match=r"new\.txt in it"):
         build_again(release_project, release)
