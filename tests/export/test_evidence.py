@@ -18,6 +18,7 @@ from cigpose_export.release.evidence.bill_of_materials import write_bill_of_mate
 from cigpose_export.release.evidence.clients import caliscope_card, rtmlib_snippet
 from cigpose_export.release.evidence.provenance import write_provenance
 from cigpose_export.release.verified_models import VerifiedModel, verified_models
+from cigpose_runtime.keypoints import KEYPOINT_SETS
 from cigpose_runtime.releases.manifest import MANIFEST, SUMS
 from tiny_project import CLONE
 
@@ -156,7 +157,6 @@ def test_the_provenance_is_of_all_that_the_sums_name(built):
 
 
 GITHUB = {
-    "GITHUB_ACTIONS": "true",
     "GITHUB_SERVER_URL": "https://github.com",
     "GITHUB_REPOSITORY": "somebody/models",
     "GITHUB_WORKFLOW_REF": "somebody/models/.github/workflows/release.yml@refs/tags/v1",
@@ -204,3 +204,26 @@ def test_for_a_client_that_a_model_does_not_fit_there_is_nothing(one, change, fi
     contract = replace(one.contract, **change)
     found = caliscope_card(contract, "x"), rtmlib_snippet(contract, "x")
     assert tuple(each is not None for each in found) == fits
+
+
+@pytest.mark.parametrize("keypoints", KEYPOINT_SETS.values(), ids=KEYPOINT_SETS)
+def test_caliscope_reads_the_card_of_each_keypoint_set(one, tmp_path, keypoints):
+    pytest.importorskip("caliscope", reason="caliscope 0.11.8 is for Python 3.10 to 3.13")
+    from caliscope.gui.geometry.wireframe import wireframe_segments_from_view
+    from caliscope.trackers.model_card import ModelCard
+
+    contract = replace(
+        one.contract,
+        num_keypoints=len(keypoints.names),
+        keypoint_names=keypoints.names,
+        skeleton=keypoints.skeleton,
+        flip_pairs=keypoints.flip_pairs,
+        oks_sigmas=keypoints.oks_sigmas,
+    )
+    (tmp_path / "x.caliscope.toml").write_text(caliscope_card(contract, "x"), "utf-8")
+    card = ModelCard.from_toml(tmp_path / "x.caliscope.toml", models_dir=tmp_path)
+    assert card.model_path == tmp_path / "x.onnx"
+    assert (card.input_width, card.input_height) == (contract.input_w, contract.input_h)
+    assert card.keypoint_id_to_name == dict(enumerate(keypoints.names))
+    drawn = wireframe_segments_from_view(card.wireframe)
+    assert tuple((one.point_a_id, one.point_b_id) for one in drawn) == keypoints.skeleton

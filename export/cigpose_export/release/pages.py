@@ -181,7 +181,9 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
         f"[`{PARITY_PAGE}`]({PARITY_PAGE}) shows that each file computes what its "
         "PyTorch model computes; `golden/` has what `selftest` replays. `manifest.json` names "
         "every file with size and hash, the checkpoints, and the versions that made them; "
-        "`sbom.cdx.json` is their bill of materials. `cigpose_models.zip` holds all models. "
+        "`sbom.cdx.json` is their bill of materials, with a card for each model; "
+        "`provenance.intoto.json` says from which sources they were built, and by whom. "
+        "`cigpose_models.zip` holds all models. "
         f"Where this folder is published, `cigpose-runtime get {first} --from …` fetches one "
         "model of it. If there is a `model.sig`, `cigpose-runtime check . --public-key FILE` "
         "verifies it.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = f"pkg:generic/cigpose-toolchain@{__version__}#docs/releasing.md"
 LOCAL_BUILD = f"pkg:generic/cigpose-toolchain@{__version__}?run=local"
 
+_RUN = ("GITHUB_SERVER_URL", "GITHUB_WORKFLOW_REF", "GITHUB_REPOSITORY", "GITHUB_REF")
 _LOCK = "requirements/lock.txt"
 
 
@@ -32,11 +33,11 @@ def write_provenance(
 ) -> None:
     """Writes PROVENANCE into a folder that has all other files that lie beside the manifest.
 
-    commit: of the clone that the release is built from. No times, runs or names of machines: a
-    second build by the same builder gives the same bytes.
+    models: at least one, all with weights of one kind. commit: of the clone. No times, runs or
+    names of machines: a second build by the same builder gives the same bytes.
     """
-    weights = {one.contract.weights for one in models}
     beside = sorted(path for path in release.iterdir() if path.is_file())
+    run = _workflow()
     statement = {
         "_type": STATEMENT,
         "subject": [
@@ -48,37 +49,37 @@ def write_provenance(
                 "buildType": BUILD_TYPE,
                 "externalParameters": {
                     "models": [one.released_name for one in models],
-                    "weights": sorted(filter(None, weights)),
+                    "weights": models[0].contract.weights,
                 },
                 "resolvedDependencies": [
-                    _source(commit),
+                    _source(commit, run),
                     {"name": _LOCK, "digest": {"sha256": file_sha256(project.root / _LOCK)}},
                     *map(_checkpoint, models),
                 ],
             },
-            "runDetails": {"builder": {"id": _builder()}},
+            "runDetails": {"builder": {"id": _builder(run)}},
         },
     }
     (release / PROVENANCE).write_text(json.dumps(statement, indent=1) + "\n", "utf-8")
 
 
-def _is_workflow() -> bool:
-    return os.environ.get("GITHUB_ACTIONS") == "true"
+def _workflow() -> Mapping[str, str] | None:
+    """GitHub's own variables of the run that this is; None elsewhere."""
+    found = {name: os.environ.get(name, "") for name in _RUN}
+    return found if all(found.values()) else None
 
 
-def _builder() -> str:
-    """Who ran the build: the workflow, by GitHub's own variables, or somebody at a machine."""
-    if _is_workflow():
-        return f"{os.environ['GITHUB_SERVER_URL']}/{os.environ['GITHUB_WORKFLOW_REF']}"
-    return LOCAL_BUILD
+def _builder(run: Mapping[str, str] | None) -> str:
+    """Who ran the build: the workflow, or somebody at a machine."""
+    return LOCAL_BUILD if run is None else "{GITHUB_SERVER_URL}/{GITHUB_WORKFLOW_REF}".format(**run)
 
 
-def _source(commit: str) -> dict[str, Any]:
+def _source(commit: str, run: Mapping[str, str] | None) -> dict[str, Any]:
     source = {"name": "source", "digest": {"gitCommit": commit}}
-    if _is_workflow():
-        repository = f"{os.environ['GITHUB_SERVER_URL']}/{os.environ['GITHUB_REPOSITORY']}"
-        source["uri"] = f"git+{repository}@{os.environ['GITHUB_REF']}"
-    return source
+    if run is None:
+        return source
+    uri = "git+{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}@{GITHUB_REF}".format(**run)
+    return {**source, "uri": uri}
 
 
 def _checkpoint(one: VerifiedModel) -> dict[str, Any]:
