@@ -97,7 +97,7 @@ def test_the_sums_are_those_that_sha256sum_checks(built):
 
 def test_the_bill_of_materials_names_the_pins(built):
     document = json.loads((built / "sbom.cdx.json").read_text())
-    assert document["specVersion"] == "1.6"
+    assert document["specVersion"] == "1.7"
     found = {(c["name"], c["version"]) for c in document["components"]}
     assert {("torch", "2.13.0"), ("mmpose", "1.3.2"), ("onnxsim", "0.8.1")} <= found
 

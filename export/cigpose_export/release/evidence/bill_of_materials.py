@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cigpose_export import __version__
 from cigpose_export.project import Project
-from cigpose_export.release.evidence.model_card import model_card
+from cigpose_export.release.evidence.model_card import cyclonedx_model_card
 from cigpose_export.release.extra import release_extra
 from cigpose_export.release.verified_models import VerifiedModel
 from cigpose_runtime.files import file_sha256
@@ -73,7 +73,7 @@ def write_bill_of_materials(
     bom.register_dependency(made, parts)
     document = json.loads(JsonV1Dot7(bom).output_as_string())
     # The library does not know model cards yet.
-    cards = {_reference(one): model_card(one) for one in models}
+    cards = {_reference(one): cyclonedx_model_card(one) for one in models}
     for part in document["components"]:
         if part["bom-ref"] in cards:
             part["modelCard"] = cards[part["bom-ref"]]

@@ -66,9 +66,8 @@ def rtmlib_snippet(contract: Contract, name: str) -> str | None:
     """
     if (contract.split_ratio, contract.box_padding) != (_SPLIT_RATIO, BOX_PADDING):
         return None
-    frame, order = (
-        ("frame[..., ::-1]", "RGB") if contract.color_order == "rgb" else ("frame", "BGR")
-    )
+    order = contract.color_order.upper()
+    turned = {"RGB": "frame[..., ::-1]", "BGR": "frame"}[order]
     return f"""\
 import cv2
 from rtmlib import RTMPose
@@ -82,5 +81,5 @@ model = RTMPose(
 frame = cv2.imread("photo.jpg")
 height, width = frame.shape[:2]
 boxes = [[0, 0, width, height]]  # left, top, right, bottom of each person
-keypoints, scores = model({frame}, boxes)  # {order}: rtmlib leaves the order to its caller
+keypoints, scores = model({turned}, boxes)  # {order}: rtmlib leaves the order to its caller
 """

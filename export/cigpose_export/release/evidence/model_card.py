@@ -32,7 +32,7 @@ _NOT_PUBLISHED = {
 """By the kind of weights: what holds in the place of the published figures."""
 
 
-def model_card(one: VerifiedModel) -> dict[str, Any]:
+def cyclonedx_model_card(one: VerifiedModel) -> dict[str, Any]:
     """The `modelCard` of a component of the type machine-learning-model.
 
     Only the published weights have training data and AP; the figures of parity are always there.
@@ -41,12 +41,13 @@ def model_card(one: VerifiedModel) -> dict[str, Any]:
     contract, variant = one.contract, published_variant(one)
     shape = f"batch, 3, {contract.input_h}, {contract.input_w}"
     parameters: dict[str, Any] = {
-        "approach": {"type": "supervised"},
-        "task": f"2D pose of one person in a crop: {contract.num_keypoints} keypoints",
+        "task": f"2D pose of one person in a crop: {contract.num_keypoints} keypoints"
     }
-    if variant is not None:
+    if one.variant is not None:
         parameters["architectureFamily"] = "convolutional neural network"
-        parameters["modelArchitecture"] = f"CIGPose, size {variant.size}"
+        parameters["modelArchitecture"] = f"CIGPose, size {one.variant.size}"
+    if variant is not None:
+        parameters["approach"] = {"type": "supervised"}
         parameters["datasets"] = [
             {"type": "dataset", "name": name, "contents": {"url": url}}
             for name, url in _TRAINING_DATA[variant.dataset].items()
