@@ -52,7 +52,7 @@ class Measured:
 class VerifyCost:
     """What verifying all files took, some at once: seconds together and of each by itself.
 
-    excess: the largest error / tolerance of each. ratio: error against float64 / PyTorch's own.
+    excess: the largest error / tolerance of each. ratio: error against float64 / noise floor.
     """
 
     seconds: float
@@ -168,7 +168,7 @@ def print_verification(verified: VerifyCost) -> None:
         f"Verify: {len(verified.each)} models in {verified.seconds:.0f} s, {verified.jobs} at once"
     )
     table = Table("variant", title=title, box=None, header_style="bold", title_justify="left")
-    for heading in ("seconds", "error / limit", "error to float64 / PyTorch's"):
+    for heading in ("seconds", "error / limit", "error to float64 / noise floor"):
         table.add_column(heading, justify="right")
     for name, seconds in verified.each.items():
         cells = verified.excess[name], verified.ratio[name]

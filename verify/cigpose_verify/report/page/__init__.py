@@ -84,6 +84,7 @@ def _summary(report: Report) -> Iterator[str]:
     chosen, points, precision = report.intervention, report.keypoints, report.precision
     yield percent(largest_share(report)) if report.cells else "-"
     yield number(precision.ratio) if precision else "-"
+    yield number(precision.condition) if precision else "-"
     yield choices_agreeing(report)
     yield f"{chosen.near_ties}, {chosen.forced}" if chosen else "-"
     yield str(points.misread) if points else "-"
