@@ -173,7 +173,7 @@ def test_many_bad_frames_are_counted(run, model, clip, tmp_path, fails_on):
     fails_on(range(2, 20))
     status, lines = run("video", model, clip, "--whole-frame", "--json", tmp_path / "a.jsonl")
     assert (status, len(lines)) == (2, 11)
-    assert "found 8 more without" in lines[-1]
+    assert "found 8 more that are not" in lines[-1]
     assert frames_in_results(tmp_path / "a.jsonl") == [0, 1]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import options, results
-from cigpose_runtime.errors import CigposeError, FileError, error_context
+from cigpose_runtime.commands.boxes import GivenBoxes, lookup, read_image_ids
+from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
 from cigpose_runtime.files import require_apart, require_folder
 from cigpose_runtime.terminal import echo
 
@@ -41,6 +42,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "stdin",
     )
     results.add_options(parser)
+    parser.add_argument(
+        "--coco-ids", type=Path, metavar="FILE", help="COCO annotations with the ids of the images"
+    )
     parser.add_argument("--save", type=Path, metavar="DIR", help="folder for annotated pictures")
     parser.set_defaults(run=run)
 
@@ -58,10 +62,15 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     targets = _targets(pictures, args.save)
     require_apart(
         [*results.outputs(args), *(("--save", target) for target in targets if target)],
-        [*options.inputs(args), *(("a picture", Path(one.name)) for one in pictures)],
+        [
+            *options.inputs(args),
+            *([] if args.coco_ids is None else [("--coco-ids", args.coco_ids)]),
+            *(("a picture", Path(one.name)) for one in pictures),
+        ],
     )
     model = options.open_model(args, alone=True)
     detector_for = options.open_detector_for(args, model, alone=True)
+    image_ids = None if args.coco_ids is None else read_image_ids(args.coco_ids)
     if args.save is not None:
         require_folder(args.save, "--save")
     try:
@@ -76,12 +85,18 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
                 try:
                     frame = _read(picture.name)
                     with error_context(picture.name):
-                        poses = PosePipeline(detector_for(Path(picture.name)), model)(frame)
+                        image_id = _image_id(args, image_ids, Path(picture.name), index)
+                        detector = detector_for(Path(picture.name))
+                        if isinstance(detector, GivenBoxes):
+                            detector.frame = image_id
+                        poses = PosePipeline(detector, model)(frame)
                 except CigposeError as error:
                     errors.append(error)
                     continue
+                if isinstance(detector, GivenBoxes):
+                    errors += detector.take_errors(picture.name)
                 if picture.name not in done:
-                    written.add(poses, picture.name, index=index)
+                    written.add(poses, picture.name, index=index, image_id=image_id)
                 advance(len(poses))
                 if target is not None:
                     try:
@@ -125,6 +140,21 @@ def _pictures(args: argparse.Namespace, errors: list[CigposeError]) -> list[Foun
     if left_out := endings.said("picture"):
         echo(left_out, err=True)
     return list(pictures.values())
+
+
+def _image_id(
+    args: argparse.Namespace, image_ids: Mapping[str, int] | None, picture: Path, index: int
+) -> int:
+    """COCO's, which is the number of the picture unless a file says otherwise."""
+    if image_ids is None:
+        return index
+    image_id = lookup(image_ids, picture)
+    if image_id is None:
+        raise InputError(
+            f"expected a picture in {args.coco_ids}, found none of that name; give the annotations "
+            "of these pictures, or leave --coco-ids out"
+        )
+    return image_id
 
 
 def _read(name: str) -> Pixels:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import options, results
+from cigpose_runtime.commands.boxes import GivenBoxes
 from cigpose_runtime.commands.records import NoRoomError
 from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
 from cigpose_runtime.files import require_apart, require_folder
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from cigpose_runtime.estimation.frame_model import FrameModel
     from cigpose_runtime.estimation.pose_model import PoseModel
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
+    from cigpose_runtime.media.video import Frame
+    from cigpose_runtime.poses import Poses
     from cigpose_runtime.sources.clips import Clip
 
 MOST_NAMED = 10
@@ -184,13 +187,11 @@ class _Job:
                 for frame in frames:
                     if frame.index < resumed_at:
                         continue
-                    try:
-                        with error_context(f"{clip.name}, frame {frame.index}"):
-                            poses = pipeline(frame.pixels)
-                    except CigposeError as error:
-                        failed += 1
-                        if failed <= MOST_NAMED:
-                            yield error
+                    name = f"{clip.name}, frame {frame.index}"
+                    poses, wrong = self._poses(pipeline, frame, name)
+                    yield from wrong[: max(0, MOST_NAMED - failed)]
+                    failed += len(wrong)
+                    if poses is None:
                         annotated.add(frame, Poses.none(self.model.keypoint_set))
                         continue
                     written.add(
@@ -213,9 +214,26 @@ class _Job:
             if failed > MOST_NAMED:
                 yield InputError(
                     f"{clip.name}: expected frames and boxes that poses can be estimated for, "
-                    f"found {failed - MOST_NAMED} more without; the results have the others"
+                    f"found {failed - MOST_NAMED} more that are not; the results have the others"
                 )
             yield from reader.errors
+
+    def _poses(
+        self, pipeline: PosePipeline, frame: Frame, name: str
+    ) -> tuple[Poses | None, list[CigposeError]]:
+        """The poses of a frame, if there are any to estimate, and what is wrong with it or boxes."""
+        errors: list[CigposeError] = []
+        poses = None
+        if isinstance(self.detector, GivenBoxes):
+            self.detector.frame = frame.index
+        try:
+            with error_context(name):
+                poses = pipeline(frame.pixels)
+        except CigposeError as error:
+            errors.append(error)
+        if isinstance(self.detector, GivenBoxes):
+            errors += self.detector.take_errors(name)
+        return poses, errors
 
     def _followed(self, pipeline: PosePipeline) -> int:
         """Leads it through what an earlier run did; returns the first frame that is to do."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import options
+from cigpose_runtime.commands.boxes import GivenBoxes
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.terminal import echo
 
@@ -106,6 +107,9 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
             view = stack.enter_context(Page(args.serve))
             echo(f"open {view.url}", err=True)
         for frame in stack.enter_context(closing(prefetched(frames, patience=patience))):
+            if isinstance(detector, GivenBoxes):
+                detector.frame = frame.index
+                detector.take_errors("")  # a box of the last frame that cannot be used is not drawn
             poses = pipeline(frame.pixels)
             if not view.show(draw_poses(frame.pixels, poses, threshold=args.threshold)):
                 break
