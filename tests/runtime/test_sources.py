@@ -23,6 +23,7 @@ from cigpose_runtime.sources.sequence import PictureSequence
 from cigpose_runtime.sources.streams import LiveStream, open_url
 from clips import FLASH, flash_and_click
 from file_server import serving_file
+from rtsp_server import serving_rtsp
 from tiny_onnx import tiny_model
 
 
@@ -430,3 +431,21 @@ def test_the_flash_of_a_stream_of_matroska_is_where_it_was_drawn(here):
     with serving_file(content, has_length=False) as server:
         seen = frames(open_url(server.url))
     assert max(seen, key=lambda one: one[2])[:2] == (FLASH, pytest.approx(FLASH / 25, abs=1e-3))
+
+
+def test_a_camera_of_the_network_that_restarts_goes_on(run, here):
+    first, second = [30, 60, 90], [120, 150, 180, 210]
+    with serving_rtsp((first, None), (second, 0.16)) as server:
+        seen = frames(open_url(f"{server.url}/1"))
+    assert [level for _, _, level in seen] == pytest.approx([*first, *second], abs=3)
+    assert [index for index, _, _ in seen] == list(range(7))
+    times = [seconds for _, seconds, _ in seen]
+    assert times[:3] == pytest.approx([0, 0.04, 0.08], abs=1e-3)
+    assert times == sorted(times)
+
+
+def test_a_camera_that_does_not_come_back_leaves_what_it_sent(run, here):
+    with serving_rtsp(([30, 60, 90], None)) as server:
+        status, lines, err = run("video", f"{server.url}/1", "--json", "-")
+    assert ([line["frame"] for line in lines], status) == ([0, 1, 2], 2)
+    assert "expected that the stream goes on" in err

@@ -6,11 +6,12 @@ import argparse
 import io
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import options, results
 from cigpose_runtime.commands.boxes import GivenBoxes, lookup, read_image_ids
+from cigpose_runtime.commands.targets import in_folder
 from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
 from cigpose_runtime.files import require_apart, require_folder
 from cigpose_runtime.terminal import echo
@@ -166,12 +167,10 @@ def _read(name: str) -> Pixels:
 
 
 def _targets(pictures: Sequence[Found], folder: Path | None) -> list[Path | None]:
-    """Where each annotated picture goes; pictures of one name in two folders are numbered.
+    """Where each annotated picture goes.
 
     Not where the pictures are: there, a second run would take the annotated ones for pictures.
     """
-    from cigpose_runtime.media.images import WRITTEN_FORMATS
-
     if folder is None:
         return [None] * len(pictures)
     for parent in {Path(one.root or Path(one.name).parent) for one in pictures}:
@@ -180,20 +179,12 @@ def _targets(pictures: Sequence[Found], folder: Path | None) -> list[Path | None
                 f"{folder}: expected another folder for --save than the pictures', found the same "
                 "one; give another"
             )
-    targets: list[Path | None] = []
-    taken: set[str] = set()
-    for one in pictures:
-        name = Path("stdin") if one.name == STDIN else Path(one.relative)
-        ending = name.suffix if name.suffix.lower() in WRITTEN_FORMATS else ".jpg"
-        target, number = folder / name.with_suffix(ending), 1
-        while str(target).casefold() in taken:  # one name to some file systems
-            number += 1
-            target = folder / name.with_name(f"{name.stem}-{number}{ending}")
-        if target.is_dir():
-            raise FileError(
-                f"{target}: expected a place for an annotated picture, found a folder; give "
-                "another folder for --save"
-            )
-        taken.add(str(target).casefold())
-        targets.append(target)
-    return targets
+    return list(in_folder(folder, map(_annotated_name, pictures)))
+
+
+def _annotated_name(picture: Found) -> PurePath:
+    """As the picture's; JPEG for a form that is read and not written."""
+    from cigpose_runtime.media.images import WRITTEN_FORMATS
+
+    name = Path("stdin") if picture.name == STDIN else picture.relative
+    return name if name.suffix.lower() in WRITTEN_FORMATS else name.with_suffix(".jpg")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cigpose_runtime.commands import options, results
 from cigpose_runtime.commands.boxes import GivenBoxes
 from cigpose_runtime.commands.records import NoRoomError
+from cigpose_runtime.commands.targets import in_folder
 from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
 from cigpose_runtime.files import require_apart, require_folder
 from cigpose_runtime.terminal import echo
@@ -113,7 +114,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
 
 def _targets(args: argparse.Namespace, clips: Sequence[Clip]) -> list[Path | None]:
-    """Where each annotated video goes; those of one name in two folders are numbered."""
+    """Where each annotated video goes."""
     from cigpose_runtime.media.video_writer import SUFFIXES
 
     if args.save is None:
@@ -132,16 +133,7 @@ def _targets(args: argparse.Namespace, clips: Sequence[Clip]) -> list[Path | Non
         return [folder]
     if folder.suffix and not folder.is_dir():
         raise FileError(f"{folder}: expected a name that ends in .mp4, or a folder; give another")
-    targets: list[Path | None] = []
-    taken: set[str] = set()
-    for clip in clips:
-        target, number = folder / Path(clip.relative).with_suffix(".mp4"), 1
-        while str(target).casefold() in taken:  # one name to some file systems
-            number += 1
-            target = folder / Path(clip.relative).with_name(f"{clip.relative.stem}-{number}.mp4")
-        taken.add(str(target).casefold())
-        targets.append(target)
-    return targets
+    return list(in_folder(folder, (clip.relative.with_suffix(".mp4") for clip in clips)))
 
 
 @dataclass(frozen=True)
@@ -221,7 +213,7 @@ class _Job:
     def _poses(
         self, pipeline: PosePipeline, frame: Frame, name: str
     ) -> tuple[Poses | None, list[CigposeError]]:
-        """The poses of a frame, if there are any to estimate, and what is wrong with it or boxes."""
+        """The poses of a frame, None where there are none, and what is wrong with it or boxes."""
         errors: list[CigposeError] = []
         poses = None
         if isinstance(self.detector, GivenBoxes):

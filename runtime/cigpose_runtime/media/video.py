@@ -37,7 +37,7 @@ are those that open other files or servers: concat, hls, dash, image2, sdp."""
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"})
 """Files of a folder that are taken for videos."""
 
-_DECODER_OPTIONS = {"max_pixels": str(MOST_PIXELS)}
+DECODER_OPTIONS = {"max_pixels": str(MOST_PIXELS)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class VideoReader:
             )
         self._screen = Screen(aspect)
         self.is_large = width * height > LARGE_PIXELS
-        decoder.options = _DECODER_OPTIONS
+        decoder.options = DECODER_OPTIONS
         decoder.thread_type = "AUTO"
         self._damaged_packets = 0
         self._lost_frames = 0
@@ -203,7 +203,7 @@ def open_media(
     options = {
         "protocol_whitelist": protocols,
         "format_whitelist": ",".join(formats),
-        **_DECODER_OPTIONS,
+        **DECODER_OPTIONS,
     }
     return open_container(address, name, f"a video ({', '.join(formats)})", options=options)
 

@@ -15,7 +15,14 @@ from urllib.parse import urlsplit
 
 from cigpose_runtime.errors import CigposeError, FileError, error_context, quoted
 from cigpose_runtime.media.mp4_header import check_sample_counts
-from cigpose_runtime.media.video import FORMATS, Frame, VideoReader, open_container, open_media
+from cigpose_runtime.media.video import (
+    DECODER_OPTIONS,
+    FORMATS,
+    Frame,
+    VideoReader,
+    open_container,
+    open_media,
+)
 from cigpose_runtime.releases.http import masked
 from cigpose_runtime.sources.http_file import TRIES, WAIT_S, HttpFile
 
@@ -25,6 +32,7 @@ STREAMED = (*(form for form in FORMATS if form != "mov"), "mpjpeg")
 """What is read without a look at its header first: no MP4. mpjpeg is what web cameras send."""
 
 _RTSP = {
+    **DECODER_OPTIONS,
     "rtsp_transport": "tcp",
     "timeout": "10000000",  # microseconds
     "protocol_whitelist": "rtsp,rtp,tcp",
