@@ -13,6 +13,7 @@ from PIL import Image
 
 from cigpose_runtime import cli
 from cigpose_runtime.estimation.pose_pipeline import PosePipeline
+from cigpose_runtime.files import growing_file
 from clips import flash_and_click
 from tiny_onnx import tiny_model
 
@@ -158,6 +159,13 @@ def test_what_cannot_be_taken_up_is_one_line_and_stays(here, run, options, messa
     status, err, looked = run("video", "tiny.onnx", "a.mp4", *options, "--resume")
     assert (status, looked, message in err) == (2, 0, True)
     assert Path("other.jsonl").read_text() == content
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the platform has no such locks")
+def test_two_runs_do_not_write_one_file(here, run):
+    with growing_file(Path("x.jsonl")):
+        status, err, looked = run(*IMAGE, "--json", "x.jsonl", "--resume")
+    assert (status, looked, "expected that no other run writes there" in err) == (2, 0, True)
 
 
 def test_lines_of_another_model_are_not_mixed_with_this_one_s(here, run):
