@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import struct
 import subprocess
 import sys
@@ -232,6 +233,26 @@ def test_a_video_comes_from_stdin(here, name):
     assert done.returncode == 0
     assert [line["frame"] for line in lines] == list(range(20))
     assert sources(lines) == ["-"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_a_pipe_that_has_stalled_does_not_keep_a_job_from_ending(here):
+    content = flash_and_click(Path("a.ts"), count=60).read_bytes()
+    command = [sys.executable, "-m", "cigpose_runtime.cli", "video", "tiny.onnx", "-"]
+    command += ["--whole-frame", "--json", "a.jsonl", "--csv", "-"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdin.write(content)
+        process.stdin.flush()
+        for _ in range(133 * 20):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+        process.stdout.read()
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+        process.stdin.close()
+    assert b"Fatal" not in said
+    assert 20 <= len(Path("a.jsonl").read_text().splitlines()) <= 60
 
 
 @pytest.mark.parametrize("content", [b"", b"#EXTM3U\n#EXTINF:9,\nfile:a.ts\n", lying_mp4()])

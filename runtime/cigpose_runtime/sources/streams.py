@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from cigpose_runtime.errors import CigposeError, FileError, error_context, quoted
@@ -40,6 +41,7 @@ _RTSP = {
 }
 _RTSPS = {**_RTSP, "protocol_whitelist": "rtsps,rtsp,rtp,tls,tcp"}
 
+_MP4_HEADER_BYTES = 8
 _MP4_STARTS = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof"}
 
 
@@ -170,12 +172,14 @@ def open_stdin() -> VideoReader:
     Raises FileError.
     """
     stdin = sys.stdin.buffer
-    start = stdin.read(12)
+    start = b""
+    while len(start) < _MP4_HEADER_BYTES and (more := os.read(stdin.fileno(), 1 << 15)):
+        start += more
     if start[4:8] not in _MP4_STARTS:
         return VideoReader("stdin", open_media(_Pipe(start, stdin), "stdin", formats=STREAMED))
     file = tempfile.TemporaryFile()  # noqa: SIM115 - it lasts as long as its reader
     file.write(start)
-    while portion := stdin.read(1 << 20):
+    while portion := os.read(stdin.fileno(), 1 << 20):
         file.write(portion)
     check_sample_counts(file, file.tell())
     file.seek(0)
@@ -187,12 +191,11 @@ class _Pipe:
 
     def __init__(self, start: bytes, rest: BinaryIO) -> None:
         self._start = start
-        self._rest: Any = rest
+        self._rest = rest
 
     def read(self, size: int) -> bytes:
         """At most so many bytes, at least one before the end."""
-        if not self._start:
-            portion: bytes = self._rest.read1(size)
-            return portion
+        if not self._start:  # past the buffer, whose lock would keep a program from ending
+            return os.read(self._rest.fileno(), size)
         portion, self._start = self._start[:size], self._start[size:]
         return portion
