@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,11 @@ _MOT_TRUTH_COLUMNS = 9
 
 Scored = tuple[Any, float]
 """A box as the file has it, [left, top, right, bottom], and its score."""
+
+_MOST_PARTS = 12
+"""Of a path that are looked at."""
+
+_TOO_MANY = 2
 
 Value = TypeVar("Value")
 
@@ -140,8 +145,10 @@ def _parsed(text: bytes) -> Any:
 
 
 def _by_name(path: Path, content: Mapping[str, Any]) -> GivenFor:
+    named = ByPath(content)
+
     def given(picture: Path) -> GivenBoxes:
-        boxes = lookup(content, picture)
+        boxes = named.get(picture)
         if boxes is None:
             raise InputError(
                 f"{path}: expected boxes for {picture.name}, found none; add an entry, an empty "
@@ -170,9 +177,10 @@ def _by_source(path: Path, lines: list[Any]) -> GivenFor:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _other("what --json writes", error) from error
 
+    frames_of, boxes_of = ByPath(videos), ByPath(pictures)
+
     def given(picture: Path) -> GivenBoxes:
-        frames = lookup(videos, picture)
-        boxes = lookup(pictures, picture)
+        frames, boxes = frames_of.get(picture), boxes_of.get(picture)
         if frames is None and boxes is None:
             raise InputError(
                 f"{path}: expected boxes for {picture.name}, found none; give the results of the "
@@ -229,24 +237,42 @@ def _other(expected: str, error: Exception) -> FileError:
     )
 
 
-def lookup(named: Mapping[str, Value], path: PurePath) -> Value | None:
-    """The value of a path: of the longest name of which one is the end of the other.
+class ByPath(Generic[Value]):
+    """Values by the paths of files, as others have named them: `a/0.png` for `/data/a/0.png`.
 
-    So `a/0.png` stands for `/data/photos/a/0.png`, and not for `b/0.png`.
+    It finds the longest name that is the end of a path, else the only one that ends in it.
     """
-    parts = PurePosixPath(path.as_posix()).parts
-    for count in range(len(parts), 0, -1):
-        if (found := named.get("/".join(parts[-count:]).replace("//", "/"))) is not None:
-            return found
-    longer = [name for name in named if PurePosixPath(name).parts[-len(parts) :] == parts]
-    return named[longer[0]] if len(longer) == 1 else None
+
+    def __init__(self, named: Mapping[str, Value]) -> None:
+        self._named = {PurePosixPath(name).as_posix(): value for name, value in named.items()}
+        self._ending: dict[str, list[Value]] = {}
+        for name, value in self._named.items():
+            for end in _ends(name):
+                if len(alike := self._ending.setdefault(end, [])) < _TOO_MANY:
+                    alike.append(value)
+
+    def get(self, path: PurePath) -> Value | None:
+        """The value of a path, None if there is none, or more than one."""
+        for end in _ends(path.as_posix()):
+            if end in self._named:
+                return self._named[end]
+        alike = self._ending.get(path.as_posix(), [])
+        return alike[0] if len(alike) == 1 else None
 
 
-def read_image_ids(path: Path) -> dict[str, int]:
+def _ends(path: str) -> Iterator[str]:
+    """The last parts of a path, the longest first."""
+    yield path
+    parts = PurePosixPath(path).parts[-_MOST_PARTS:]
+    yield from ("/".join(parts[start:]) for start in range(len(parts)))
+
+
+def read_image_ids(path: Path) -> ByPath[int]:
     """The id of each picture in a file of COCO annotations, by its name there."""
     text = read_bytes(path, "a file of COCO annotations", most=MOST_ANNOTATION_BYTES)
     try:
-        return {str(one["file_name"]): int(one["id"]) for one in json.loads(text)["images"]}
+        images = json.loads(text)["images"]
+        return ByPath({str(one["file_name"]): int(one["id"]) for one in images})
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         with error_context(path):
             raise _other("COCO annotations with images, file_name and id", error) from error

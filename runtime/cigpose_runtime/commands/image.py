@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import options, results
-from cigpose_runtime.commands.boxes import GivenBoxes, lookup, read_image_ids
+from cigpose_runtime.commands.boxes import ByPath, GivenBoxes, read_image_ids
 from cigpose_runtime.commands.targets import in_folder
 from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
 from cigpose_runtime.files import require_apart, require_folder
@@ -144,12 +144,12 @@ def _pictures(args: argparse.Namespace, errors: list[CigposeError]) -> list[Foun
 
 
 def _image_id(
-    args: argparse.Namespace, image_ids: Mapping[str, int] | None, picture: Path, index: int
+    args: argparse.Namespace, image_ids: ByPath[int] | None, picture: Path, index: int
 ) -> int:
     """COCO's, which is the number of the picture unless a file says otherwise."""
     if image_ids is None:
         return index
-    image_id = lookup(image_ids, picture)
+    image_id = image_ids.get(picture)
     if image_id is None:
         raise InputError(
             f"expected a picture in {args.coco_ids}, found none of that name; give the annotations "

@@ -100,9 +100,9 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
             for clip, target in zip(clips, targets, strict=True):
                 if clip.name in done and clip.name != written.last_source:
                     continue
-                job = _Job(args, clip, target, model, detector_for(Path(clip.name)), written)
                 try:
-                    for error in job.run():
+                    detector = detector_for(Path(clip.name))
+                    for error in _Job(args, clip, target, model, detector, written).run():
                         errors.append(error)
                 except NoRoomError:
                     raise
