@@ -88,6 +88,13 @@ def test_annotated_pictures_have_the_folders_of_the_pictures(run, photos):
     assert sorted(saved) == ["photos/out/a/0.png", "photos/out/a/b/0.png", "photos/out/c.jpg"]
 
 
+def test_the_working_folder_is_a_folder_as_any_other(run, photos, here, monkeypatch):
+    (here / "tiny.onnx").rename(photos / "a" / "tiny.onnx")
+    monkeypatch.chdir(photos / "a")
+    _, lines, _ = run("image", "..")
+    assert sources(lines) == ["../a/0.png", "../a/b/0.png", "../c.jpg"]
+
+
 def test_two_stars_go_through_folders(run, photos):
     _, lines, _ = run("image", "photos/**/*.png")
     assert sources(lines) == ["photos/a/0.png", "photos/a/b/0.png"]

@@ -127,7 +127,7 @@ def _pictures(args: argparse.Namespace, errors: list[CigposeError]) -> list[Foun
                 raise FileError(
                     f"{masked(source)}: expected pictures here, found a URL; download it first"
                 )
-            found = list(find(source, endings, "pictures", but=str(args.save or "")))
+            found = list(find(source, endings, "pictures", but=args.save and str(args.save)))
             if not found:
                 raise FileError(
                     f"{source}: expected pictures ({', '.join(sorted(SUFFIXES))}), found none in "

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
     errors: list[CigposeError] = []
     say = partial(echo, err=True)
-    clips = find_clips(args.videos, args.rate, errors, say, but=str(args.save or ""))
+    clips = find_clips(args.videos, args.rate, errors, say, but=args.save and str(args.save))
     targets = _targets(args, clips)
     require_apart(
         [*results.outputs(args), *(("--save", target) for target in targets if target)],

@@ -66,7 +66,7 @@ def find_clips(
     errors: list[CigposeError],
     say: Callable[[str], None],
     *,
-    but: str = "",
+    but: str | None = None,
 ) -> list[Clip]:
     """What the sources name, once each; what is wrong with one of them is added to `errors`.
 
@@ -88,7 +88,7 @@ def find_clips(
     return list(clips.values())
 
 
-def _clips(source: str, rate: Fraction, endings: Endings, but: str) -> Iterator[Clip]:
+def _clips(source: str, rate: Fraction, endings: Endings, but: str | None) -> Iterator[Clip]:
     if source == STDIN:
         yield Clip(STDIN, Path("stdin"), open_stdin)
         return
