@@ -458,6 +458,13 @@ def test_a_stream_that_does_not_come_back_is_one_line_after_some_tries():
     assert "s3cret" not in str(raised.value)
 
 
+def test_connections_without_a_frame_are_tries_too():
+    stream, made = live([StubReader(3), *[StubReader(0)] * 99])
+    with pytest.raises(FileError, match="5 tries in vain"):
+        list(stream)
+    assert len(made) == 1 + streams.TRIES
+
+
 def test_a_recording_that_ends_is_not_begun_again():
     stream, made = live([StubReader(3, duration=0.12), StubReader(3)])
     assert (len(list(stream)), len(made)) == (3, 1)

@@ -89,7 +89,8 @@ class LiveStream:
     """The frames of a stream that happens just now; a connection that is lost is made anew.
 
     Its time goes on meanwhile. The end of what has a duration is an end, and so is that of HTTP.
-    Raises what `open_once` raises for the first connection, and FileError after TRIES in vain.
+    Raises what `open_once` raises for the first connection, and FileError after TRIES without a
+    frame.
     """
 
     def __init__(self, url: str, open_once: Callable[[str], VideoReader]) -> None:
@@ -112,37 +113,41 @@ class LiveStream:
         return []
 
     def __iter__(self) -> Iterator[Frame]:
-        start = 0.0
+        start = until = 0.0
         last = time.monotonic()
+        tries = 0
         while True:
             first: float | None = None
-            ends = True
+            lost = "it ended"
+            ends = False
             try:
                 for frame in self._reader:
                     first = frame.seconds if first is None else first
-                    seconds = start + frame.seconds - first
-                    yield _at(frame, self.read, seconds)
+                    until = start + frame.seconds - first
+                    yield _at(frame, self.read, until)
                     self.read += 1
-                    last, until = time.monotonic(), seconds
+                    last, tries = time.monotonic(), 0
                 ends = self._reader.duration is not None or self._open_once is _open_live_http
-            except CigposeError:
-                ends = False
+            except CigposeError as error:
+                lost = str(error)
             self._reader.close()
             if ends:
                 return
-            self._reader = self._reopened()
+            self._reader, tries = self._reopened(tries, lost)
             start = until + time.monotonic() - last if self.read else 0.0
 
-    def _reopened(self) -> VideoReader:
-        for number in range(TRIES):
-            time.sleep(WAIT_S * 2**number)
+    def _reopened(self, tries: int, lost: str) -> tuple[VideoReader, int]:
+        """Another connection, after so many tries since the last frame, and how many these are."""
+        while tries < TRIES:
+            time.sleep(WAIT_S * 2**tries)
+            tries += 1
             try:
-                return self._open_once(self._url)
+                return self._open_once(self._url), tries
             except CigposeError as error:
-                failed = error
+                lost = str(error)
         raise FileError(
             f"{masked(self._url)}: expected that the stream goes on, found it lost, and {TRIES} "
-            f"tries in vain ({failed}); check the camera and the network"
+            f"tries in vain ({lost}); check the camera and the network"
         )
 
     def close(self) -> None:
