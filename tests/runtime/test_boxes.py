@@ -169,6 +169,15 @@ def test_a_bad_box_costs_itself(run, message):
     assert message in error
 
 
+@pytest.mark.parametrize("score", ["NaN", "-1", "1e999", "1e300"])
+def test_a_score_that_is_none_costs_its_box(run, score):
+    one = f'{{"image_id": 0, "bbox": [2, 4, 20, 40], "score": {score}}}'
+    other = '{"image_id": 0, "bbox": [30, 4, 30, 36], "score": 0.5}'
+    status, lines, (error,) = run("video", "clip.mp4", f"[{one}, {other}]")
+    assert (status, boxes(lines)[0]) == (2, [RIGHT])
+    assert "frame 0, box 0: expected a score from 0 to 1000" in error
+
+
 def test_a_bad_box_of_a_frame_costs_itself(run):
     status, lines, (error,) = run("video", "clip.mp4", MOT.replace("1,2,30,4", "1,2,300,4"))
     assert (status, boxes(lines)) == (2, [[LEFT], [], [LEFT], [], [], []])
@@ -180,6 +189,8 @@ def test_a_bad_box_of_a_frame_costs_itself(run):
     [
         ('[{"image_id": 0}]', "expected COCO results with bbox"),
         ('[{"image_id": "a", "bbox": [1, 2, 3, 4]}]', "expected COCO results with bbox"),
+        ('[{"image_id": 1e999, "bbox": [1, 2, 3, 4]}]', "expected COCO results with bbox"),
+        ('[{"image_id": 0, "bbox": [1, 2, 3, 1' + "0" * 400 + "]}]", "expected COCO results"),
         ('{"people": [3], "source": "x"}', "expected what --json writes"),
         ('{"people": []}\n{"people"', "expected JSON with boxes"),
         ("1,2,3", "expected frame,id,left,top,width,height"),

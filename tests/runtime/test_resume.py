@@ -124,6 +124,7 @@ def test_an_annotated_picture_that_is_missing_is_made(here, run):
     assert files() == expected
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 def test_what_was_written_before_sigkill_is_there(here, run):
     for number in range(6):
@@ -166,6 +167,20 @@ def test_two_runs_do_not_write_one_file(here, run):
     with growing_file(Path("x.jsonl")):
         status, err, looked = run(*IMAGE, "--json", "x.jsonl", "--resume")
     assert (status, looked, "expected that no other run writes there" in err) == (2, 0, True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("[]", "3", "\0", '{"source": 1}', '{"source":"a","frame":0,"people":3}'),
+        '{"source":"a","frame":0,"people":[{"track_id":1' + "0" * 30 + "}]}",
+        pytest.param("[" * 100_000, id="deep"),
+    ],
+)
+def test_what_is_no_line_of_results_is_one_line(here, run, line):
+    Path("x.jsonl").write_text(line + "\n")
+    status, err, looked = run(*IMAGE, "--json", "x.jsonl", "--resume")
+    assert (status, looked, "x.jsonl, line 1: expected what --json wrote" in err) == (2, 0, True)
 
 
 def test_lines_of_another_model_are_not_mixed_with_this_one_s(here, run):

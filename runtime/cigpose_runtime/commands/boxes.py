@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from cigpose_runtime.arrays import Pixels
+from cigpose_runtime.commands.journal import MALFORMED
 from cigpose_runtime.errors import FileError, InputError, error_context, first_line
 from cigpose_runtime.estimation.detector import Detections
 from cigpose_runtime.estimation.pose_model import check_overlap
@@ -21,6 +22,9 @@ MOST_BYTES = 32 << 20
 
 MOST_ANNOTATION_BYTES = 512 << 20
 """COCO's largest file of annotations has 470 MB."""
+
+MOST_SCORE = 1000
+"""Of a box. Detectors give up to 1, and older ones up to some tens."""
 
 PERSON = 1
 """Of COCO's categories, and of MOTChallenge's classes."""
@@ -70,6 +74,8 @@ class GivenBoxes:
         for number, (box, score) in enumerate(given):
             try:
                 boxes_to_crops([box], (1, 1))
+                if not 0 <= score <= MOST_SCORE:
+                    raise InputError(f"expected a score from 0 to {MOST_SCORE}, found {score}")
                 check_overlap(np.array([box], np.float32), frame)
             except InputError as error:
                 said = str(error).removeprefix("boxes[0]: ").removeprefix("boxes: ")
@@ -174,7 +180,7 @@ def _by_source(path: Path, lines: list[Any]) -> GivenFor:
                 videos.setdefault(str(line["source"]), {})[int(line["frame"])] = boxes
             else:
                 pictures[str(line["source"])] = boxes
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise _other("what --json writes", error) from error
 
     frames_of, boxes_of = ByPath(videos), ByPath(pictures)
@@ -205,7 +211,7 @@ def _coco(results: list[Any]) -> dict[int, list[Scored]]:
                 frames.setdefault(int(one["image_id"]), []).append(
                     (box, float(one.get("score", 1)))
                 )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise _other("COCO results with bbox", error) from error
     return frames
 
@@ -225,7 +231,7 @@ def _mot(text: bytes) -> dict[int, list[Scored]]:
             box = [left, top, left + width, top + height]
             scored = (box, score if 0 < score < 1 else 1.0)
             frames.setdefault(int(number) - 1, []).append(scored)
-    except (ValueError, OverflowError) as error:
+    except MALFORMED as error:
         raise _other("frame,id,left,top,width,height,... in each line", error) from error
     return frames
 
@@ -273,6 +279,6 @@ def read_image_ids(path: Path) -> ByPath[int]:
     try:
         images = json.loads(text)["images"]
         return ByPath({str(one["file_name"]): int(one["id"]) for one in images})
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except MALFORMED as error:
         with error_context(path):
             raise _other("COCO annotations with images, file_name and id", error) from error

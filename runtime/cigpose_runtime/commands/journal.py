@@ -17,6 +17,9 @@ from cigpose_runtime.poses import Poses
 Document = dict[str, Any]
 """What a line holds, as `writers.to_json` makes it."""
 
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+"""What Python raises for JSON of another form than expected."""
+
 MOST_BYTES = 64 << 20
 """Of a line: some 8000 people. Unpacked, JSON takes up to 20 times its size in memory."""
 
@@ -37,7 +40,7 @@ def read_lines(
             if not isinstance(document["source"], str) or not isinstance(document["frame"], int):
                 raise TypeError("source and frame")
             poses = _poses_of(document, keypoint_set)
-        except (ValueError, TypeError, KeyError, RecursionError, CigposeError) as error:
+        except (*MALFORMED, CigposeError) as error:
             raise FileError(
                 f"{path}, line {number}: expected what --json wrote for a model of "
                 f"{len(keypoint_set.names)} keypoints, found something else "

@@ -72,7 +72,8 @@ class Results:
 
     Used as a context: however it is left, the files have the pictures that were added; without any
     there are none. whole: any error discards them, for what is soon done again.
-    pictures: how many were added. last_source: the last one that --resume found, None without.
+    next_image_id: the first of COCO's that is free. last_source: the last one that --resume found,
+    None without.
     """
 
     def __init__(self, args: argparse.Namespace, *, saves: bool, whole: bool = False) -> None:
@@ -82,7 +83,7 @@ class Results:
         if not self._paths and not saves:
             self._paths = {"json": STDOUT}
         self._files: dict[str, Records] = {}
-        self._people = self.pictures = 0
+        self._people = self._pictures = self.next_image_id = 0
         self._whole = whole
         self._resumes = args.resume
         self._last = 0
@@ -103,6 +104,7 @@ class Results:
         image_id: int | None = None,
     ) -> None:
         """Adds the people of one picture, the index-th one. image_id: COCO's, `index` if None."""
+        image_id = index if image_id is None else image_id
         about = {"source": source, "frame": index}
         if seconds is not None:
             about["seconds"] = round(seconds, 6)
@@ -112,13 +114,14 @@ class Results:
             self._files["csv"].add(to_csv(poses, source, index))
         if "coco" in self._files:
             write = to_coco_wholebody if poses.keypoint_set.parts else to_coco
-            people = write(poses, index if image_id is None else image_id)
+            people = write(poses, image_id)
             texts = [f",\n{json.dumps(person)}" for person in people]
             if texts and not self._people:
                 texts[0] = texts[0].removeprefix(",")
             self._files["coco"].add("".join(texts))
             self._people += len(texts)
-        self.pictures += 1
+        self._pictures += 1
+        self.next_image_id = max(self.next_image_id, image_id + 1)
 
     def earlier(self, keypoint_set: KeypointSet) -> Iterator[Document]:
         """What --resume finds in the file of --json; it counts as added, and is in all forms."""
@@ -135,7 +138,7 @@ class Results:
                 pictures, size = pictures + 1, end
                 yield document
         self._files["json"].keep(size)
-        self.pictures = pictures
+        self._pictures = pictures
 
     def earlier_frames(self, keypoint_set: KeypointSet) -> Iterator[tuple[Document, Poses]]:
         """Of these, those of the last source, once more and with their poses."""
@@ -168,5 +171,6 @@ class Results:
         with suppress(_DiscardedError), self._stack:
             for file in self._files.values():
                 file.close()
-            if error is not None if self._whole else not self.pictures:
+            is_lost = error is not None if self._whole else self._pictures == 0
+            if is_lost:
                 raise _DiscardedError

@@ -161,7 +161,7 @@ class _Job:
             self.detector, self.model, Tracker(), detect_every=args.detect_every
         )
         resumed_at = self._followed(pipeline)
-        first_id = written.pictures
+        first_id = written.next_image_id
         failed = 0
         with clip.open() as reader:
             depth = 1 if reader.is_large else DEPTH  # a frame of 8K takes 100 MB

@@ -36,9 +36,10 @@ class Found:
 
     @property
     def relative(self) -> PurePath:
-        """Where it is, as seen from the root."""
+        """Where it is, as seen from the root, and never outside."""
         path = Path(self.name)
-        return Path(path.name) if self.root is None else path.relative_to(self.root)
+        relative = Path(path.name) if self.root is None else path.relative_to(self.root)
+        return Path(path.name) if ".." in relative.parts else relative
 
 
 class Endings:
