@@ -26,7 +26,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "results, they go to stdout as JSON lines.",
     )
     parser.add_argument("labels", metavar="DIR", help="folder or URL that label wrote to")
-    results.add_options(parser)
+    results.add_options(parser, resumes=False)
     parser.add_argument(
         "--openpose", metavar="DIR", help="folder for OpenPose's JSON, a file a picture"
     )
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     contract = Contract.from_document(manifest["contract"])
     openpose = None if args.openpose is None else open_folder(args.openpose)
     names = _Names()
-    with results.Results(args, saves=args.openpose is not None) as written:
+    with results.Results(args, saves=args.openpose is not None, whole=True) as written:
         for number, picture in enumerate(_pictures(args.labels, manifest["shards"], contract)):
             if picture.poses is None:
                 continue
@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
 
 def _pictures(folder: str, shards: dict[str, object], contract: Contract) -> Iterator[Labelled]:
-    from cigpose_runtime.labelling import storage
     from cigpose_runtime.labelling.rows import read_pictures
+    from cigpose_runtime.sources import storage
 
     for name in sorted(shards, key=lambda name: (len(name), name)):
         file_name = f"{folder.rstrip('/')}/{name}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import options
+from cigpose_runtime.commands.boxes import GivenBoxes
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.terminal import echo
 
@@ -32,8 +33,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     options.add_options(parser)
     parser.add_argument(
-        "--source", default="0", metavar="CAMERA", help="number or name of it, or a video file"
+        "--source",
+        default="0",
+        metavar="CAMERA",
+        help="number or name of it, a video file, or a URL (http, rtsp)",
     )
+    parser.add_argument("--list", action=_ListCameras, help="list the cameras and exit")
     parser.add_argument("--detect-every", type=int, default=1, metavar="N")
     parser.add_argument(
         "--serve",
@@ -46,15 +51,38 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run)
 
 
+class _ListCameras(argparse.Action):
+    """Takes the place of everything else, as --help does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_arguments: object) -> None:
+        try:
+            options.require_extra()
+            from cigpose_runtime.media.camera import list_cameras
+
+            cameras = list_cameras()
+        except CigposeError as error:
+            parser.error(str(error))
+        for camera in cameras:
+            echo(f"{camera.number}  {camera.name}  ({camera.address})")
+        if not cameras:
+            echo("no camera found; connect one, or check its driver and your rights", err=True)
+        parser.exit()
+
+
 def run(args: argparse.Namespace) -> list[CigposeError]:
     """Shows frames until the source ends, the window is closed, or Ctrl-C."""
     options.require_extra()
     from cigpose_runtime.draw import draw_poses
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
     from cigpose_runtime.estimation.tracking import Tracker
+    from cigpose_runtime.media.camera import Camera
     from cigpose_runtime.media.live import Page, Window
     from cigpose_runtime.media.threads import prefetched
-    from cigpose_runtime.media.video import Camera, VideoReader
+    from cigpose_runtime.media.video import VideoReader
+    from cigpose_runtime.sources.streams import LiveStream, is_url, open_url
 
     model = options.open_model(args, alone=False)
     detector_for = options.open_detector_for(args, model, alone=False)
@@ -62,7 +90,13 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     pipeline = PosePipeline(detector, model, Tracker(), detect_every=args.detect_every)
     with ExitStack() as stack:
         frames: Iterable[Frame]
-        if Path(args.source).is_file():
+        patience: float | None = PATIENCE_S
+        if is_url(args.source):
+            reader = open_url(args.source)
+            stack.callback(reader.close)
+            frames = reader if isinstance(reader, LiveStream) else _as_they_happen(reader)
+            patience = None  # streams wait for their servers themselves, and for each try
+        elif Path(args.source).is_file():
             frames = _as_they_happen(stack.enter_context(VideoReader(args.source)))
         else:
             frames = Camera(args.source)
@@ -72,7 +106,10 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         else:
             view = stack.enter_context(Page(args.serve))
             echo(f"open {view.url}", err=True)
-        for frame in prefetched(frames, patience=PATIENCE_S):
+        for frame in stack.enter_context(closing(prefetched(frames, patience=patience))):
+            if isinstance(detector, GivenBoxes):
+                detector.frame = frame.index
+                detector.take_errors("")  # a box of the last frame that cannot be used is not drawn
             poses = pipeline(frame.pixels)
             if not view.show(draw_poses(frame.pixels, poses, threshold=args.threshold)):
                 break
