@@ -1,7 +1,7 @@
 """From pose estimates to AP and AR, as MMPose 1.3.2's metric classes give them.
 
-Those use xtcocotools, which no Python from 3.13 on can build. Here faster-coco-eval evaluates, which
-knows no parts of a body: it is given each as a data set of its own. Tests compare the two.
+Those use xtcocotools, which does not build on Python 3.13 and later. Here faster-coco-eval
+evaluates, which knows no parts of a body: each is given to it as a data set of its own.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def evaluate(
     found = json.loads(results.read_text("utf-8"))
     figures: dict[str, float] = {}
     for part, fields in protocol.parts.items():
-        true_poses = COCO({**truth, "annotations": _annotated(truth["annotations"], fields, protocol)})
+        true_poses = COCO(
+            {**truth, "annotations": _annotated(truth["annotations"], fields, protocol)}
+        )
         evaluator = COCOeval_faster(
             true_poses,
             true_poses.loadRes(_estimated(found, fields)),
