@@ -62,7 +62,7 @@ release: setup  ## build the folder to publish [WEIGHTS=...] [ALLOW_SYNTHETIC=1]
 	$(BIN)/cigpose-tools release build --weights $(WEIGHTS) $(if $(ALLOW_SYNTHETIC),--allow-synthetic) $(if $(OWN_WEIGHTS),--own-weights) $(if $(OUT),--out "$(OUT)")
 
 publish: setup  ## publish what release built TO=github:OWNER/REPO@TAG|hf:ORG/REPO|URL [OUT=dir] [UPDATE=1]
-	$(BIN)/cigpose-tools release publish $(if $(OUT),"$(OUT)") --to "$(or $(TO),$(error make publish TO=github:OWNER/REPO@TAG, hf:ORG/REPO or a URL))" $(if $(UPDATE),--update) $(if $(ALLOW_SYNTHETIC),--allow-synthetic)
+	$(BIN)/cigpose-tools release publish $(if $(OUT),"$(OUT)") --to "$${TO:?make publish TO=github:OWNER/REPO@TAG, hf:ORG/REPO or a URL}" $(if $(UPDATE),--update) $(if $(ALLOW_SYNTHETIC),--allow-synthetic)
 
 bench: setup  ## measure what exporting, verifying and running cost
 	$(BIN)/python -m benchmarks
