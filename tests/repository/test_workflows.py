@@ -87,16 +87,13 @@ def test_a_release_from_a_workflow_takes_no_checkpoint_whose_hash_is_not_committ
 
 
 def git(*arguments):
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    ended = subprocess.run(
-        ["git", *identity, *arguments], capture_output=True, check=True, text=True
-    )
-    return ended.stdout.strip()
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
 
 
 @pytest.fixture
 def actions(tmp_path):
-    """Where a repository of the action acts/one is, and its two commits, with tags on the second."""
+    """Where the repository of acts/one is, and its two commits; the second has two tags."""
     place = tmp_path / "acts" / "one"
     git("init", "--quiet", place)
     commits = []
