@@ -6,15 +6,15 @@ import sys
 
 import pytest
 
+from cigpose_export.variants import DEMO
 from cigpose_runtime.releases.manifest import SUMS
 from tiny_project import CLONE
 
-MODEL = "cigpose-m_coco_256x192"
 ANOTHER_USER = ("unshare", "--user", "--map-user=12345", "--map-group=12345")
 
 
 def clone_and_release(root, *, home, times=1, user=(), umask=0o022):
-    """The sums of each release of one synthetic model, made in a new clone of this one's commit."""
+    """The sums of each release of the demonstration model, made in a new clone of this one's commit."""
     subprocess.run(["git", "clone", "--quiet", CLONE, root], check=True)
     home.mkdir()
     packages = os.pathsep.join(str(root / name) for name in ("export", "verify", "runtime"))
@@ -26,11 +26,11 @@ def clone_and_release(root, *, home, times=1, user=(), umask=0o022):
         "LOGNAME": home.name,
     }
     tools = [*user, sys.executable, "-m", "cigpose_export.cli.main", "--project", root]
-    file = root / "dist" / "synthetic" / f"{MODEL}.onnx"
-    build = ["release", "build", "--weights", "synthetic", "--allow-synthetic", "--out"]
+    file = root / "dist" / "demo" / f"{DEMO.name}.onnx"
+    build = ["release", "build", "--weights", "demo", "--allow-synthetic", "--out"]
     outs = [root / "dist" / f"release-{number}" for number in range(times)]
     for command in (
-        ["export", MODEL, "--weights", "synthetic"],
+        ["export", DEMO.name, "--weights", "demo"],
         ["verify", file],
         *([*build, out] for out in outs),
     ):
