@@ -27,6 +27,7 @@ from cigpose_export.release.sbom import write_sbom
 from cigpose_export.release.source import (
     LOCK,
     commit_of,
+    require_code_of,
     require_exports,
     require_pinned_tools,
     source_date_epoch,
@@ -74,6 +75,7 @@ def build_release(
     out = out.resolve()  # of a link, what it leads to is replaced
     _require_replaceable(out)
     commit = commit_of(project)
+    require_code_of(project)
     require_pinned_tools(project)
     verified = verified_models(
         project, models, allow_synthetic=allow_synthetic, own_weights=own_weights
