@@ -139,9 +139,8 @@ def _place_model(one: VerifiedModel, models: Path, staging: Path, wheel: str) ->
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     (staging / "parity").mkdir(exist_ok=True)
-    shutil.copyfile(
-        models / "parity" / f"{name}.json", staging / "parity" / f"{one.released_name}.json"
-    )
+    # Its times are of one run, and would make each release another one.
+    one.report.without_times().write(staging / "parity" / f"{one.released_name}.json")
     (staging / f"{one.released_name}.md").write_text(model_card(one, wheel), "utf-8")
 
 
