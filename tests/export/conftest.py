@@ -24,7 +24,7 @@ def release_project(tmp_path_factory):
     project = make_tiny_project(root)
     for name in ("LICENSE", "NOTICE", "CITATION.cff", ".gitignore"):
         shutil.copy(CLONE / name, root)
-    for name in ("requirements", "runtime"):
+    for name in ("requirements", "runtime", "export/cigpose_export", "verify/cigpose_verify"):
         ignored = shutil.ignore_patterns("__pycache__", "dist", "*.egg-info")
         shutil.copytree(CLONE / name, root / name, ignore=ignored)
     git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]

@@ -8,7 +8,8 @@ import pytest
 from cigpose_export.errors import ReleaseError
 from cigpose_export.project import Project
 from cigpose_export.release import source
-from cigpose_export.release.source import commit_of, require_pinned_tools
+from cigpose_export.release.source import commit_of, require_code_of, require_pinned_tools
+from tiny_project import CLONE
 
 PINS = "requirements/lock.txt"
 
@@ -42,6 +43,17 @@ def test_the_commit_of_a_clean_clone_is_its_head(project):
     assert commit_of(project) == git(project.root, "rev-parse", "HEAD")
 
 
+def edit_unseen(root, flag):
+    git(root, "update-index", flag, PINS)
+    (root / PINS).write_text("torch==1.0")
+
+
+def add_what_this_user_ignores(root):
+    (root.parent / "ignored").write_text("*.py\n")
+    git(root, "config", "core.excludesFile", str(root.parent / "ignored"))
+    (root / "new.py").touch()
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [
@@ -52,8 +64,11 @@ def test_the_commit_of_a_clean_clone_is_its_head(project):
             lambda root: ((root / PINS).write_text("x"), git(root, "add", PINS)),
             "'requirements/lock.txt' changed",
         ),
+        (lambda root: edit_unseen(root, "--assume-unchanged"), "'requirements/lock.txt' changed"),
+        (lambda root: edit_unseen(root, "--skip-worktree"), "'requirements/lock.txt' changed"),
+        (add_what_this_user_ignores, "'new.py' changed or not in git"),
     ],
-    ids=["edited", "removed", "added", "staged"],
+    ids=["edited", "removed", "added", "staged", "assumed unchanged", "skipped", "ignored"],
 )
 def test_a_changed_tree_is_refused(project, change, found):
     change(project.root)
@@ -89,6 +104,12 @@ def test_a_copy_in_no_repository_is_refused(project):
         commit_of(project)
 
 
+def test_without_git_it_is_one_line(project, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ReleaseError, match="No such file or directory: 'git'"):
+        commit_of(project)
+
+
 def test_variables_that_name_another_repository_do_not_count(project, tmp_path, monkeypatch):
     """As git sets them for its hooks."""
     start_repository(tmp_path / "theirs")
@@ -96,6 +117,19 @@ def test_variables_that_name_another_repository_do_not_count(project, tmp_path, 
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "theirs" / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(project.root))
     assert commit_of(project) == head
+
+
+def test_the_code_that_runs_here_is_this_clones():
+    require_code_of(Project.of_this_clone())
+
+
+def test_code_of_another_clone_than_the_project_is_refused(project):
+    shutil.copytree(CLONE / "export" / "cigpose_export", project.root / "export" / "cigpose_export")
+    shutil.copytree(CLONE / "verify" / "cigpose_verify", project.root / "verify" / "cigpose_verify")
+    judge = project.root / "verify" / "cigpose_verify" / "judge.py"
+    judge.write_text(judge.read_text("utf-8") + "# edited\n", "utf-8")
+    with pytest.raises(ReleaseError, match=r"judge\.py: expected the code of .* make setup there"):
+        require_code_of(project)
 
 
 def test_other_packages_than_the_pinned_ones_are_refused(project, monkeypatch):

@@ -27,6 +27,7 @@ from cigpose_export.release.sbom import write_sbom
 from cigpose_export.release.source import (
     LOCK,
     commit_of,
+    require_code_of,
     require_exports,
     require_pinned_tools,
     source_date_epoch,
@@ -74,6 +75,7 @@ def build_release(
     out = out.resolve()  # of a link, what it leads to is replaced
     _require_replaceable(out)
     commit = commit_of(project)
+    require_code_of(project)
     require_pinned_tools(project)
     verified = verified_models(
         project, models, allow_synthetic=allow_synthetic, own_weights=own_weights
@@ -137,9 +139,8 @@ def _place_model(one: VerifiedModel, models: Path, staging: Path, wheel: str) ->
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     (staging / "parity").mkdir(exist_ok=True)
-    shutil.copyfile(
-        models / "parity" / f"{name}.json", staging / "parity" / f"{one.released_name}.json"
-    )
+    # Its times are of one run, and would make each release another one.
+    one.report.without_times().write(staging / "parity" / f"{one.released_name}.json")
     (staging / f"{one.released_name}.md").write_text(model_card(one, wheel), "utf-8")
 
 

@@ -7,10 +7,12 @@ the pinned packages, made of that checkpoint; its bytes are those that were veri
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cigpose_export.errors import ReleaseError
@@ -19,10 +21,18 @@ from cigpose_export.jobs.export import is_export_of
 from cigpose_export.project import Project
 from cigpose_export.release.verified_models import VerifiedModel
 from cigpose_runtime.errors import last_line
+from cigpose_runtime.files import file_sha256
 
 LOCK = "requirements/lock.txt"
 _PINS = (LOCK, "requirements/openmmlab.txt")
 _PIN = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
+PACKAGES = {
+    "cigpose_export": "export/cigpose_export",
+    "cigpose_verify": "verify/cigpose_verify",
+    "cigpose_runtime": "runtime/cigpose_runtime",
+}
+"""Where a clone has them."""
+
 _ZIP_EPOCH = 315532800  # 1980, the earliest time that ZIP archives know
 
 
@@ -43,13 +53,25 @@ def commit_of(project: Project) -> str:
             f"expected {project.root} to be a git clone, found {LOCK} not in git; "
             "release from a clone"
         )
-    if changed := _git(project, "status", "--porcelain").splitlines():
+    if changed := _changed(project):
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise ReleaseError(
             f"expected the files of {project.root} to be those of its commit, found "
             f"{changed[0][3:]!r} changed or not in git{more}; commit or remove that"
         )
     return _git(project, "rev-parse", "HEAD")
+
+
+def _changed(project: Project) -> list[str]:
+    """What differs from the commit or is not in it, as lines of `git status`."""
+    with tempfile.TemporaryDirectory() as folder:
+        # An index of its own has none of the flags by which git overlooks changes; a user's own
+        # list of what to ignore would hide files that become part of the wheel.
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        _git(project, "read-tree", "HEAD", environment=index)
+        options = ("-c", f"core.excludesFile={os.devnull}")
+        status = ("status", "--porcelain", "--untracked-files=normal")
+        return _git(project, *options, *status, environment=index).splitlines()
 
 
 def source_date_epoch(project: Project) -> int:
@@ -61,6 +83,19 @@ def source_date_epoch(project: Project) -> int:
         raise ReleaseError(
             f"SOURCE_DATE_EPOCH: expected whole seconds, found {text!r}; correct or unset it"
         ) from None
+
+
+def require_code_of(project: Project) -> None:
+    """Raises ReleaseError unless the code that runs is the project's own."""
+    for package, folder in PACKAGES.items():
+        running = Path(importlib.import_module(package).__path__[0])
+        for file in sorted(running.rglob("*.py")):
+            own = project.root / folder / file.relative_to(running)
+            if not own.is_file() or file_sha256(own) != file_sha256(file):
+                raise ReleaseError(
+                    f"{file}: expected the code of {project.root}, found other code running; run "
+                    "make setup there, and its own .venv/bin/cigpose-tools"
+                )
 
 
 def require_pinned_tools(project: Project) -> None:
@@ -88,19 +123,22 @@ def require_exports(project: Project, models: Sequence[VerifiedModel]) -> None:
             )
 
 
-def _git(project: Project, *arguments: str) -> str:
+def _git(project: Project, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
     # GIT_DIR and its like would name another repository, as inside a hook of it.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    ended = subprocess.run(
-        ["git", "-C", str(project.root), *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ended.returncode != 0:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    try:
+        ended = subprocess.run(
+            ["git", "-C", str(project.root), *arguments],
+            env={**inherited, **(environment or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        problem = last_line(ended.stderr) if ended.returncode else ""
+    except OSError as error:
+        problem = str(error)
+    if problem:
         raise ReleaseError(
-            f"expected {project.root} to be a git clone ({last_line(ended.stderr)}); "
-            "release from a clone"
+            f"expected {project.root} to be a git clone ({problem}); release from a clone"
         )
     return ended.stdout.rstrip()
