@@ -14,7 +14,7 @@ ANOTHER_USER = ("unshare", "--user", "--map-user=12345", "--map-group=12345")
 
 
 def clone_and_release(root, *, home, times=1, user=(), umask=0o022):
-    """The sums of each release of the demonstration model, made in a new clone of this one's commit."""
+    """The sums of each release of the demonstration model, made in a clone."""
     subprocess.run(["git", "clone", "--quiet", CLONE, root], check=True)
     home.mkdir()
     packages = os.pathsep.join(str(root / name) for name in ("export", "verify", "runtime"))

@@ -134,7 +134,8 @@ def _git(project: Project, *arguments: str, environment: Mapping[str, str] | Non
             text=True,
             check=False,
         )
-        problem = last_line(ended.stderr) if ended.returncode else ""
+        failed = f"git ended with {ended.returncode}"
+        problem = (last_line(ended.stderr) or failed) if ended.returncode else ""
     except OSError as error:
         problem = str(error)
     if problem:
