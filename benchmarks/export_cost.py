@@ -115,7 +115,7 @@ def measure_verification(project: Project, names: list[str], folder: Path) -> Ve
     return VerifyCost(
         seconds=round(seconds, 1),
         jobs=min(default_jobs(), len(names)),
-        each={name: report.seconds for name, report in reports.items()},
+        each={name: report.seconds or 0 for name, report in reports.items()},
         excess={
             name: max(cell.excess or 0 for cell in report.cells) for name, report in reports.items()
         },

@@ -21,8 +21,6 @@ from cigpose_runtime.estimation.decode import decode_simcc
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.keypoints import KEYPOINT_SETS
 
-pytest.importorskip("xtcocotools", reason="no evaluator was built: that takes a C compiler")
-
 UNSEEN = 1_000_000
 """The seed of the pictures that are measured on; training draws from [0, ...]."""
 PICTURES = 500

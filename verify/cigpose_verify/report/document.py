@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cigpose_runtime.errors import FileError
@@ -57,7 +57,7 @@ class Cell:
     """All cases under one setting and batch.
 
     excess: the largest error / tolerance. against_single: the largest difference of a row from the
-    same row run by itself. milliseconds: per person.
+    same row run by itself. milliseconds: per person, None in a report `without_times`.
     """
 
     provider: str
@@ -70,7 +70,7 @@ class Cell:
     cosine: Figure
     error_float64: Figure
     against_single: Figure
-    milliseconds: float
+    milliseconds: Figure
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Report:
     not_applicable: tuple[str, ...]
     foreign: bool
     notes: tuple[str, ...]
-    seconds: float
+    seconds: Figure
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -228,6 +228,11 @@ class Report:
         """The first stage that failed."""
         failed = {failure.stage for failure in self.failures}
         return next((stage for stage in STAGES if stage in failed), None)
+
+    def without_times(self) -> Report:
+        """The same verdict without what differs from one run to the next: how long it took."""
+        cells = tuple(replace(cell, milliseconds=None) for cell in self.cells)
+        return replace(self, cells=cells, seconds=None)
 
     def to_json(self) -> str:
         """The report as JSON without NaN or infinities."""

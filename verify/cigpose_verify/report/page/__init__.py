@@ -92,7 +92,7 @@ def _summary(report: Report) -> Iterator[str]:
     share = points.near_tie_share if points else None
     yield f"{share:.2%}" if share is not None else "-"
     yield " / ".join(map(number, points.input_px)) if points else "-"
-    yield f"{report.seconds:.0f}"
+    yield "-" if report.seconds is None else f"{report.seconds:.0f}"
 
 
 def _settings(cells: Iterable[Cell]) -> list[tuple[str, Mapping[int, Cell]]]:
