@@ -25,6 +25,7 @@ from benchmarks.export_cost import (
 )
 from benchmarks.label_speed import measure_labelling
 from benchmarks.runtime_speed import measure_speed, print_speeds
+from benchmarks.tracking import measure_tracking, print_tracking
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
@@ -64,6 +65,8 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
     print_verification(verified)
     sides = ", ".join(f"{name} {rate:.1f}" for name, rate in labelled.items())
     Console().print(f"Labelling a folder with {variants[0].name}, pictures/s: {sides}")
+    tracked = measure_tracking()
+    print_tracking(tracked)
     drawn = measure_drawing()
     Console().print(
         f"Drawn people: {drawn:.0f} pictures/s on one core, "
@@ -76,6 +79,10 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             "straight_trace": {name: asdict(measured) for name, measured in traced.items()},
             "runtime": {name: asdict(speed) for name, speed in speeds.items()},
             "labelling": {"model": variants[0].name, "pictures_per_second": labelled},
+            "tracking": {
+                kind: {name: asdict(side) for name, side in sides.items()}
+                for kind, sides in tracked.items()
+            },
             "verify": asdict(verified),
             "drawn_pictures_per_second": drawn,
         }

@@ -20,7 +20,7 @@ SECTIONS = {
     "Finding and following people": (
         "estimation.detector",
         "estimation.pose_pipeline",
-        "estimation.tracking",
+        "tracking.tracker",
     ),
     "What becomes of poses": ("draw", "writers"),
     "What a model file says": (

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from cigpose_runtime.estimation.frame_model import FrameModel
     from cigpose_runtime.estimation.pose_model import PoseModel
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
-    from cigpose_runtime.estimation.tracking import Tracker
     from cigpose_runtime.poses import Poses
+    from cigpose_runtime.tracking.tracker import Tracker
 
 __version__ = "0.1.0"
 
@@ -81,7 +81,7 @@ _NEED_NUMPY = {
     "PoseModel": "estimation.pose_model",
     "PosePipeline": "estimation.pose_pipeline",
     "Poses": "poses",
-    "Tracker": "estimation.tracking",
+    "Tracker": "tracking.tracker",
     "WholeFrameDetector": "estimation.detector",
     "YoloxDetector": "estimation.detector",
 }

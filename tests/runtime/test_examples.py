@@ -15,7 +15,7 @@ NAMES = {
     "PoseModel": "estimation.pose_model",
     "PosePipeline": "estimation.pose_pipeline",
     "Poses": "poses",
-    "Tracker": "estimation.tracking",
+    "Tracker": "tracking.tracker",
     "WholeFrameDetector": "estimation.detector",
     "YoloxDetector": "estimation.detector",
     "draw_poses": "draw",

@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     options.require_extra()
     from cigpose_runtime.commands.progress import progress
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
-    from cigpose_runtime.estimation.tracking import Tracker
     from cigpose_runtime.media.threads import prefetched
     from cigpose_runtime.media.video import VideoReader
+    from cigpose_runtime.tracking.tracker import Tracker
 
     saved = [] if args.save is None else [("--save", args.save)]
     require_apart(

@@ -51,10 +51,10 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     options.require_extra()
     from cigpose_runtime.draw import draw_poses
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
-    from cigpose_runtime.estimation.tracking import Tracker
     from cigpose_runtime.media.live import Page, Window
     from cigpose_runtime.media.threads import prefetched
     from cigpose_runtime.media.video import Camera, VideoReader
+    from cigpose_runtime.tracking.tracker import Tracker
 
     model = options.open_model(args, alone=False)
     detector_for = options.open_detector_for(args, model, alone=False)

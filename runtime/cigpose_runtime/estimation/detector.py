@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cigpose_runtime.arrays import Floats, Pixels
+from cigpose_runtime.boxes import iou
 from cigpose_runtime.errors import InputError, OnnxFileError, error_context
 from cigpose_runtime.estimation.session import CPU, open_session, run_session
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
@@ -266,14 +267,3 @@ def nms(boxes_xyxy: Floats, scores: Floats, threshold: float) -> NDArray[np.intp
         overlap = iou(boxes_xyxy[left[:1]], boxes_xyxy[left[1:]])[0]
         left = left[1:][overlap <= threshold]
     return np.array(kept, np.intp)
-
-
-def iou(first_xyxy: Floats, second_xyxy: Floats) -> Floats:
-    """Intersection over union of each box (N, 4) with each (M, 4): (N, M)."""
-    first, second = first_xyxy[:, None], second_xyxy[None]
-    top_left = np.maximum(first[..., :2], second[..., :2])
-    bottom_right = np.minimum(first[..., 2:], second[..., 2:])
-    shared = np.prod(np.maximum(bottom_right - top_left, 0), axis=-1)
-    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) for boxes in (first, second)]
-    overlap: Floats = shared / np.maximum(areas[0] + areas[1] - shared, np.float32(1e-9))
-    return overlap
