@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from os import PathLike
@@ -126,14 +127,29 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def place_to_write(path: Path) -> Iterator[None]:
-    """Raises FileError for an OSError inside."""
+    """Raises FileError for an OSError inside, but for a pipe whose reader has had enough."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise FileError(
             f"{path}: expected a place to write to, found: {error.strerror or error}; correct the "
             "path, or make room"
         ) from error
+
+
+def require_folder(folder: Path, what: str) -> None:
+    """Makes a folder if it is not there; raises FileError unless files can be written to it.
+
+    what: the option that names it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder}: expected a folder for {what}, found a file; give another")
+    with place_to_write(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def require_apart(outputs: Iterable[Named], inputs: Iterable[Named]) -> None:

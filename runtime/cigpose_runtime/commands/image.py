@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cigpose_runtime.commands import options, results
 from cigpose_runtime.errors import CigposeError, FileError, error_context
-from cigpose_runtime.files import require_apart
+from cigpose_runtime.files import require_apart, require_folder
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,27 +45,28 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     model = options.open_model(args, alone=True)
     detector_for = options.open_detector_for(args, model, alone=True)
     errors: list[CigposeError] = []
-    interrupted = False
-    with (
-        results.Results(args, saves=args.save is not None) as written,
-        progress("image", len(pictures), "pictures") as advance,
-    ):
-        for index, (path, target) in enumerate(zip(pictures, targets, strict=True)):
-            try:
-                frame = read_image(path)
-                with error_context(path):
-                    poses = PosePipeline(detector_for(path), model)(frame)
+    try:
+        with (
+            results.Results(args, saves=args.save is not None) as written,
+            progress("image", len(pictures), "pictures") as advance,
+        ):
+            for index, (path, target) in enumerate(zip(pictures, targets, strict=True)):
+                try:
+                    frame = read_image(path)
+                    with error_context(path):
+                        poses = PosePipeline(detector_for(path), model)(frame)
+                except CigposeError as error:
+                    errors.append(error)
+                    continue
                 written.add(poses, str(path), index=index)
                 advance(len(poses))
                 if target is not None:
-                    write_image(draw_poses(frame, poses, threshold=args.threshold), target)
-            except CigposeError as error:
-                errors.append(error)
-            except KeyboardInterrupt:
-                interrupted = True
-                break
-    if interrupted:
-        raise KeyboardInterrupt
+                    try:
+                        write_image(draw_poses(frame, poses, threshold=args.threshold), target)
+                    except CigposeError as error:
+                        errors.append(error)
+    except CigposeError as error:  # there is no place for results
+        errors.append(error)
     return errors
 
 
@@ -98,8 +99,7 @@ def _targets(pictures: list[Path], folder: Path | None) -> list[Path | None]:
     """
     if folder is None:
         return [None] * len(pictures)
-    if folder.exists() and not folder.is_dir():
-        raise FileError(f"{folder}: expected a folder for --save, found a file; give another")
+    require_folder(folder, "--save")
     for parent in {path.parent for path in pictures}:
         if folder.is_dir() and parent.is_dir() and folder.samefile(parent):
             raise FileError(
@@ -113,6 +113,11 @@ def _targets(pictures: list[Path], folder: Path | None) -> list[Path | None]:
         while target.name.casefold() in taken:  # one name to some file systems
             number += 1
             target = folder / f"{path.stem}-{number}{path.suffix}"
+        if target.is_dir():
+            raise FileError(
+                f"{target}: expected a place for an annotated picture, found a folder; give "
+                "another folder for --save"
+            )
         taken.add(target.name.casefold())
         targets.append(target)
     return targets

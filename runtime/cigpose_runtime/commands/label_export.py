@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     contract = Contract.from_document(manifest["contract"])
     openpose = None if args.openpose is None else open_folder(args.openpose)
     names = _Names()
-    with results.Results(args, saves=args.openpose is not None) as written:
+    with results.Results(args, saves=args.openpose is not None, whole=True) as written:
         for number, picture in enumerate(_pictures(args.labels, manifest["shards"], contract)):
             if picture.poses is None:
                 continue

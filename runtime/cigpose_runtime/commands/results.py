@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import stat
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import BinaryIO
 
 from cigpose_runtime.errors import FileError
-from cigpose_runtime.files import Named, output_file
+from cigpose_runtime.files import Named, output_file, place_to_write
 from cigpose_runtime.poses import Poses
 from cigpose_runtime.writers import CSV_HEADER, to_coco, to_coco_wholebody, to_csv, to_json_line
 
 STDOUT = Path("-")
 
 _FORMS = ("json", "coco", "csv")
+
+_FRAMES = {"csv": {"header": CSV_HEADER}, "coco": {"header": "[", "closing": "\n]\n"}}
+"""What stands before and behind the records."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,22 +47,72 @@ def outputs(args: argparse.Namespace) -> list[Named]:
     return [(what, path) for what, path in named if path != STDOUT]
 
 
+class Records:
+    """A file of records that are each there whole or not at all, however the work ends.
+
+    A full disk, Ctrl-C or an error may come in the middle of one. What closes the file, as the last
+    bracket of a JSON list, is behind the records at any time: there may be no room for it later.
+    file: what is written to, unbuffered where it is a regular file. Raises FileError.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, *, header: str = "", closing: str = "") -> None:
+        self._path = path
+        self._file = file
+        self._closing = closing.encode()
+        self._is_regular = path != STDOUT and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        self._end = 0
+        self.add(header)
+
+    def add(self, record: str) -> None:
+        """Adds a record; one that does not fit leaves those before it as they are."""
+        data = record.encode()
+        with place_to_write(self._path):
+            if not self._is_regular:
+                self._file.write(data)
+                return
+            try:
+                self._put(data + self._closing)
+                self._end += len(data)
+            except BaseException:
+                os.ftruncate(self._file.fileno(), self._end + len(self._closing))
+                self._put(self._closing)
+                raise
+
+    def _put(self, data: bytes) -> None:
+        """Writes behind the last record, past the file's buffer, which would try again later."""
+        descriptor, left = self._file.fileno(), memoryview(data)
+        os.lseek(descriptor, self._end, os.SEEK_SET)
+        while left:
+            left = left[os.write(descriptor, left) :]
+
+    def close(self) -> None:
+        """Ends what is no regular file, and has no closing yet."""
+        if not self._is_regular:
+            with place_to_write(self._path):
+                self._file.write(self._closing)
+
+
 class Results:
     """Writes poses to the files that the options name; JSON lines to stdout if they name none.
 
-    Used as a context: an error discards the files, Ctrl-C and the end finish them.
-    pictures: how many were added.
+    Used as a context: however it is left, the files have the pictures that were added; an error
+    before the first discards them. whole: any error discards them, for what is soon done again.
     """
 
-    def __init__(self, args: argparse.Namespace, *, saves: bool) -> None:
+    def __init__(self, args: argparse.Namespace, *, saves: bool, whole: bool = False) -> None:
         self._paths: dict[str, Path] = {
             form: path for form in _FORMS if (path := getattr(args, form))
         }
         if not self._paths and not saves:
             self._paths = {"json": STDOUT}
-        self._files: dict[str, IO[bytes]] = {}
-        self._people = 0
-        self.pictures = 0
+        self._files: dict[str, Records] = {}
+        self._people = self._pictures = 0
+        self._whole = whole
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._paths)
 
     def add(
         self,
@@ -73,31 +128,27 @@ class Results:
         if seconds is not None:
             about["seconds"] = round(seconds, 6)
         if "json" in self._files:
-            self._write("json", to_json_line(poses, **about))
+            self._files["json"].add(to_json_line(poses, **about))
         if "csv" in self._files:
-            self._write("csv", to_csv(poses, source, index))
+            self._files["csv"].add(to_csv(poses, source, index))
         if "coco" in self._files:
             write = to_coco_wholebody if poses.keypoint_set.parts else to_coco
-            for person in write(poses, index if image_id is None else image_id):
-                self._write("coco", (",\n" if self._people else "\n") + json.dumps(person))
-                self._people += 1
-        self.pictures += 1
-
-    def _write(self, form: str, text: str) -> None:
-        self._files[form].write(text.encode())
+            people = write(poses, index if image_id is None else image_id)
+            texts = [f",\n{json.dumps(person)}" for person in people]
+            if texts and not self._people:
+                texts[0] = texts[0].removeprefix(",")
+            self._files["coco"].add("".join(texts))
+            self._people += len(texts)
+        self._pictures += 1
 
     def __enter__(self) -> Results:
         with ExitStack() as stack:
             for form, path in self._paths.items():
-                if path == STDOUT:
-                    self._files[form] = sys.stdout.buffer
-                else:
-                    self._files[form] = stack.enter_context(output_file(path))
+                file = (
+                    sys.stdout.buffer if path == STDOUT else stack.enter_context(output_file(path))
+                )
+                self._files[form] = Records(path, file, **_FRAMES.get(form, {}))
             self._stack = stack.pop_all()
-        if "csv" in self._files:
-            self._write("csv", CSV_HEADER)
-        if "coco" in self._files:
-            self._write("coco", "[")
         return self
 
     def __exit__(
@@ -106,6 +157,9 @@ class Results:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None and "coco" in self._files:
-            self._write("coco", "\n]\n")
-        self._stack.__exit__(kind, error, trace)
+        if error is not None and (self._whole or not self._pictures):
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            for file in self._files.values():
+                file.close()

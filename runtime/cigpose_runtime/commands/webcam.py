@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--source", default="0", metavar="CAMERA", help="number or name of it, or a video file"
     )
+    parser.add_argument("--list", action=_ListCameras, help="list the cameras and exit")
     parser.add_argument("--detect-every", type=int, default=1, metavar="N")
     parser.add_argument(
         "--serve",
@@ -46,14 +47,36 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run)
 
 
+class _ListCameras(argparse.Action):
+    """Takes the place of everything else, as --help does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_arguments: object) -> None:
+        try:
+            options.require_extra()
+            from cigpose_runtime.media.camera import list_cameras
+
+            cameras = list_cameras()
+        except CigposeError as error:
+            parser.error(str(error))
+        for camera in cameras:
+            echo(f"{camera.number}  {camera.name}  ({camera.address})")
+        if not cameras:
+            echo("no camera found; connect one, or check its driver and your rights", err=True)
+        parser.exit()
+
+
 def run(args: argparse.Namespace) -> list[CigposeError]:
     """Shows frames until the source ends, the window is closed, or Ctrl-C."""
     options.require_extra()
     from cigpose_runtime.draw import draw_poses
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
+    from cigpose_runtime.media.camera import Camera
     from cigpose_runtime.media.live import Page, Window
     from cigpose_runtime.media.threads import prefetched
-    from cigpose_runtime.media.video import Camera, VideoReader
+    from cigpose_runtime.media.video import VideoReader
     from cigpose_runtime.tracking.tracker import Tracker
 
     model = options.open_model(args, alone=False)

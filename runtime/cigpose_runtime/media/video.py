@@ -1,4 +1,4 @@
-"""Reads videos and cameras, with PyAV.
+"""Reads videos, with PyAV.
 
 A video is a file whatever its name looks like, and reaches no other file or server. What cannot be
 decoded is left out and counted; who reads decides what follows from that.
@@ -6,7 +6,6 @@ decoded is left out and counted; who reads decides what follows from that.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,8 +35,6 @@ FORMATS = (
 are those that open other files or servers: concat, hls, dash, image2, sdp."""
 
 _DECODER_OPTIONS = {"max_pixels": str(MOST_PIXELS)}
-
-CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,34 +164,6 @@ class VideoReader:
         self.close()
 
 
-class Camera:
-    """The frames of a camera, by its number or its name on this platform; endless."""
-
-    def __init__(self, device: str) -> None:
-        form = CAMERA_FORMATS.get(sys.platform)
-        if form is None:
-            raise FileError(f"expected a camera, found a platform without one ({sys.platform})")
-        name = f"/dev/video{device}" if device.isdigit() and form == "v4l2" else device
-        self.path = Path(name)
-        self._container = _opened(name, self.path, expected="a camera", form=form)
-        self.rate = Fraction(self._container.streams.video[0].average_rate or 30)
-
-    def __iter__(self) -> Iterator[Frame]:
-        import av
-
-        stream = self._container.streams.video[0]
-        clock, screen = Clock(self._container, stream.time_base), Screen()
-        duration = round(1 / (self.rate * stream.time_base))
-        try:
-            for index, picture in enumerate(self._container.decode(stream)):
-                yield Frame(screen(picture), index, clock(picture.pts, duration), stream.time_base)
-        except av.error.FFmpegError as error:
-            raise FileError(
-                f"{self.path}: expected frames of a camera, found: {error.strerror}; check the "
-                "camera, or close what else uses it"
-            ) from error
-
-
 def open_media_file(path: Path) -> Any:
     """PyAV's container of a file with pictures or sound. Raises FileError."""
     with open_file(path, "a video") as file, error_context(path):
@@ -205,25 +174,24 @@ def open_media_file(path: Path) -> Any:
         **_DECODER_OPTIONS,
     }
     # Without the prefix "http:a.mp4" is an address, and "12:30:45.mp4" one of no known kind.
-    return _opened(
-        f"file:{path}", path, expected=f"a video ({', '.join(FORMATS)})", options=options
-    )
+    return open_container(f"file:{path}", path, f"a video ({', '.join(FORMATS)})", options=options)
 
 
-def _opened(
-    name: str,
-    path: Path,
-    *,
+def open_container(
+    address: str,
+    name: object,
     expected: str,
+    *,
     form: str | None = None,
     options: dict[str, str] | None = None,
 ) -> Any:
+    """PyAV's container of what FFmpeg finds at an address. Raises FileError, about `name`."""
     import av
 
     try:
-        return av.open(name, format=form, options=options or {}, metadata_errors="replace")
+        return av.open(address, format=form, options=options or {}, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError, MemoryError) as error:
         raise FileError(
-            f"{path}: expected {expected}, but it cannot be read "
+            f"{name}: expected {expected}, but it cannot be read "
             f"({getattr(error, 'strerror', None) or first_line(error)}); give another one"
         ) from error

@@ -1,0 +1,71 @@
+"""The annotated video that --save asks for, drawn and encoded in another thread."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from cigpose_runtime.draw import draw_poses
+from cigpose_runtime.errors import CigposeError
+from cigpose_runtime.media.threads import Behind
+from cigpose_runtime.media.video import Frame, VideoReader
+from cigpose_runtime.media.video_writer import VideoWriter
+from cigpose_runtime.poses import Poses
+
+
+class AnnotatedVideo:
+    """Used as a context; without a path it does nothing.
+
+    error: why it does not go on, which costs no other result. sound_left_out: as VideoWriter's.
+    depth: frames that wait. Raises FileError for a path that cannot be written to.
+    """
+
+    def __init__(
+        self, path: Path | None, reader: VideoReader, *, threshold: float, depth: int
+    ) -> None:
+        self.error: CigposeError | None = None
+        self._threshold = threshold
+        self._stack = ExitStack()
+        if path is not None:
+            self._writer: VideoWriter | None = VideoWriter(
+                path, rate=reader.rate, audio_from=reader.path
+            )
+            self._stack.enter_context(self._writer)
+            self._behind = self._stack.enter_context(Behind(self._draw, depth=depth))
+        else:
+            self._writer = None
+
+    def add(self, frame: Frame, poses: Poses) -> None:
+        """Hands over the next frame."""
+        if self._writer is not None and self.error is None:
+            try:
+                self._behind.put((frame, poses))
+            except CigposeError as error:
+                self.error = error
+
+    def _draw(self, item: tuple[Frame, Poses]) -> None:
+        frame, poses = item
+        assert self._writer is not None
+        drawn = draw_poses(frame.pixels, poses, threshold=self._threshold)
+        self._writer.write(replace(frame, pixels=drawn))
+
+    @property
+    def sound_left_out(self) -> str:
+        return self._writer.sound_left_out if self._writer is not None else ""
+
+    def __enter__(self) -> AnnotatedVideo:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._stack.__exit__(kind, error, trace)
+        except CigposeError as failed:
+            if failed is not error:
+                self.error = failed
