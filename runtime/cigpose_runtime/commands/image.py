@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
                 except CigposeError as error:
                     errors.append(error)
                     continue
-                written.add(poses, str(path), index=index)
+                written.add(poses, str(path), index=index, canvas_wh=frame.shape[1::-1])
                 advance(len(poses))
                 if target is not None:
                     try:

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from cigpose_runtime.commands.npz import NpzFile
+from cigpose_runtime.commands.openpose import OpenposeFolder
 from cigpose_runtime.errors import FileError
 from cigpose_runtime.files import Named, output_file, place_to_write
 from cigpose_runtime.poses import Poses
@@ -33,6 +35,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--coco", type=Path, metavar="FILE", help="COCO results; whole-body ones with all parts"
     )
     group.add_argument("--csv", type=Path, metavar="FILE", help="one line a keypoint")
+    group.add_argument("--npz", type=Path, metavar="FILE", help="arrays, for numpy.load")
+    group.add_argument(
+        "--openpose", metavar="DIR", help="folder for OpenPose's JSON, a file a picture"
+    )
 
 
 def outputs(args: argparse.Namespace) -> list[Named]:
@@ -44,6 +50,10 @@ def outputs(args: argparse.Namespace) -> list[Named]:
             f"expected one form of results on stdout, found {' and '.join(on_stdout)}; give a file "
             "for all but one"
         )
+    if args.npz == STDOUT:
+        raise FileError("--npz: expected a file, found stdout; give a name")
+    if args.npz is not None:
+        named.append(("--npz", args.npz))
     return [(what, path) for what, path in named if path != STDOUT]
 
 
@@ -103,7 +113,9 @@ class Results:
         self._paths: dict[str, Path] = {
             form: path for form in _FORMS if (path := getattr(args, form))
         }
-        if not self._paths and not saves:
+        self._npz = None if args.npz is None else NpzFile(args.npz)
+        self._openpose = None if args.openpose is None else OpenposeFolder(args.openpose)
+        if not self.has_files and not saves:
             self._paths = {"json": STDOUT}
         self._files: dict[str, Records] = {}
         self._people = self._pictures = 0
@@ -112,7 +124,7 @@ class Results:
     @property
     def has_files(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self._paths)
+        return bool(self._paths or self._npz or self._openpose)
 
     def add(
         self,
@@ -122,8 +134,13 @@ class Results:
         index: int,
         seconds: float | None = None,
         image_id: int | None = None,
+        canvas_wh: tuple[int, int] | None = None,
     ) -> None:
-        """Adds the people of one picture, the index-th one. image_id: COCO's, `index` if None."""
+        """Adds the people of one picture, the index-th one.
+
+        seconds: of a frame of a video. image_id: COCO's, `index` if None. canvas_wh: its size, if
+        known.
+        """
         about = {"source": source, "frame": index}
         if seconds is not None:
             about["seconds"] = round(seconds, 6)
@@ -139,6 +156,10 @@ class Results:
                 texts[0] = texts[0].removeprefix(",")
             self._files["coco"].add("".join(texts))
             self._people += len(texts)
+        if self._npz is not None:
+            self._npz.add(poses, source, index, seconds)
+        if self._openpose is not None:
+            self._openpose.add(poses, source, None if seconds is None else index, canvas_wh)
         self._pictures += 1
 
     def __enter__(self) -> Results:
@@ -163,3 +184,5 @@ class Results:
         with self._stack:
             for file in self._files.values():
                 file.close()
+            if self._npz is not None:
+                self._npz.close()

@@ -93,7 +93,13 @@ def _estimate(
                         yield error
                     annotated.add(frame, Poses.none(model.keypoint_set))
                     continue
-                written.add(poses, str(args.video), index=frame.index, seconds=frame.seconds)
+                written.add(
+                    poses,
+                    str(args.video),
+                    index=frame.index,
+                    seconds=frame.seconds,
+                    canvas_wh=frame.pixels.shape[1::-1],
+                )
                 annotated.add(frame, poses)
                 advance(len(poses))
                 if annotated.error is not None and not written.has_files:
