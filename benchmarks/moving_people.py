@@ -50,10 +50,14 @@ class Person:
 
 @dataclass(frozen=True)
 class Seen:
-    """A frame: the poses that were found, whose they are, and the boxes of all in it, by person."""
+    """A frame: the poses that were found, whose they are, and where their keypoints truly are.
+
+    true_boxes: of all who are in it, true_people.
+    """
 
     poses: Poses
     people: NDArray[np.intp]
+    true_keypoints: Reals
     true_boxes: Reals
     true_people: NDArray[np.intp]
 
@@ -94,7 +98,7 @@ def _look_once(rng: np.random.Generator, people: Sequence[Person], phases: Reals
         if np.prod(in_frame[2:] - in_frame[:2]) > 0.3 * np.prod(box[2:] - box[:2]):
             there.append((depth, number, figure + feet, in_frame, size))
     there.sort(key=lambda each: each[0])
-    boxes, scores, keypoints, certain, whose = [], [], [], [], []
+    boxes, scores, keypoints, certain, whose, truth = [], [], [], [], [], []
     for index, (_, number, points, box, size) in enumerate(there):
         before = there[:index]
         covered = max((_covered(box, other[3]) for other in before), default=0.0)
@@ -111,6 +115,7 @@ def _look_once(rng: np.random.Generator, people: Sequence[Person], phases: Reals
         certain.append(np.clip(sure + rng.normal(0, 0.05, len(points)), 0.05, 1))
         scores.append(np.clip(rng.normal(0.9, 0.03) - 0.8 * covered, 0.36, 1))
         whose.append(number)
+        truth.append(points)
     order = rng.permutation(len(boxes))
     return Seen(
         poses=Poses(
@@ -121,6 +126,7 @@ def _look_once(rng: np.random.Generator, people: Sequence[Person], phases: Reals
             keypoint_set=COCO,
         ),
         people=np.array(whose, np.intp)[order],
+        true_keypoints=np.array(truth).reshape(-1, 17, 2)[order],
         true_boxes=np.array([each[3] for each in there]).reshape(-1, 4),
         true_people=np.array([each[1] for each in there], np.intp),
     )

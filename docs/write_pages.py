@@ -21,6 +21,7 @@ SECTIONS = {
         "estimation.detector",
         "estimation.pose_pipeline",
         "tracking.tracker",
+        "tracking.smoothing",
     ),
     "What becomes of poses": ("draw", "writers"),
     "What a model file says": (

@@ -15,6 +15,7 @@ NAMES = {
     "PoseModel": "estimation.pose_model",
     "PosePipeline": "estimation.pose_pipeline",
     "Poses": "poses",
+    "Smoother": "tracking.smoothing",
     "Tracker": "tracking.tracker",
     "WholeFrameDetector": "estimation.detector",
     "YoloxDetector": "estimation.detector",

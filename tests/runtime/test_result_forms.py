@@ -104,3 +104,17 @@ def test_places_that_do_not_do_are_refused(run, model, boxes, tmp_path, options,
     status, _, err = run(*given, *(option.format(model=model) for option in options))
     assert (status, err.count("\n")) == (2, 1)
     assert message in err
+
+
+def test_smoothed_results_of_a_video_are_others_from_the_second_frame_on(
+    run, model, boxes, tmp_path
+):
+    clip = flash_and_click(tmp_path / "clip.mp4", sound=None, count=14)
+    given = ["video", model, clip, "--boxes", boxes, "--npz"]
+    assert run(*given, tmp_path / "a.npz")[0] == 0
+    assert run(*given, tmp_path / "b.npz", "--smooth")[0] == 0
+    with np.load(tmp_path / "a.npz") as raw, np.load(tmp_path / "b.npz") as smoothed:
+        flash = 2 * 12  # the first person of the frame that differs
+        assert (raw["keypoints"][flash] != smoothed["keypoints"][flash]).any()
+        assert (raw["keypoints"][:2] == smoothed["keypoints"][:2]).all()
+        assert (raw["scores"] == smoothed["scores"]).all()

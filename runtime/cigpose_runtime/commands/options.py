@@ -110,6 +110,15 @@ def add_options(parser: argparse.ArgumentParser, *, draws: bool = True) -> None:
     )
 
 
+def add_smooth(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of those commands that track."""
+    parser.add_argument(
+        "--smooth",
+        action="store_true",
+        help="smooth each keypoint over time (One-Euro filter): less jitter, hardly any lag",
+    )
+
+
 def inputs(args: argparse.Namespace) -> list[Named]:
     """The files that these options name, none of which may be written to."""
     named = {

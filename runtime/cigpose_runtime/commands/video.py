@@ -35,6 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--detect-every", type=int, default=1, metavar="N", help="detect on every n-th frame"
     )
+    options.add_smooth(parser)
     results.add_options(parser)
     parser.add_argument("--save", type=Path, metavar="FILE.mp4", help="annotated video")
     parser.set_defaults(run=run)
@@ -73,9 +74,11 @@ def _estimate(
     from cigpose_runtime.media.threads import DEPTH, prefetched
     from cigpose_runtime.media.video import VideoReader
     from cigpose_runtime.poses import Poses
+    from cigpose_runtime.tracking.smoothing import Smoother
     from cigpose_runtime.tracking.tracker import Tracker
 
     pipeline = PosePipeline(detector, model, Tracker(), detect_every=args.detect_every)
+    smooth = Smoother() if args.smooth else None
     failed = 0
     with VideoReader(args.video) as reader:
         depth = 1 if reader.is_large else DEPTH  # a frame of 8K takes 100 MB
@@ -87,6 +90,8 @@ def _estimate(
                 try:
                     with error_context(f"{args.video}, frame {frame.index}"):
                         poses = pipeline(frame.pixels)
+                        if smooth is not None:
+                            poses = smooth(poses, frame.seconds)
                 except CigposeError as error:
                     failed += 1
                     if failed <= MOST_NAMED:

@@ -36,6 +36,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--list", action=_ListCameras, help="list the cameras and exit")
     parser.add_argument("--detect-every", type=int, default=1, metavar="N")
+    options.add_smooth(parser)
     parser.add_argument(
         "--serve",
         type=options.whole_number(0, 65535),
@@ -77,12 +78,14 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     from cigpose_runtime.media.live import Page, Window
     from cigpose_runtime.media.threads import prefetched
     from cigpose_runtime.media.video import VideoReader
+    from cigpose_runtime.tracking.smoothing import Smoother
     from cigpose_runtime.tracking.tracker import Tracker
 
     model = options.open_model(args, alone=False)
     detector_for = options.open_detector_for(args, model, alone=False)
     detector = detector_for(Path(args.source))
     pipeline = PosePipeline(detector, model, Tracker(), detect_every=args.detect_every)
+    smooth = Smoother() if args.smooth else None
     with ExitStack() as stack:
         frames: Iterable[Frame]
         if Path(args.source).is_file():
@@ -97,6 +100,8 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
             echo(f"open {view.url}", err=True)
         for frame in prefetched(frames, patience=PATIENCE_S):
             poses = pipeline(frame.pixels)
+            if smooth is not None:
+                poses = smooth(poses, frame.seconds)
             if not view.show(draw_poses(frame.pixels, poses, threshold=args.threshold)):
                 break
     return []
