@@ -57,6 +57,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
         "commands/",
         "__init__",
         "labelling/",
+        "sources/",
         "releases/",
         "writers",
         "draw",

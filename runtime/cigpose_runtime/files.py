@@ -126,6 +126,23 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
+def growing_file(path: Path) -> Iterator[BinaryIO]:
+    """Yields a regular file with what it has already, for results that are added in place.
+
+    Raises FileError for a place that cannot be written to, and where another process is in a block
+    like this on the same file.
+    """
+    with ExitStack() as stack:
+        with place_to_write(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                raise OSError("no regular file")
+            file = stack.enter_context(path.open("r+b" if path.exists() else "x+b"))
+            stack.enter_context(locked(path, wait=False))
+        yield file
+
+
+@contextmanager
 def place_to_write(path: Path) -> Iterator[None]:
     """Raises FileError for an OSError inside, but for a pipe whose reader has had enough."""
     try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 from cigpose_runtime.draw import draw_poses
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.media.threads import Behind
-from cigpose_runtime.media.video import Frame, VideoReader
+from cigpose_runtime.media.video import Frame
 from cigpose_runtime.media.video_writer import VideoWriter
 from cigpose_runtime.poses import Poses
 
@@ -18,20 +19,24 @@ from cigpose_runtime.poses import Poses
 class AnnotatedVideo:
     """Used as a context; without a path it does nothing.
 
-    error: why it does not go on, which costs no other result. sound_left_out: as VideoWriter's.
-    depth: frames that wait. Raises FileError for a path that cannot be written to.
+    error: why it does not go on, which costs no other result. rate, audio_from, sound_left_out: as
+    VideoWriter's. depth: frames that wait. Raises FileError for a path that cannot be written to.
     """
 
     def __init__(
-        self, path: Path | None, reader: VideoReader, *, threshold: float, depth: int
+        self,
+        path: Path | None,
+        *,
+        rate: Fraction,
+        audio_from: Path | None,
+        threshold: float,
+        depth: int,
     ) -> None:
         self.error: CigposeError | None = None
         self._threshold = threshold
         self._stack = ExitStack()
         if path is not None:
-            self._writer: VideoWriter | None = VideoWriter(
-                path, rate=reader.rate, audio_from=reader.path
-            )
+            self._writer: VideoWriter | None = VideoWriter(path, rate=rate, audio_from=audio_from)
             self._stack.enter_context(self._writer)
             self._behind = self._stack.enter_context(Behind(self._draw, depth=depth))
         else:

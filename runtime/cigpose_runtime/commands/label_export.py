@@ -23,7 +23,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "results, they go to stdout as JSON lines.",
     )
     parser.add_argument("labels", metavar="DIR", help="folder or URL that label wrote to")
-    results.add_options(parser)
+    results.add_options(parser, resumes=False)
     parser.set_defaults(run=run)
 
 
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
 
 def _pictures(folder: str, shards: dict[str, object], contract: Contract) -> Iterator[Labelled]:
-    from cigpose_runtime.labelling import storage
     from cigpose_runtime.labelling.rows import read_pictures
+    from cigpose_runtime.sources import storage
 
     for name in sorted(shards, key=lambda name: (len(name), name)):
         file_name = f"{folder.rstrip('/')}/{name}"

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import stat
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from cigpose_runtime.commands.journal import Document, read_lines
 from cigpose_runtime.commands.npz import NpzFile
 from cigpose_runtime.commands.openpose import OpenposeFolder
+from cigpose_runtime.commands.records import Records
 from cigpose_runtime.errors import FileError
-from cigpose_runtime.files import Named, output_file, place_to_write
+from cigpose_runtime.files import Named, growing_file, open_file, output_file
+from cigpose_runtime.keypoints import KeypointSet
 from cigpose_runtime.poses import Poses
 from cigpose_runtime.writers import CSV_HEADER, to_coco, to_coco_wholebody, to_csv, to_json_line
 
@@ -27,7 +29,7 @@ _FRAMES = {"csv": {"header": CSV_HEADER}, "coco": {"header": "[", "closing": "\n
 """What stands before and behind the records."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, *, resumes: bool = True) -> None:
     """Adds the options that say which results are written."""
     group = parser.add_argument_group("results ('-' is stdout)")
     group.add_argument("--json", type=Path, metavar="FILE", help="JSON lines, one a picture")
@@ -39,6 +41,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--openpose", metavar="DIR", help="folder for OpenPose's JSON, a file a picture"
     )
+    if resumes:
+        group.add_argument(
+            "--resume",
+            action="store_true",
+            help="go on after what the file of --json has already; lines are added to it as they "
+            "come, so that it outlasts any end",
+        )
+    else:
+        parser.set_defaults(resume=False)
 
 
 def outputs(args: argparse.Namespace) -> list[Named]:
@@ -54,59 +65,24 @@ def outputs(args: argparse.Namespace) -> list[Named]:
         raise FileError("--npz: expected a file, found stdout; give a name")
     if args.npz is not None:
         named.append(("--npz", args.npz))
+    if args.resume and (args.json in (None, STDOUT) or args.coco or args.npz or args.openpose):
+        raise FileError(
+            "--resume: expected results that can be taken up again, --json FILE alone or with "
+            f"--csv, found {', '.join(what for what, _ in named) or 'none'}; change the options"
+        )
     return [(what, path) for what, path in named if path != STDOUT]
 
 
-class Records:
-    """A file of records that are each there whole or not at all, however the work ends.
-
-    A full disk, Ctrl-C or an error may come in the middle of one. What closes the file, as the last
-    bracket of a JSON list, is behind the records at any time: there may be no room for it later.
-    file: what is written to, unbuffered where it is a regular file. Raises FileError.
-    """
-
-    def __init__(self, path: Path, file: BinaryIO, *, header: str = "", closing: str = "") -> None:
-        self._path = path
-        self._file = file
-        self._closing = closing.encode()
-        self._is_regular = path != STDOUT and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-        self._end = 0
-        self.add(header)
-
-    def add(self, record: str) -> None:
-        """Adds a record; one that does not fit leaves those before it as they are."""
-        data = record.encode()
-        with place_to_write(self._path):
-            if not self._is_regular:
-                self._file.write(data)
-                return
-            try:
-                self._put(data + self._closing)
-                self._end += len(data)
-            except BaseException:
-                os.ftruncate(self._file.fileno(), self._end + len(self._closing))
-                self._put(self._closing)
-                raise
-
-    def _put(self, data: bytes) -> None:
-        """Writes behind the last record, past the file's buffer, which would try again later."""
-        descriptor, left = self._file.fileno(), memoryview(data)
-        os.lseek(descriptor, self._end, os.SEEK_SET)
-        while left:
-            left = left[os.write(descriptor, left) :]
-
-    def close(self) -> None:
-        """Ends what is no regular file, and has no closing yet."""
-        if not self._is_regular:
-            with place_to_write(self._path):
-                self._file.write(self._closing)
+class _DiscardedError(Exception):
+    """Leaves the files as an error does, of which there may be none."""
 
 
 class Results:
     """Writes poses to the files that the options name; JSON lines to stdout if they name none.
 
-    Used as a context: however it is left, the files have the pictures that were added; an error
-    before the first discards them. whole: any error discards them, for what is soon done again.
+    Used as a context: however it is left, the files have the pictures that were added; without any
+    there are none. whole: any error discards them, for what is soon done again.
+    pictures: how many were added. last_source: the last one that --resume found, None without.
     """
 
     def __init__(self, args: argparse.Namespace, *, saves: bool, whole: bool = False) -> None:
@@ -118,8 +94,11 @@ class Results:
         if not self.has_files and not saves:
             self._paths = {"json": STDOUT}
         self._files: dict[str, Records] = {}
-        self._people = self._pictures = 0
+        self._people = self.pictures = 0
         self._whole = whole
+        self._resumes = args.resume
+        self._last = 0
+        self.last_source: str | None = None
 
     @property
     def has_files(self) -> bool:
@@ -160,15 +139,44 @@ class Results:
             self._npz.add(poses, source, index, seconds)
         if self._openpose is not None:
             self._openpose.add(poses, source, None if seconds is None else index, canvas_wh)
-        self._pictures += 1
+        self.pictures += 1
+
+    def earlier(self, keypoint_set: KeypointSet) -> Iterator[Document]:
+        """What --resume finds in the file of --json; it counts as added, and is in all forms."""
+        if not self._resumes:
+            return
+        path = self._paths["json"]
+        pictures = size = 0
+        with open_file(path, "JSON lines") as file:
+            for end, document, poses in read_lines(file, path, keypoint_set):
+                if "csv" in self._files:
+                    self._files["csv"].add(to_csv(poses, document["source"], document["frame"]))
+                if document["source"] != self.last_source:
+                    self.last_source, self._last = document["source"], size
+                pictures, size = pictures + 1, end
+                yield document
+        self._files["json"].keep(size)
+        self.pictures = pictures
+
+    def earlier_frames(self, keypoint_set: KeypointSet) -> Iterator[tuple[Document, Poses]]:
+        """Of these, those of the last source, once more and with their poses."""
+        path = self._paths["json"]
+        with open_file(path, "JSON lines") as file:
+            file.seek(self._last)
+            for _, document, poses in read_lines(file, path, keypoint_set):
+                yield document, poses
 
     def __enter__(self) -> Results:
         with ExitStack() as stack:
             for form, path in self._paths.items():
-                file = (
-                    sys.stdout.buffer if path == STDOUT else stack.enter_context(output_file(path))
+                if path == STDOUT:
+                    file: BinaryIO = sys.stdout.buffer
+                else:
+                    grows = self._resumes and form == "json"
+                    file = stack.enter_context((growing_file if grows else output_file)(path))
+                self._files[form] = Records(
+                    path, file, is_file=path != STDOUT, **_FRAMES.get(form, {})
                 )
-                self._files[form] = Records(path, file, **_FRAMES.get(form, {}))
             self._stack = stack.pop_all()
         return self
 
@@ -178,11 +186,10 @@ class Results:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None and (self._whole or not self._pictures):
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._stack:
+        with suppress(_DiscardedError), self._stack:
             for file in self._files.values():
                 file.close()
+            if error is not None if self._whole else not self.pictures:
+                raise _DiscardedError
             if self._npz is not None:
                 self._npz.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     options.add_options(parser)
     parser.add_argument(
-        "--source", default="0", metavar="CAMERA", help="number or name of it, or a video file"
+        "--source",
+        default="0",
+        metavar="CAMERA",
+        help="number or name of it, a video file, or a URL (http, rtsp)",
     )
     parser.add_argument("--list", action=_ListCameras, help="list the cameras and exit")
     parser.add_argument("--detect-every", type=int, default=1, metavar="N")
@@ -78,6 +81,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     from cigpose_runtime.media.live import Page, Window
     from cigpose_runtime.media.threads import prefetched
     from cigpose_runtime.media.video import VideoReader
+    from cigpose_runtime.sources.streams import LiveStream, is_url, open_url
     from cigpose_runtime.tracking.smoothing import Smoother
     from cigpose_runtime.tracking.tracker import Tracker
 
@@ -88,7 +92,13 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     smooth = Smoother() if args.smooth else None
     with ExitStack() as stack:
         frames: Iterable[Frame]
-        if Path(args.source).is_file():
+        patience: float | None = PATIENCE_S
+        if is_url(args.source):
+            reader = open_url(args.source)
+            stack.callback(reader.close)
+            frames = reader if isinstance(reader, LiveStream) else _as_they_happen(reader)
+            patience = None  # streams wait for their servers themselves, and for each try
+        elif Path(args.source).is_file():
             frames = _as_they_happen(stack.enter_context(VideoReader(args.source)))
         else:
             frames = Camera(args.source)
@@ -98,7 +108,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         else:
             view = stack.enter_context(Page(args.serve))
             echo(f"open {view.url}", err=True)
-        for frame in prefetched(frames, patience=PATIENCE_S):
+        for frame in stack.enter_context(closing(prefetched(frames, patience=patience))):
             poses = pipeline(frame.pixels)
             if smooth is not None:
                 poses = smooth(poses, frame.seconds)

@@ -78,6 +78,13 @@ class PosePipeline:
         self._last = poses
         return poses if self.tracker is None else self.tracker(poses)
 
+    def follow(self, poses: Poses) -> None:
+        """Goes on behind a frame whose poses are known, as those that an earlier run wrote."""
+        self._frames += 1
+        self._last = poses
+        if self.tracker is not None:
+            self.tracker(poses)
+
 
 def followed(poses: Poses, width: int, height: int) -> Detections:
     """Boxes in this frame, of width x height px, for the people of the last one."""

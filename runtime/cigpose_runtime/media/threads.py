@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar
 
 from cigpose_runtime.errors import FileError
@@ -20,10 +20,12 @@ _POLL_S = 0.1
 
 def prefetched(
     items: Iterable[Item], *, patience: float | None = None, depth: int = DEPTH
-) -> Iterator[Item]:
+) -> Generator[Item]:
     """The same items, made ahead in another thread; what it raises is raised here.
 
     patience: seconds to wait for an item before raising FileError, for cameras that stall.
+    Whoever may leave early closes it, which waits for the other thread: what that one reads can be
+    closed then, and not earlier.
     """
     waiting: queue.Queue[Any] = queue.Queue(depth)
     stopped = threading.Event()
@@ -37,7 +39,8 @@ def prefetched(
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
             _put(waiting, (_END, error), stopped)
 
-    threading.Thread(target=make, daemon=True).start()
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
     try:
         while True:
             try:
@@ -54,6 +57,7 @@ def prefetched(
             yield item
     finally:
         stopped.set()
+        thread.join(patience)
 
 
 class Behind(Generic[Item]):

@@ -6,7 +6,7 @@ decoded is left out and counted; who reads decides what follows from that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from cigpose_runtime.arrays import Pixels
-from cigpose_runtime.errors import FileError, error_context, first_line
+from cigpose_runtime.errors import CheckError, CigposeError, FileError, error_context, first_line
 from cigpose_runtime.files import open_file
 from cigpose_runtime.media.mp4_header import check_sample_counts
 from cigpose_runtime.media.shown import Screen, pixel_aspect, size_shown
@@ -33,6 +33,9 @@ FORMATS = (
 )
 """What is read: containers, then bare streams, by FFmpeg's names. Left out of the 300 that it knows
 are those that open other files or servers: concat, hls, dash, image2, sdp."""
+
+SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"})
+"""Files of a folder that are taken for videos."""
 
 _DECODER_OPTIONS = {"max_pixels": str(MOST_PIXELS)}
 
@@ -68,9 +71,10 @@ class VideoReader:
     it again has fewer. `is_large` says whether frames are of more than LARGE_PIXELS.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = Path(path)
-        self._container = open_media_file(self.path)
+    def __init__(self, path: str | PathLike[str], container: Any = None) -> None:
+        """container: of PyAV, if it is open already; `path` is what it is called then."""
+        self._container = open_media_file(Path(path)) if container is None else container
+        self._name = path
         self._stream: Any = self._container.streams.best("video")
         if self._stream is None:
             raise FileError(f"{path}: expected a video, found no pictures in it; give another file")
@@ -105,6 +109,23 @@ class VideoReader:
         """How many frames were damaged so far; decoders conceal some and do not say so."""
         return max(self._damaged_packets, self._lost_frames)
 
+    @property
+    def errors(self) -> list[CigposeError]:
+        """What was wrong with it so far."""
+        if not self.skipped:
+            return []
+        return [
+            CheckError(
+                f"{self._name}: expected {self.read + self.skipped} frames, found {self.skipped} "
+                "damaged or missing ones; the results have the others"
+            )
+        ]
+
+    @property
+    def duration(self) -> float | None:
+        """In seconds, as far as the file says."""
+        return None if self._container.duration is None else self._container.duration / 1e6
+
     def __iter__(self) -> Iterator[Frame]:
         import av
 
@@ -129,7 +150,7 @@ class VideoReader:
                 self.read += 1
         if not self.read:
             raise FileError(
-                f"{self.path}: expected a video of at most {MOST_PIXELS:,} pixels a frame, found "
+                f"{self._name}: expected a video of at most {MOST_PIXELS:,} pixels a frame, found "
                 "no frame that can be decoded; give another file"
             )
 
@@ -168,24 +189,34 @@ def open_media_file(path: Path) -> Any:
     """PyAV's container of a file with pictures or sound. Raises FileError."""
     with open_file(path, "a video") as file, error_context(path):
         check_sample_counts(file, path.stat().st_size)
+    # Without the prefix "http:a.mp4" is an address, and "12:30:45.mp4" one of no known kind.
+    return open_media(f"file:{path}", path, protocols="file")
+
+
+def open_media(
+    address: Any, name: object, *, protocols: str = "none", formats: Collection[str] = FORMATS
+) -> Any:
+    """PyAV's container of an address of FFmpeg's, or an open file. Raises FileError, about `name`.
+
+    protocols: by which it is reached, of FFmpeg's. An MP4 is one whose header has been looked at.
+    """
     options = {
-        "protocol_whitelist": "file",
-        "format_whitelist": ",".join(FORMATS),
+        "protocol_whitelist": protocols,
+        "format_whitelist": ",".join(formats),
         **_DECODER_OPTIONS,
     }
-    # Without the prefix "http:a.mp4" is an address, and "12:30:45.mp4" one of no known kind.
-    return open_container(f"file:{path}", path, f"a video ({', '.join(FORMATS)})", options=options)
+    return open_container(address, name, f"a video ({', '.join(formats)})", options=options)
 
 
 def open_container(
-    address: str,
+    address: Any,
     name: object,
     expected: str,
     *,
     form: str | None = None,
     options: dict[str, str] | None = None,
 ) -> Any:
-    """PyAV's container of what FFmpeg finds at an address. Raises FileError, about `name`."""
+    """PyAV's container of whatever FFmpeg finds at an address. Raises FileError, about `name`."""
     import av
 
     try:

@@ -36,6 +36,10 @@ ROOM_BYTES = 64 << 20
 """That stay free: the index, 30 bytes a frame, comes last, and other results may go there, too."""
 
 
+SUFFIXES = frozenset({".mp4", ".mov", ".m4v"})
+"""Of names that such a video may have."""
+
+
 class VideoWriter:
     """An H.264 file that plays in a browser, with the sound of another file.
 
@@ -52,7 +56,7 @@ class VideoWriter:
         import av
 
         self.path = Path(path)
-        if self.path.suffix.lower() not in (".mp4", ".mov", ".m4v"):
+        if self.path.suffix.lower() not in SUFFIXES:
             raise FileError(f"{path}: expected a name that ends in .mp4; give another one")
         if self.path.exists() and not self.path.is_file():
             raise FileError(

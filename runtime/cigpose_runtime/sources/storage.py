@@ -1,9 +1,10 @@
-"""Files by path or URL: listed, looked at, and opened for reading, all by fsspec."""
+"""Files by path or URL: listed, looked at, and opened for reading; URLs by fsspec."""
 
 from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +22,19 @@ def is_url(name: str) -> bool:
 def kind_of(name: str) -> str | None:
     """What it is: "directory", "file", "other" (a pipe, a device), or None if nothing is there."""
     with access(name):
-        fs, path = file_system(name)
         try:
+            if not is_url(name):
+                return _kind(Path(name).stat().st_mode)
+            fs, path = file_system(name)
             return str(fs.info(path)["type"])
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "directory"
+    return "file" if stat.S_ISREG(mode) else "other"
 
 
 def stamp_of(name: str) -> str:
