@@ -2,6 +2,7 @@
 
 import json
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -118,3 +119,39 @@ def test_smoothed_results_of_a_video_are_others_from_the_second_frame_on(
         assert (raw["keypoints"][flash] != smoothed["keypoints"][flash]).any()
         assert (raw["keypoints"][:2] == smoothed["keypoints"][:2]).all()
         assert (raw["scores"] == smoothed["scores"]).all()
+
+
+def test_webcam_records_and_writes_results(run, model, boxes, tmp_path):
+    clip = flash_and_click(tmp_path / "clip.mp4", sound=None, count=14)
+    given = ["webcam", model, "--source", clip, "--serve", "0", "--boxes", boxes]
+    saved = ["--save", tmp_path / "seen.mp4", "--draw-ids", "--json", tmp_path / "a.jsonl"]
+    assert run(*given, *saved, "--openpose", tmp_path / "op")[:2] == (0, "")
+    lines = lines_of(tmp_path / "a.jsonl")
+    assert [line["frame"] for line in lines] == list(range(14))
+    assert [person["track_id"] for person in lines[-1]["people"]] == [1, 2]
+    assert len(list((tmp_path / "op").iterdir())) == 14
+    with av.open(str(tmp_path / "seen.mp4")) as container:
+        levels = [frame.to_ndarray(format="gray").mean() for frame in container.decode(video=0)]
+        assert not container.streams.audio
+    assert (len(levels), int(np.argmax(levels))) == (14, 12)
+
+
+def test_webcam_does_not_write_over_its_source(run, model, tmp_path):
+    clip = flash_and_click(tmp_path / "clip.mp4", sound=None, count=3)
+    given = ["webcam", model, "--source", clip, "--serve", "0", "--whole-frame"]
+    status, _, err = run(*given, "--save", clip)
+    assert (status, "expected another file for --save than the source" in err) == (2, True)
+
+
+def test_numbers_and_names_are_drawn_on_request_only(run, model, boxes, tmp_path):
+    clip = flash_and_click(tmp_path / "clip.mp4", sound=None, count=2)
+
+    def drawn(*options):
+        given = ["video", model, clip, "--boxes", boxes, "--threshold", "1e6"]
+        assert run(*given, "--save", tmp_path / "out.mp4", *options)[0] == 0
+        with av.open(str(tmp_path / "out.mp4")) as container:
+            return next(container.decode(video=0)).to_ndarray(format="gray").astype(int)
+
+    plain = drawn()
+    assert np.abs(drawn("--draw-ids") - plain).max() > 50
+    assert np.abs(drawn("--draw-names") - plain).max() < 20  # no keypoint reaches the threshold

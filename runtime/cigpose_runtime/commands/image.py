@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cigpose_runtime.commands import options, results
+from cigpose_runtime.commands import drawing, options, results
 from cigpose_runtime.errors import CigposeError, FileError, error_context
 from cigpose_runtime.files import require_apart, require_folder
 from cigpose_runtime.terminal import echo
@@ -33,6 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "to stdout as JSON lines.",
     )
     options.add_options(parser)
+    drawing.add_options(parser, tracks=False)
     parser.add_argument(
         "pictures",
         nargs="+",
@@ -49,7 +50,6 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     """Goes through all pictures and returns the errors of those that cannot be read."""
     options.require_extra()
     from cigpose_runtime.commands.progress import progress
-    from cigpose_runtime.draw import draw_poses
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
     from cigpose_runtime.media.images import write_image
 
@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     )
     model = options.open_model(args, alone=True)
     detector_for = options.open_detector_for(args, model, alone=True)
+    draw = drawing.drawer(args)
     if args.save is not None:
         require_folder(args.save, "--save")
     try:
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
                 advance(len(poses))
                 if target is not None:
                     try:
-                        write_image(draw_poses(frame, poses, threshold=args.threshold), target)
+                        write_image(draw(frame, poses), target)
                     except CigposeError as error:
                         errors.append(error)
     except CigposeError as error:  # there is no place for results

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cigpose_runtime.draw import THRESHOLD
 from cigpose_runtime.errors import (
     FileError,
     InputError,
@@ -82,7 +81,7 @@ def require_extra(extra: str = "cli", packages: Mapping[str, str] = EXTRA) -> No
         )
 
 
-def add_options(parser: argparse.ArgumentParser, *, draws: bool = True) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which model runs, on whom, and how."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="CIGPose ONNX file")
     people = parser.add_argument_group(
@@ -95,14 +94,6 @@ def add_options(parser: argparse.ArgumentParser, *, draws: bool = True) -> None:
         "--whole-frame", action="store_true", help="one person, who fills the frame"
     )
     parser.add_argument("--flip", action="store_true", help="average with the mirror image")
-    if draws:
-        parser.add_argument(
-            "--threshold",
-            type=float,
-            default=THRESHOLD,
-            metavar="SCORE",
-            help=f"least keypoint score that is drawn  [default: {THRESHOLD}]",
-        )
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="[default: cpu]")
     parser.add_argument("--threads", type=THREADS, metavar="N", help="[default: all cores]")
     parser.add_argument(

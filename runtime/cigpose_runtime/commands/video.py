@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cigpose_runtime.commands import options, results
+from cigpose_runtime.commands import drawing, options, results
 from cigpose_runtime.commands.records import NoRoomError
 from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
 from cigpose_runtime.files import require_apart, require_folder
@@ -38,6 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "with what is there.",
     )
     options.add_options(parser)
+    drawing.add_options(parser, tracks=True)
     parser.add_argument(
         "videos",
         nargs="+",
@@ -184,7 +185,7 @@ class _Job:
                     self.target,
                     rate=reader.rate,
                     audio_from=clip.file,
-                    threshold=args.threshold,
+                    draw=drawing.drawer(args),
                     depth=depth,
                 ) as annotated,
                 closing(prefetched(reader, depth=depth)) as frames,
