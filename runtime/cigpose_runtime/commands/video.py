@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import drawing, options, results
+from cigpose_runtime.commands.boxes import GivenBoxes
 from cigpose_runtime.commands.records import NoRoomError
+from cigpose_runtime.commands.targets import in_folder
 from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
 from cigpose_runtime.files import require_apart, require_folder
 from cigpose_runtime.terminal import echo
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from cigpose_runtime.estimation.frame_model import FrameModel
     from cigpose_runtime.estimation.pose_model import PoseModel
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
+    from cigpose_runtime.media.video import Frame
+    from cigpose_runtime.poses import Poses
     from cigpose_runtime.sources.clips import Clip
 
 MOST_NAMED = 10
@@ -81,7 +85,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
     errors: list[CigposeError] = []
     say = partial(echo, err=True)
-    clips = find_clips(args.videos, args.rate, errors, say, but=str(args.save or ""))
+    clips = find_clips(args.videos, args.rate, errors, say, but=args.save and str(args.save))
     targets = _targets(args, clips)
     require_apart(
         [*results.outputs(args), *(("--save", target) for target in targets if target)],
@@ -98,9 +102,9 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
             for clip, target in zip(clips, targets, strict=True):
                 if clip.name in done and clip.name != written.last_source:
                     continue
-                job = _Job(args, clip, target, model, detector_for(Path(clip.name)), written)
                 try:
-                    for error in job.run():
+                    detector = detector_for(Path(clip.name))
+                    for error in _Job(args, clip, target, model, detector, written).run():
                         errors.append(error)
                 except NoRoomError:
                     raise
@@ -112,7 +116,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
 
 def _targets(args: argparse.Namespace, clips: Sequence[Clip]) -> list[Path | None]:
-    """Where each annotated video goes; those of one name in two folders are numbered."""
+    """Where each annotated video goes."""
     from cigpose_runtime.media.video_writer import SUFFIXES
 
     if args.resume and args.smooth:
@@ -136,16 +140,7 @@ def _targets(args: argparse.Namespace, clips: Sequence[Clip]) -> list[Path | Non
         return [folder]
     if folder.suffix and not folder.is_dir():
         raise FileError(f"{folder}: expected a name that ends in .mp4, or a folder; give another")
-    targets: list[Path | None] = []
-    taken: set[str] = set()
-    for clip in clips:
-        target, number = folder / Path(clip.relative).with_suffix(".mp4"), 1
-        while str(target).casefold() in taken:  # one name to some file systems
-            number += 1
-            target = folder / Path(clip.relative).with_name(f"{clip.relative.stem}-{number}.mp4")
-        taken.add(str(target).casefold())
-        targets.append(target)
-    return targets
+    return list(in_folder(folder, (clip.relative.with_suffix(".mp4") for clip in clips)))
 
 
 @dataclass(frozen=True)
@@ -193,17 +188,15 @@ class _Job:
                 for frame in frames:
                     if frame.index < resumed_at:
                         continue
-                    try:
-                        with error_context(f"{clip.name}, frame {frame.index}"):
-                            poses = pipeline(frame.pixels)
-                            if smooth is not None:
-                                poses = smooth(poses, frame.seconds)
-                    except CigposeError as error:
-                        failed += 1
-                        if failed <= MOST_NAMED:
-                            yield error
+                    name = f"{clip.name}, frame {frame.index}"
+                    poses, wrong = self._poses(pipeline, frame, name)
+                    yield from wrong[: max(0, MOST_NAMED - failed)]
+                    failed += len(wrong)
+                    if poses is None:
                         annotated.add(frame, Poses.none(self.model.keypoint_set))
                         continue
+                    if smooth is not None:
+                        poses = smooth(poses, frame.seconds)
                     written.add(
                         poses,
                         clip.name,
@@ -225,9 +218,26 @@ class _Job:
             if failed > MOST_NAMED:
                 yield InputError(
                     f"{clip.name}: expected frames and boxes that poses can be estimated for, "
-                    f"found {failed - MOST_NAMED} more without; the results have the others"
+                    f"found {failed - MOST_NAMED} more that are not; the results have the others"
                 )
             yield from reader.errors
+
+    def _poses(
+        self, pipeline: PosePipeline, frame: Frame, name: str
+    ) -> tuple[Poses | None, list[CigposeError]]:
+        """The poses of a frame, None where there are none, and what is wrong with it or boxes."""
+        errors: list[CigposeError] = []
+        poses = None
+        if isinstance(self.detector, GivenBoxes):
+            self.detector.frame = frame.index
+        try:
+            with error_context(name):
+                poses = pipeline(frame.pixels)
+        except CigposeError as error:
+            errors.append(error)
+        if isinstance(self.detector, GivenBoxes):
+            errors += self.detector.take_errors(name)
+        return poses, errors
 
     def _followed(self, pipeline: PosePipeline) -> int:
         """Leads it through what an earlier run did; returns the first frame that is to do."""

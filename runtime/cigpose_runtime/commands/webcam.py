@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import drawing, options, results
+from cigpose_runtime.commands.boxes import GivenBoxes
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.files import require_apart
 from cigpose_runtime.terminal import echo
@@ -122,6 +123,9 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
             )
         )
         for frame in stack.enter_context(closing(prefetched(frames, patience=patience))):
+            if isinstance(detector, GivenBoxes):
+                detector.frame = frame.index
+                detector.take_errors("")  # a box of the last frame that cannot be used is not drawn
             poses = pipeline(frame.pixels)
             if smooth is not None:
                 poses = smooth(poses, frame.seconds)

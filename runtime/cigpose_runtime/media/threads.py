@@ -24,8 +24,7 @@ def prefetched(
     """The same items, made ahead in another thread; what it raises is raised here.
 
     patience: seconds to wait for an item before raising FileError, for cameras that stall.
-    Whoever may leave early closes it, which waits for the other thread: what that one reads can be
-    closed then, and not earlier.
+    Closing it, too, ends the other thread, after the item that it is making.
     """
     waiting: queue.Queue[Any] = queue.Queue(depth)
     stopped = threading.Event()
@@ -39,8 +38,7 @@ def prefetched(
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
             _put(waiting, (_END, error), stopped)
 
-    thread = threading.Thread(target=make, daemon=True)
-    thread.start()
+    threading.Thread(target=make, daemon=True).start()
     try:
         while True:
             try:
@@ -57,7 +55,6 @@ def prefetched(
             yield item
     finally:
         stopped.set()
-        thread.join(patience)
 
 
 class Behind(Generic[Item]):

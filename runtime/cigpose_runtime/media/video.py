@@ -6,7 +6,8 @@ decoded is left out and counted; who reads decides what follows from that.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
@@ -37,7 +38,10 @@ are those that open other files or servers: concat, hls, dash, image2, sdp."""
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"})
 """Files of a folder that are taken for videos."""
 
-_DECODER_OPTIONS = {"max_pixels": str(MOST_PIXELS)}
+_PATIENCE_S = 1.0
+"""For another thread that reads while the file is to be closed."""
+
+DECODER_OPTIONS = {"max_pixels": str(MOST_PIXELS)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +92,11 @@ class VideoReader:
                 f"{path}: expected frames of at most {MOST_PIXELS:,} pixels, found "
                 f"{width} x {height}; scale the video down"
             )
+        self._in_use = threading.Lock()
+        self._is_closed = False
         self._screen = Screen(aspect)
         self.is_large = width * height > LARGE_PIXELS
-        decoder.options = _DECODER_OPTIONS
+        decoder.options = DECODER_OPTIONS
         decoder.thread_type = "AUTO"
         self._damaged_packets = 0
         self._lost_frames = 0
@@ -129,49 +135,61 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         import av
 
-        clock = Clock(self._container, self._stream.time_base)
-        for packet in self._packets():
+        time_base = self._stream.time_base
+        clock = Clock(self._container, time_base)
+        for picture in self._pictures():
             try:
-                decoded = packet.decode()
-            except av.error.FFmpegError:
+                pixels = self._screen(picture)
+            except (av.error.FFmpegError, ValueError, MemoryError):
                 self._lost_frames += 1
                 continue
-            for picture in decoded:
-                if picture.is_corrupt:
-                    self._lost_frames += 1
-                    continue
-                try:
-                    pixels = self._screen(picture)
-                except (av.error.FFmpegError, ValueError, MemoryError):
-                    self._lost_frames += 1
-                    continue
-                pts = clock(picture.pts, picture.duration or self._usual_duration)
-                yield Frame(pixels, self.read, pts, self._stream.time_base)
-                self.read += 1
+            pts = clock(picture.pts, picture.duration or self._usual_duration)
+            yield Frame(pixels, self.read, pts, time_base)
+            self.read += 1
         if not self.read:
             raise FileError(
                 f"{self._name}: expected a video of at most {MOST_PIXELS:,} pixels a frame, found "
                 "no frame that can be decoded; give another file"
             )
 
-    def _packets(self) -> Iterator[Any]:
-        import av
-
+    def _pictures(self) -> Iterator[Any]:
         packets = self._container.demux(self._stream)
         while True:
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError:
-                self._lost_frames += 1  # the file ends in the middle of something
+            with self._in_use:
+                decoded = None if self._is_closed else self._decoded(packets)
+            if decoded is None:
                 return
-            if packet is None:
-                return
-            self._damaged_packets += packet.is_corrupt
-            yield packet
+            for picture in decoded:
+                if picture.is_corrupt:
+                    self._lost_frames += 1
+                else:
+                    yield picture
+
+    def _decoded(self, packets: Iterator[Any]) -> Sequence[Any] | None:
+        """The pictures of the next packet; None at the end."""
+        import av
+
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:
+            self._lost_frames += 1  # the file ends in the middle of something
+            return None
+        if packet is None:
+            return None
+        self._damaged_packets += packet.is_corrupt
+        try:
+            pictures: Sequence[Any] = packet.decode()
+        except av.error.FFmpegError:
+            self._lost_frames += 1
+            return ()
+        return pictures
 
     def close(self) -> None:
-        """Closes the file."""
-        self._container.close()
+        """Closes the file. One that another thread waits for, as a pipe, is left open."""
+        if self._in_use.acquire(timeout=_PATIENCE_S):
+            self._is_closed = True
+            self._container.close()
+            self._in_use.release()
 
     def __enter__(self) -> VideoReader:
         return self
@@ -203,7 +221,7 @@ def open_media(
     options = {
         "protocol_whitelist": protocols,
         "format_whitelist": ",".join(formats),
-        **_DECODER_OPTIONS,
+        **DECODER_OPTIONS,
     }
     return open_container(address, name, f"a video ({', '.join(formats)})", options=options)
 

@@ -66,13 +66,13 @@ def find_clips(
     errors: list[CigposeError],
     say: Callable[[str], None],
     *,
-    but: str = "",
+    but: str | None = None,
 ) -> list[Clip]:
     """What the sources name, once each; what is wrong with one of them is added to `errors`.
 
     A source is a file, a folder (with its folders), a pattern, a list (.txt), a URL, or - for
-    stdin. Pictures that one source gives are the frames of one video, in the order of the numbers
-    in their names, `rate` a second; where it gives videos as well, they are left out.
+    stdin. Pictures that one source gives are the frames of one video, in the order of a list, or of
+    the numbers in their names, `rate` a second; where it gives videos as well, they are left out.
     say: takes what was left out. but: as in `find`.
     """
     endings = Endings(SUFFIXES | PICTURE_SUFFIXES)
@@ -88,7 +88,7 @@ def find_clips(
     return list(clips.values())
 
 
-def _clips(source: str, rate: Fraction, endings: Endings, but: str) -> Iterator[Clip]:
+def _clips(source: str, rate: Fraction, endings: Endings, but: str | None) -> Iterator[Clip]:
     if source == STDIN:
         yield Clip(STDIN, Path("stdin"), open_stdin)
         return
@@ -103,18 +103,20 @@ def _clips(source: str, rate: Fraction, endings: Endings, but: str) -> Iterator[
             "found none in it; correct the path"
         )
     pictures = [one for one in found if suffix(one.name) in PICTURE_SUFFIXES]
-    if len(pictures) == len(found):
+    videos = [one for one in found if suffix(one.name) not in PICTURE_SUFFIXES]
+    if not videos:
         yield _sequence(source, pictures, rate)
         return
     endings.skipped.update(suffix(one.name) for one in pictures)
-    for one in found:
-        if one not in pictures:
-            path = Path(one.name)
-            yield Clip(one.name, one.relative, partial(VideoReader, path), (path,), path)
+    for one in videos:
+        path = Path(one.name)
+        yield Clip(one.name, one.relative, partial(VideoReader, path), (path,), path)
 
 
 def _sequence(source: str, pictures: list[Found], rate: Fraction) -> Clip:
-    names = sorted((one.name for one in pictures), key=by_number)
+    names = [one.name for one in pictures]
+    if pictures[0].root is not None:  # a list has an order
+        names.sort(key=by_number)
     inputs = tuple(Path(name) for name in names)
     relative = PurePath(pictures[0].root or source).name or "pictures"
     return Clip(source, Path(relative), partial(PictureSequence, names, rate), inputs)

@@ -69,7 +69,9 @@ class Endings:
         return f"left out what is no {expected} by its name ({counts}){hint}"
 
 
-def find(source: str, endings: Endings, expected: str, *, but: str = "") -> Iterator[Found]:
+def find(
+    source: str, endings: Endings, expected: str, *, but: str | None = None
+) -> Iterator[Found]:
     """The files that a source names: itself, those of a folder and its folders, or of a pattern.
 
     A text file is a list, with a file a line, as seen from the working folder; one that is not

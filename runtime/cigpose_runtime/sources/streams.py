@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -10,12 +11,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from cigpose_runtime.errors import CigposeError, FileError, error_context, quoted
 from cigpose_runtime.media.mp4_header import check_sample_counts
-from cigpose_runtime.media.video import FORMATS, Frame, VideoReader, open_container, open_media
+from cigpose_runtime.media.video import (
+    DECODER_OPTIONS,
+    FORMATS,
+    Frame,
+    VideoReader,
+    open_container,
+    open_media,
+)
 from cigpose_runtime.releases.http import masked
 from cigpose_runtime.sources.http_file import TRIES, WAIT_S, HttpFile
 
@@ -25,6 +33,7 @@ STREAMED = (*(form for form in FORMATS if form != "mov"), "mpjpeg")
 """What is read without a look at its header first: no MP4. mpjpeg is what web cameras send."""
 
 _RTSP = {
+    **DECODER_OPTIONS,
     "rtsp_transport": "tcp",
     "timeout": "10000000",  # microseconds
     "protocol_whitelist": "rtsp,rtp,tcp",
@@ -32,6 +41,7 @@ _RTSP = {
 }
 _RTSPS = {**_RTSP, "protocol_whitelist": "rtsps,rtsp,rtp,tls,tcp"}
 
+_MP4_HEADER_BYTES = 8
 _MP4_STARTS = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof"}
 
 
@@ -79,7 +89,8 @@ class LiveStream:
     """The frames of a stream that happens just now; a connection that is lost is made anew.
 
     Its time goes on meanwhile. The end of what has a duration is an end, and so is that of HTTP.
-    Raises what `open_once` raises for the first connection, and FileError after TRIES in vain.
+    Raises what `open_once` raises for the first connection, and FileError after TRIES without a
+    frame.
     """
 
     def __init__(self, url: str, open_once: Callable[[str], VideoReader]) -> None:
@@ -102,37 +113,41 @@ class LiveStream:
         return []
 
     def __iter__(self) -> Iterator[Frame]:
-        start = 0.0
+        start = until = 0.0
         last = time.monotonic()
+        tries = 0
         while True:
             first: float | None = None
-            ends = True
+            lost = "it ended"
+            ends = False
             try:
                 for frame in self._reader:
                     first = frame.seconds if first is None else first
-                    seconds = start + frame.seconds - first
-                    yield _at(frame, self.read, seconds)
+                    until = start + frame.seconds - first
+                    yield _at(frame, self.read, until)
                     self.read += 1
-                    last, until = time.monotonic(), seconds
+                    last, tries = time.monotonic(), 0
                 ends = self._reader.duration is not None or self._open_once is _open_live_http
-            except CigposeError:
-                ends = False
+            except CigposeError as error:
+                lost = str(error)
             self._reader.close()
             if ends:
                 return
-            self._reader = self._reopened()
+            self._reader, tries = self._reopened(tries, lost)
             start = until + time.monotonic() - last if self.read else 0.0
 
-    def _reopened(self) -> VideoReader:
-        for number in range(TRIES):
-            time.sleep(WAIT_S * 2**number)
+    def _reopened(self, tries: int, lost: str) -> tuple[VideoReader, int]:
+        """Another connection, after so many tries since the last frame, and how many these are."""
+        while tries < TRIES:
+            time.sleep(WAIT_S * 2**tries)
+            tries += 1
             try:
-                return self._open_once(self._url)
+                return self._open_once(self._url), tries
             except CigposeError as error:
-                failed = error
+                lost = str(error)
         raise FileError(
             f"{masked(self._url)}: expected that the stream goes on, found it lost, and {TRIES} "
-            f"tries in vain ({failed}); check the camera and the network"
+            f"tries in vain ({lost}); check the camera and the network"
         )
 
     def close(self) -> None:
@@ -162,12 +177,14 @@ def open_stdin() -> VideoReader:
     Raises FileError.
     """
     stdin = sys.stdin.buffer
-    start = stdin.read(12)
+    start = b""
+    while len(start) < _MP4_HEADER_BYTES and (more := os.read(stdin.fileno(), 1 << 15)):
+        start += more
     if start[4:8] not in _MP4_STARTS:
         return VideoReader("stdin", open_media(_Pipe(start, stdin), "stdin", formats=STREAMED))
     file = tempfile.TemporaryFile()  # noqa: SIM115 - it lasts as long as its reader
     file.write(start)
-    while portion := stdin.read(1 << 20):
+    while portion := os.read(stdin.fileno(), 1 << 20):
         file.write(portion)
     check_sample_counts(file, file.tell())
     file.seek(0)
@@ -179,12 +196,11 @@ class _Pipe:
 
     def __init__(self, start: bytes, rest: BinaryIO) -> None:
         self._start = start
-        self._rest: Any = rest
+        self._rest = rest
 
     def read(self, size: int) -> bytes:
         """At most so many bytes, at least one before the end."""
-        if not self._start:
-            portion: bytes = self._rest.read1(size)
-            return portion
+        if not self._start:  # past the buffer, whose lock would keep a program from ending
+            return os.read(self._rest.fileno(), size)
         portion, self._start = self._start[:size], self._start[size:]
         return portion
