@@ -33,7 +33,7 @@ from benchmarks.moving_people import Seen, clips, look
 from cigpose_export.cli.console import print_table
 from cigpose_runtime import Poses, Tracker
 from cigpose_runtime.arrays import Floats
-from cigpose_runtime.boxes import iou
+from cigpose_runtime.overlap import iou
 
 SEEDS = range(100, 120)
 

@@ -65,7 +65,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
         "estimation/",
         "tracking/",
         "model_file/",
-        "boxes",
+        "overlap",
         "poses",
         "keypoints",
         "files",

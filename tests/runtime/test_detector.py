@@ -8,10 +8,10 @@ import onnx
 import pytest
 
 from cigpose_runtime import FixedBoxesDetector, OnnxFileError, WholeFrameDetector, YoloxDetector
-from cigpose_runtime.boxes import iou
 from cigpose_runtime.errors import InputError
 from cigpose_runtime.estimation import detector as detector_module
 from cigpose_runtime.estimation.detector import Detections, letterbox, nms
+from cigpose_runtime.overlap import iou
 from tiny_yolox import P5, P6, yolox
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cigpose_runtime.arrays import Floats, Pixels
-from cigpose_runtime.boxes import iou
 from cigpose_runtime.errors import InputError, OnnxFileError, error_context
 from cigpose_runtime.estimation.session import CPU, SessionOptions, open_session, run_session
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
+from cigpose_runtime.overlap import iou
 
 PADDING_LEVEL = 114
 """Grey level beside the picture in YOLOX's input (Megvii's preproc)."""

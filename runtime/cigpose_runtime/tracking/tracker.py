@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cigpose_runtime.arrays import Floats
-from cigpose_runtime.boxes import iou
+from cigpose_runtime.overlap import iou
 from cigpose_runtime.poses import Poses
 from cigpose_runtime.tracking.assignment import assign
 from cigpose_runtime.tracking.likeness import oks

@@ -1,4 +1,4 @@
-"""Boxes: how much they overlap."""
+"""How much boxes overlap."""
 
 from __future__ import annotations
 
