@@ -7,8 +7,8 @@ import tomllib
 import pytest
 
 from cigpose_export.project import Project
+from cigpose_export.release.evidence.bill_of_materials import write_bill_of_materials
 from cigpose_export.release.publish import open_target
-from cigpose_export.release.sbom import write_sbom
 from cigpose_export.release.sign import sign_release
 from cigpose_runtime.errors import InstallError
 from cigpose_runtime.releases.manifest import MANIFEST, Manifest
@@ -69,7 +69,7 @@ def test_signing_without_its_package_says_what_to_install(without, tmp_path):
 def test_the_bill_of_materials_without_its_package_says_what_to_install(without, tmp_path):
     without("cyclonedx")
     with pytest.raises(InstallError, match=ADVICE.format("cyclonedx")):
-        write_sbom(Project.of_this_clone(), tmp_path / "sbom.json", 0)
+        write_bill_of_materials(Project.of_this_clone(), [], tmp_path / "sbom.json", 0)
 
 
 def test_the_extra_is_what_the_advice_and_these_tests_take_it_for():

@@ -97,7 +97,7 @@ def test_the_sums_are_those_that_sha256sum_checks(built):
 
 def test_the_bill_of_materials_names_the_pins(built):
     document = json.loads((built / "sbom.cdx.json").read_text())
-    assert document["specVersion"] == "1.6"
+    assert document["specVersion"] == "1.7"
     found = {(c["name"], c["version"]) for c in document["components"]}
     assert {("torch", "2.13.0"), ("mmpose", "1.3.2"), ("onnxsim", "0.8.1")} <= found
 
@@ -167,7 +167,7 @@ def test_a_folder_that_holds_more_than_a_release_is_not_replaced(release_project
 
 def test_what_appears_while_a_release_is_built_is_kept(release_project, release, monkeypatch):
     monkeypatch.setattr(
-        build_module, "write_sbom", lambda *_: (release / "new.txt").write_text("x")
+        build_module, "write_provenance", lambda *_: (release / "new.txt").write_text("x")
     )
     with pytest.raises(ReleaseError, match=r"new\.txt in it"):
         build_again(release_project, release)

@@ -11,6 +11,7 @@ import pytest
 import cigpose_export
 from cigpose_export.jobs import worker
 from cigpose_export.jobs.staleness import PACKAGES, closure_of, code_hash
+from cigpose_export.project import arguments_of
 from tiny_project import CLONE, make_tiny_project
 
 RUN_AND_LIST_MODULES = """
@@ -36,10 +37,11 @@ def imported(tmp_path_factory):
     """For each kind of job, what Python itself says that it imported."""
     root = tmp_path_factory.mktemp("clone")
     project = make_tiny_project(root)
-    (name,) = project.variants
+    ((name, variant),) = project.variants.items()
     model, checkpoint = root / f"{name}.onnx", project.checkpoint_path(name, "synthetic")
     clone = {"project": str(root), "name": name, "weights_key": None, "threads": 1}
-    subject = {**clone, "variant": name, "checkpoint": str(checkpoint), "images": None}
+    clone |= {"model": arguments_of(variant)}
+    subject = {**clone, "checkpoint": str(checkpoint), "images": None}
     files = {"file": str(model), "record": str(root / "record.npz")}
     verdict = {"report": str(root / "report.json"), "golden": str(root / "golden"), "key": ""}
     verdict |= {"foreign": False, "metadata": None}

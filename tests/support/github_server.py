@@ -69,6 +69,9 @@ class _Handler(BaseHTTPRequestHandler):
             document = {"message": "Validation Failed", "errors": [{"code": "already_exists"}]}
             self._answer(422, document)
             return
+        if url.path.startswith(("/storage/", f"/{REPOSITORY}/releases/download/")):
+            self._answer(*self._download(url.path))
+            return
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._answer(401, {"message": "Bad credentials"})
             return
@@ -138,6 +141,18 @@ class _Handler(BaseHTTPRequestHandler):
                             return 200, asset["content"]
                         del release["assets"][int(number)]
                         return 204, {}
+        return 404, {"message": "Not Found"}
+
+    def _download(self, path):
+        """What everybody may: an asset of a published release, which lies at another address."""
+        *_, tag, name = path.split("/")
+        for release in self.server.github.releases.values():
+            if release["tag_name"] == tag and not release["draft"]:
+                for asset in release["assets"].values():
+                    if asset["name"] == name and path.startswith("/storage/"):
+                        return 200, asset["content"]
+                    if asset["name"] == name:
+                        return 302, b"", {"Location": f"/storage/{tag}/{name}"}
         return 404, {"message": "Not Found"}
 
     def _upload(self, url, body, state):

@@ -11,6 +11,7 @@ from loopback import serving
 
 TOKEN = "hf_of_the_tests"
 REPOSITORY = "somebody/models"
+COMMIT = "0" * 40
 LARGE = 1000
 """Files of as many bytes go to large-file storage."""
 
@@ -41,10 +42,16 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith("/storage/"):
             hub.large[path.rpartition("/")[2]] = body
             self._answer(200, {})
-        elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
+        elif self.headers.get("Authorization") != f"Bearer {TOKEN}" and not self._is_public(path):
             self._answer(401, {"error": "Invalid credentials"})
         else:
             self._answer(*self._route(hub, path, body))
+
+    def _is_public(self, path):
+        """What a download asks for."""
+        api = f"/api/models/{REPOSITORY}"
+        pages = f"{api}/revision/", f"{api}/tree/", f"/{REPOSITORY}/resolve/"
+        return self.command in ("GET", "HEAD") and path.startswith(pages)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _handle  # noqa: N815
 
@@ -75,6 +82,9 @@ class _Handler(BaseHTTPRequestHandler):
             tags = [_ref(tag, f"refs/tags/{tag}") for tag in hub.tags]
             branches = [_ref("main", "refs/heads/main")]
             return 200, {"branches": branches, "converts": [], "tags": tags}
+        if path.startswith(f"{api}/revision/"):
+            files = [{"rfilename": name} for name in self._at(path.split("/")[-1])]
+            return 200, {"id": REPOSITORY, "sha": COMMIT, "siblings": files}
         if path.startswith(f"{api}/tree/"):
             return 200, [_entry(p, c) for p, c in self._at(path.split("/")[-1]).items()]
         if path.startswith(f"{api}/preupload/"):
@@ -99,12 +109,12 @@ class _Handler(BaseHTTPRequestHandler):
             if content is None:
                 return 404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"}
             etag = hashlib.sha256(content).hexdigest()
-            return 200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": "0" * 40}
+            return 200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
         return 404, {"error": f"no route {self.command} {path}"}
 
     def _at(self, revision):
         hub = self.server.hub
-        return hub.main if revision == "main" else hub.tags[revision]
+        return hub.main if revision in ("main", COMMIT) else hub.tags[revision]
 
     def _object(self, one):
         if one["oid"] in self.server.hub.large:
@@ -124,8 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
             elif operation["key"] == "deletedFile":
                 del changed[value["path"]]
         hub.main, hub.commits = changed, hub.commits + 1
-        url = f"http://{self.headers['Host']}/{REPOSITORY}/commit/{'0' * 40}"
-        return 200, {"commitUrl": url, "commitOid": "0" * 40, "success": True}
+        url = f"http://{self.headers['Host']}/{REPOSITORY}/commit/{COMMIT}"
+        return 200, {"commitUrl": url, "commitOid": COMMIT, "success": True}
 
     def _tag(self, hub, name, body):
         if self.command == "DELETE":
@@ -140,7 +150,7 @@ def _objects(body):
 
 
 def _ref(name, ref):
-    return {"name": name, "ref": ref, "targetCommit": "0" * 40}
+    return {"name": name, "ref": ref, "targetCommit": COMMIT}
 
 
 def _entry(path, content):

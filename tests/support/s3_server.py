@@ -1,6 +1,7 @@
 """moto's S3 on loopback, which fails on demand."""
 
 import io
+import json
 import threading
 from contextlib import contextmanager
 
@@ -9,6 +10,18 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 BUCKET = "bucket"
+_PUBLIC = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": "*",
+            "Action": "s3:GetObject",
+            "Resource": f"arn:aws:s3:::{BUCKET}/*",
+        }
+    ],
+}
+"""Everybody may read, as from a bucket that is published."""
 
 
 class _Quiet(WSGIRequestHandler):
@@ -84,6 +97,7 @@ def serve_s3():
     thread.start()
     try:
         s3._client().create_bucket(Bucket=BUCKET)
+        s3._client().put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(_PUBLIC))
         s3.clear()  # moto keeps one state for all servers of a process
         yield s3
     finally:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from cigpose_export.jobs.verify import verify_files
+from cigpose_export.project import Project
 from cigpose_runtime.releases.golden import selftest
 from cigpose_verify.report.folder import standing_reports
 from faults import apply_fault
@@ -68,15 +69,37 @@ def test_a_good_file_passes_and_its_verdict_stands_until_the_file_changes(
     assert report.stage == "parity"
 
 
+@pytest.fixture(scope="module")
+def verified(tiny, tmp_path_factory):
+    """The project after its author verified the model, and their cache."""
+    root = tmp_path_factory.mktemp("verified")
+    clone = Path(shutil.copytree(tiny.project.root, root / "clone"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+        (one,) = verify_files(Project(clone), [clone / tiny.path.relative_to(tiny.project.root)])
+    assert one.state == "passed"
+    return root
+
+
+@pytest.fixture
+def verified_model(verified, project, model, tmp_path, as_user):
+    """The copy's exported file, which `author` verified."""
+    shutil.copytree(verified / "clone", project.root, dirs_exist_ok=True)
+    shutil.copytree(verified / "cache", tmp_path / "caches" / "author")
+    as_user("author")
+    return model
+
+
 @pytest.fixture
 def as_user(tmp_path, monkeypatch):
     """Goes on as another user, by name, with a cache of their own."""
     return lambda name: monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches" / name))
 
 
-def test_a_verdict_that_came_with_an_altered_model_is_not_believed(tiny, model, run, as_user):
-    as_user("author")
-    assert run(model)[0] == 0
+def test_a_verdict_that_came_with_an_altered_model_is_not_believed(
+    tiny, verified_model, run, as_user
+):
+    model = verified_model
     altered = apply_fault("one weight perturbed", tiny.data, tiny.contract)
     report = model.parent / "parity" / f"{model.stem}.json"
     edited = {**json.loads(report.read_text()), "sha256": hashlib.sha256(altered).hexdigest()}
@@ -87,9 +110,8 @@ def test_a_verdict_that_came_with_an_altered_model_is_not_believed(tiny, model, 
     assert (status, "failed" in out) == (1, True)
 
 
-def test_answers_of_pytorch_that_came_with_a_model_are_not_believed(model, run, as_user):
-    as_user("author")
-    assert run(model)[0] == 0
+def test_answers_of_pytorch_that_came_with_a_model_are_not_believed(verified_model, run, as_user):
+    model = verified_model
     (record,) = (model.parent / ".verify").glob("*.npz")
     own = record.read_bytes()
     with np.load(record) as arrays:
@@ -102,10 +124,9 @@ def test_answers_of_pytorch_that_came_with_a_model_are_not_believed(model, run, 
 
 
 def test_a_verdict_stands_where_its_files_were_moved_and_for_its_user_alone(
-    model, run, as_user, tmp_path
+    verified_model, run, as_user, tmp_path
 ):
-    as_user("user")
-    assert run(model)[0] == 0
+    model = verified_model
     moved = model.parent.rename(tmp_path / "moved") / model.name
     assert "up to date" in run(moved)[1]
     shutil.rmtree(moved.parent / "golden")
@@ -114,9 +135,8 @@ def test_a_verdict_stands_where_its_files_were_moved_and_for_its_user_alone(
     assert "up to date" not in run(moved)[1]
 
 
-def test_the_page_of_a_folder_shows_no_verdict_that_came_with_a_model(model, run, as_user):
-    as_user("author")
-    assert run(model)[0] == 0
+def test_the_page_of_a_folder_shows_no_verdict_that_came_with_a_model(verified_model, run, as_user):
+    model = verified_model
     for path in (model, model.parent / "parity" / f"{model.stem}.json"):
         shutil.copy(path, path.with_stem("foreign"))
     as_user("user")

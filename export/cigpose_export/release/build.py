@@ -22,8 +22,10 @@ from cigpose_export import __version__
 from cigpose_export.errors import ReleaseError
 from cigpose_export.graph.tool_versions import tool_versions
 from cigpose_export.project import Project
+from cigpose_export.release.evidence.bill_of_materials import write_bill_of_materials
+from cigpose_export.release.evidence.clients import CALISCOPE_CARD, caliscope_card
+from cigpose_export.release.evidence.provenance import write_provenance
 from cigpose_export.release.pages import PARITY_PAGE, VECTORS, index_page, model_card
-from cigpose_export.release.sbom import write_sbom
 from cigpose_export.release.verified_models import VerifiedModel, verified_models
 from cigpose_runtime.errors import CigposeError, last_line
 from cigpose_runtime.files import file_sha256, locked
@@ -90,10 +92,12 @@ def _fill(project: Project, verified: list[VerifiedModel], models: Path, staging
         shutil.copyfile(project.root / name, staging / name)
     names = [*(f"{one.released_name}.onnx" for one in verified), *_LEGAL]
     _write_archive(staging / ARCHIVE, {name: staging / name for name in names}, epoch)
-    write_sbom(project, staging / "sbom.cdx.json", epoch)
+    write_bill_of_materials(project, verified, staging / "sbom.cdx.json", epoch)
     rehearsal = any(one.contract.weights != "real" for one in verified)
     index = index_page(verified, wheel.name, rehearsal)
     (staging / "README.md").write_text(index, "utf-8")
+    commit = _git(project, "rev-parse", "HEAD")
+    write_provenance(project, verified, staging, commit)
     manifest = Manifest(
         rehearsal=rehearsal,
         version=__version__,
@@ -106,7 +110,7 @@ def _fill(project: Project, verified: list[VerifiedModel], models: Path, staging
         },
         tools=tool_versions(),
         lock_sha256=file_sha256(project.root / "requirements" / "lock.txt"),
-        commit=_git(project, "rev-parse", "HEAD"),
+        commit=commit,
     )
     (staging / MANIFEST).write_text(manifest.to_json(), "utf-8")
     (staging / SUMS).write_text(sums_of(staging, manifest), "utf-8")
@@ -153,6 +157,8 @@ def _place_model(one: VerifiedModel, models: Path, staging: Path, wheel: str) ->
         models / "parity" / f"{name}.json", staging / "parity" / f"{one.released_name}.json"
     )
     (staging / f"{one.released_name}.md").write_text(model_card(one, wheel), "utf-8")
+    if card := caliscope_card(one.contract, one.released_name):
+        (staging / f"{one.released_name}{CALISCOPE_CARD}").write_text(card, "utf-8")
 
 
 def _build_runtime(project: Project, target: Path, epoch: int) -> None:

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cigpose_export.release.evidence.clients import (
+    CALISCOPE_CARD,
+    caliscope_card,
+    rtmlib_snippet,
+)
+from cigpose_export.release.figures import (
+    parity_figures,
+    published_figures,
+    published_protocol,
+    published_variant,
+)
 from cigpose_export.release.verified_models import VerifiedModel
-from cigpose_verify.measures.stage_texts import parity_tolerance
-from cigpose_verify.report.document import Report
 
 PARITY_PAGE = "parity.html"
 VECTORS = ".golden.zip"
 """What follows a model's name in that of the archive with its sums and golden vectors."""
 
-_METRICS = {
-    "ap": "AP",
-    "ar": "AR",
-    "body_ap": "body AP",
-    "foot_ap": "foot AP",
-    "face_ap": "face AP",
-    "hand_ap": "hand AP",
-    "whole_ap": "whole-body AP",
-    "ap_easy": "AP easy",
-    "ap_medium": "AP medium",
-    "ap_hard": "AP hard",
-}
-_DATASETS = {
-    "coco": "COCO val2017",
-    "coco-wholebody": "COCO-WholeBody v1.0 val",
-    "coco-ubody": "COCO-WholeBody v1.0 val, trained with UBody as well",
-    "crowdpose": "CrowdPose test",
-}
 _REHEARSAL = (
     "> **A rehearsal.** The weights are seeded noise in the form of the published ones. These "
     "files estimate nothing; do not publish them."
@@ -71,6 +62,7 @@ def model_card(one: VerifiedModel, wheel: str) -> str:
         f"$ cigpose-runtime selftest {file}",
         f"$ cigpose-runtime image {file} photo.jpg --whole-frame --save annotated/",
         "```",
+        *_clients(one),
         "",
         "## Accuracy",
         "",
@@ -78,7 +70,7 @@ def model_card(one: VerifiedModel, wheel: str) -> str:
         "",
         "## Parity with PyTorch",
         "",
-        *_parity(one.report),
+        *(f"- {what}: {found}" for what, found in parity_figures(one.report).items()),
         "",
         "## Where it comes from",
         "",
@@ -97,43 +89,38 @@ def _kind(one: VerifiedModel) -> str:
 
 
 def _accuracy(one: VerifiedModel) -> list[str]:
-    variant = one.variant
     if one.contract.weights != "real":
         return ["None: the weights are synthetic."]
-    if variant is None:
+    if one.variant is None:
         return [
             "None is published for this model. `cigpose-tools accuracy` measures it on data in "
             "COCO's form."
         ]
-    if one.has_own_weights:
+    variant = published_variant(one)
+    if variant is None:
         return ["Not measured. `cigpose-tools accuracy` measures it on this file."]
-    boxes = "annotated boxes" if variant.dataset == "coco" else "detected boxes"
-    figures = [
-        f"{_METRICS[key]} {value}" for key, value in variant.published.items() if key in _METRICS
-    ]
+    figures = [f"{name} {value}" for name, value in published_figures(variant).items()]
     return [
-        f"As published for the checkpoint, on {_DATASETS[variant.dataset]}, with {boxes} and "
-        f"flip test: {', '.join(figures)}. `cigpose-tools accuracy` measures it on this file."
+        f"As published for the checkpoint, on {published_protocol(variant)}: "
+        f"{', '.join(figures)}. `cigpose-tools accuracy` measures it on this file."
     ]
 
 
-def _parity(report: Report) -> list[str]:
-    chosen, points, precision = report.intervention, report.keypoints, report.precision
-    assert points is not None
-    assert precision is not None
-    choices = "not applicable to this head"
-    if chosen is not None:
-        choices = (
-            f"{chosen.agreeing} of {chosen.choices} choices agree, {chosen.near_ties} near ties"
-        )
-    excess = max(cell.excess or 0 for cell in report.cells)
-    return [
-        f"- largest error: {excess:.0%} of what is allowed ({parity_tolerance()}), over "
-        f"{len(report.cells)} settings of onnxruntime",
-        f"- error against float64: {precision.ratio or 0:.2f} times that of PyTorch's float32",
-        f"- intervention: {choices}",
-        f"- keypoints misread outside near ties: {points.misread} of {points.compared}",
-    ]
+def _clients(one: VerifiedModel) -> list[str]:
+    """How to run it by other people's clients, as far as they can."""
+    name, contract = one.released_name, one.contract
+    lines = []
+    if snippet := rtmlib_snippet(contract, name):
+        lines += ["", "With [rtmlib](https://pypi.org/project/rtmlib/):", ""]
+        lines += ["```python", *snippet.splitlines(), "```"]
+    if caliscope_card(contract, name):
+        card = f"{name}{CALISCOPE_CARD}"
+        lines += [
+            "",
+            f"With [caliscope](https://pypi.org/project/caliscope/): put [`{card}`]({card}) beside "
+            f"`{name}.onnx` in its folder of models.",
+        ]
+    return ["", "## Run it elsewhere", *lines] if lines else []
 
 
 FRONT_MATTER = """\
@@ -194,7 +181,9 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
         f"[`{PARITY_PAGE}`]({PARITY_PAGE}) shows that each file computes what its "
         "PyTorch model computes; `golden/` has what `selftest` replays. `manifest.json` names "
         "every file with size and hash, the checkpoints, and the versions that made them; "
-        "`sbom.cdx.json` is their bill of materials. `cigpose_models.zip` holds all models. "
+        "`sbom.cdx.json` is their bill of materials, with a card for each model; "
+        "`provenance.intoto.json` says from which sources they were built, and by whom. "
+        "`cigpose_models.zip` holds all models. "
         f"Where this folder is published, `cigpose-runtime get {first} --from …` fetches one "
         "model of it. If there is a `model.sig`, `cigpose-runtime check . --public-key FILE` "
         "verifies it.",
