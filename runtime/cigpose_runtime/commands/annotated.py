@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
-from cigpose_runtime.draw import draw_poses
+from cigpose_runtime.commands.drawing import Draw
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.media.threads import Behind
 from cigpose_runtime.media.video import Frame
@@ -29,11 +29,11 @@ class AnnotatedVideo:
         *,
         rate: Fraction,
         audio_from: Path | None,
-        threshold: float,
+        draw: Draw,
         depth: int,
     ) -> None:
         self.error: CigposeError | None = None
-        self._threshold = threshold
+        self._make = draw
         self._stack = ExitStack()
         if path is not None:
             self._writer: VideoWriter | None = VideoWriter(path, rate=rate, audio_from=audio_from)
@@ -53,8 +53,7 @@ class AnnotatedVideo:
     def _draw(self, item: tuple[Frame, Poses]) -> None:
         frame, poses = item
         assert self._writer is not None
-        drawn = draw_poses(frame.pixels, poses, threshold=self._threshold)
-        self._writer.write(replace(frame, pixels=drawn))
+        self._writer.write(replace(frame, pixels=self._make(frame.pixels, poses)))
 
     @property
     def sound_left_out(self) -> str:

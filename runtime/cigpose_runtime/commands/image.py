@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from cigpose_runtime.commands import options, results
+from cigpose_runtime.commands import drawing, options, results
 from cigpose_runtime.commands.boxes import ByPath, GivenBoxes, read_image_ids
 from cigpose_runtime.commands.targets import in_folder
 from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
@@ -35,6 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "to stdout as JSON lines.",
     )
     options.add_options(parser)
+    drawing.add_options(parser, tracks=False)
     parser.add_argument(
         "pictures",
         nargs="+",
@@ -54,7 +55,6 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     """Goes through all pictures and returns the errors of those that cannot be read."""
     options.require_extra()
     from cigpose_runtime.commands.progress import progress
-    from cigpose_runtime.draw import draw_poses
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
     from cigpose_runtime.media.images import write_image
 
@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     )
     model = options.open_model(args, alone=True)
     detector_for = options.open_detector_for(args, model, alone=True)
+    draw = drawing.drawer(args)
     image_ids = None if args.coco_ids is None else read_image_ids(args.coco_ids)
     if args.save is not None:
         require_folder(args.save, "--save")
@@ -97,11 +98,17 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
                 if isinstance(detector, GivenBoxes):
                     errors += detector.take_errors(picture.name)
                 if picture.name not in done:
-                    written.add(poses, picture.name, index=index, image_id=image_id)
+                    written.add(
+                        poses,
+                        picture.name,
+                        index=index,
+                        image_id=image_id,
+                        canvas_wh=frame.shape[1::-1],
+                    )
                 advance(len(poses))
                 if target is not None:
                     try:
-                        write_image(draw_poses(frame, poses, threshold=args.threshold), target)
+                        write_image(draw(frame, poses), target)
                     except CigposeError as error:
                         errors.append(error)
     except CigposeError as error:  # there is no place for results

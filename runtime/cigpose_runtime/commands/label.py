@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "a stop, the same command goes on where it was. What cannot be read becomes a row with its "
         "error, and the exit status 1.",
     )
-    options.add_options(parser, draws=False)
+    options.add_options(parser)
     parser.add_argument(
         "sources",
         nargs="+",

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from cigpose_runtime.arrays import Pixels
 from cigpose_runtime.commands.boxes import GivenFor, read_boxes
-from cigpose_runtime.draw import THRESHOLD
 from cigpose_runtime.errors import (
     InputError,
     InstallError,
@@ -75,7 +74,7 @@ def require_extra(extra: str = "cli", packages: Mapping[str, str] = EXTRA) -> No
         )
 
 
-def add_options(parser: argparse.ArgumentParser, *, draws: bool = True) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which model runs, on whom, and how."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="CIGPose ONNX file")
     people = parser.add_argument_group(
@@ -90,18 +89,19 @@ def add_options(parser: argparse.ArgumentParser, *, draws: bool = True) -> None:
         "--whole-frame", action="store_true", help="one person, who fills the frame"
     )
     parser.add_argument("--flip", action="store_true", help="average with the mirror image")
-    if draws:
-        parser.add_argument(
-            "--threshold",
-            type=float,
-            default=THRESHOLD,
-            metavar="SCORE",
-            help=f"least keypoint score that is drawn  [default: {THRESHOLD}]",
-        )
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="[default: cpu]")
     parser.add_argument("--threads", type=THREADS, metavar="N", help="[default: all cores]")
     parser.add_argument(
         "--metadata", type=Path, metavar="FILE.json", help="in place of what the model carries"
+    )
+
+
+def add_smooth(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of those commands that track."""
+    parser.add_argument(
+        "--smooth",
+        action="store_true",
+        help="smooth each keypoint over time (One-Euro filter): less jitter, hardly any lag",
     )
 
 

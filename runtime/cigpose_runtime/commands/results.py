@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import BinaryIO
 
 from cigpose_runtime.commands.journal import Document, read_lines
+from cigpose_runtime.commands.npz import NpzFile
+from cigpose_runtime.commands.openpose import OpenposeFolder
 from cigpose_runtime.commands.records import Records
 from cigpose_runtime.errors import FileError
 from cigpose_runtime.files import Named, growing_file, open_file, output_file
@@ -35,6 +37,10 @@ def add_options(parser: argparse.ArgumentParser, *, resumes: bool = True) -> Non
         "--coco", type=Path, metavar="FILE", help="COCO results; whole-body ones with all parts"
     )
     group.add_argument("--csv", type=Path, metavar="FILE", help="one line a keypoint")
+    group.add_argument("--npz", type=Path, metavar="FILE", help="arrays, for numpy.load")
+    group.add_argument(
+        "--openpose", metavar="DIR", help="folder for OpenPose's JSON, a file a picture"
+    )
     if resumes:
         group.add_argument(
             "--resume",
@@ -55,7 +61,11 @@ def outputs(args: argparse.Namespace) -> list[Named]:
             f"expected one form of results on stdout, found {' and '.join(on_stdout)}; give a file "
             "for all but one"
         )
-    if args.resume and (args.json in (None, STDOUT) or args.coco is not None):
+    if args.npz == STDOUT:
+        raise FileError("--npz: expected a file, found stdout; give a name")
+    if args.npz is not None:
+        named.append(("--npz", args.npz))
+    if args.resume and (args.json in (None, STDOUT) or args.coco or args.npz or args.openpose):
         raise FileError(
             "--resume: expected results that can be taken up again, --json FILE alone or with "
             f"--csv, found {', '.join(what for what, _ in named) or 'none'}; change the options"
@@ -80,7 +90,9 @@ class Results:
         self._paths: dict[str, Path] = {
             form: path for form in _FORMS if (path := getattr(args, form))
         }
-        if not self._paths and not saves:
+        self._npz = None if args.npz is None else NpzFile(args.npz)
+        self._openpose = None if args.openpose is None else OpenposeFolder(args.openpose)
+        if not self.has_files and not saves:
             self._paths = {"json": STDOUT}
         self._files: dict[str, Records] = {}
         self._people = self._pictures = self.next_image_id = 0
@@ -92,7 +104,7 @@ class Results:
     @property
     def has_files(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self._paths)
+        return bool(self._paths or self._npz or self._openpose)
 
     def add(
         self,
@@ -102,8 +114,13 @@ class Results:
         index: int,
         seconds: float | None = None,
         image_id: int | None = None,
+        canvas_wh: tuple[int, int] | None = None,
     ) -> None:
-        """Adds the people of one picture, the index-th one. image_id: COCO's, `index` if None."""
+        """Adds the people of one picture, the index-th one.
+
+        seconds: of a frame of a video. image_id: COCO's, `index` if None. canvas_wh: its size, if
+        known.
+        """
         image_id = index if image_id is None else image_id
         about = {"source": source, "frame": index}
         if seconds is not None:
@@ -120,6 +137,10 @@ class Results:
                 texts[0] = texts[0].removeprefix(",")
             self._files["coco"].add("".join(texts))
             self._people += len(texts)
+        if self._npz is not None:
+            self._npz.add(poses, source, index, seconds)
+        if self._openpose is not None:
+            self._openpose.add(poses, source, None if seconds is None else index, canvas_wh)
         self._pictures += 1
         self.next_image_id = max(self.next_image_id, image_id + 1)
 
@@ -174,3 +195,5 @@ class Results:
             is_lost = error is not None if self._whole else self._pictures == 0
             if is_lost:
                 raise _DiscardedError
+            if self._npz is not None:
+                self._npz.close()

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cigpose_runtime.commands import options, results
+from cigpose_runtime.commands import drawing, options, results
 from cigpose_runtime.commands.boxes import GivenBoxes
 from cigpose_runtime.commands.records import NoRoomError
 from cigpose_runtime.commands.targets import in_folder
@@ -42,6 +42,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "with what is there.",
     )
     options.add_options(parser)
+    drawing.add_options(parser, tracks=True)
     parser.add_argument(
         "videos",
         nargs="+",
@@ -59,6 +60,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--detect-every", type=int, default=1, metavar="N", help="detect on every n-th frame"
     )
+    options.add_smooth(parser)
     results.add_options(parser)
     parser.add_argument(
         "--save", type=Path, metavar="FILE.mp4", help="annotated video; of several, a folder"
@@ -117,6 +119,11 @@ def _targets(args: argparse.Namespace, clips: Sequence[Clip]) -> list[Path | Non
     """Where each annotated video goes."""
     from cigpose_runtime.media.video_writer import SUFFIXES
 
+    if args.resume and args.smooth:
+        raise FileError(
+            "--resume: expected results that can be taken up again, found --smooth, which needs "
+            "the frames before; leave one of them out"
+        )
     if args.save is None:
         return [None] * len(clips)
     folder: Path = args.save
@@ -152,14 +159,16 @@ class _Job:
         from cigpose_runtime.commands.annotated import AnnotatedVideo
         from cigpose_runtime.commands.progress import progress
         from cigpose_runtime.estimation.pose_pipeline import PosePipeline
-        from cigpose_runtime.estimation.tracking import Tracker
         from cigpose_runtime.media.threads import DEPTH, prefetched
         from cigpose_runtime.poses import Poses
+        from cigpose_runtime.tracking.smoothing import Smoother
+        from cigpose_runtime.tracking.tracker import Tracker
 
         args, clip, written = self.args, self.clip, self.written
         pipeline = PosePipeline(
             self.detector, self.model, Tracker(), detect_every=args.detect_every
         )
+        smooth = Smoother() if args.smooth else None
         resumed_at = self._followed(pipeline)
         first_id = written.next_image_id
         failed = 0
@@ -171,7 +180,7 @@ class _Job:
                     self.target,
                     rate=reader.rate,
                     audio_from=clip.file,
-                    threshold=args.threshold,
+                    draw=drawing.drawer(args),
                     depth=depth,
                 ) as annotated,
                 closing(prefetched(reader, depth=depth)) as frames,
@@ -186,12 +195,15 @@ class _Job:
                     if poses is None:
                         annotated.add(frame, Poses.none(self.model.keypoint_set))
                         continue
+                    if smooth is not None:
+                        poses = smooth(poses, frame.seconds)
                     written.add(
                         poses,
                         clip.name,
                         index=frame.index,
                         seconds=frame.seconds,
                         image_id=first_id + frame.index,
+                        canvas_wh=frame.pixels.shape[1::-1],
                     )
                     annotated.add(frame, poses)
                     advance(len(poses))
