@@ -59,7 +59,7 @@ def measure_video(model: Path) -> dict[str, VideoSpeed]:
         sides: dict[str, list[object]] = {
             "ours": [*ours, "--save", saved],
             "ours, without --save": [*ours, "--json", Path(folder) / "out.jsonl"],
-            "client": ["-m", "benchmarks.video_speed", "--client", model, clip, saved],
+            "client": [__file__, "--client", model, clip, saved],
         }
         runs: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         for _ in range(ROUNDS):
