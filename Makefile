@@ -15,6 +15,7 @@ WEIGHTS ?= real
 MODELS ?=
 JOBS ?=
 OUT ?=
+PRECISION ?=
 
 .DEFAULT_GOAL := help
 
@@ -36,11 +37,11 @@ $(STAMP): $(PINS) $(if $(ANEW),FORCE)
 evaluator:  ## build what AP is measured with (implied by setup; needs a C compiler)
 	@$(PIP) install --no-deps --no-build-isolation --no-binary xtcocotools -r requirements/evaluator.txt
 
-export-all: setup  ## export all variants [WEIGHTS=real|synthetic] [MODELS="..."] [JOBS=n] [OUT=dir]
-	$(BIN)/cigpose-tools export $(or $(MODELS),--all) --weights $(WEIGHTS) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out "$(OUT)")
+export-all: setup  ## export all variants [WEIGHTS=real|synthetic] [MODELS="..."] [PRECISION=fp16|w16] [JOBS=n] [OUT=dir]
+	$(BIN)/cigpose-tools export $(or $(MODELS),--all) --weights $(WEIGHTS) $(if $(PRECISION),--precision $(PRECISION)) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out "$(OUT)")
 
-verify-all: setup  ## compare the exported files with PyTorch [WEIGHTS=...] [MODELS="..."] [JOBS=n] [OUT=dir]
-	$(BIN)/cigpose-tools verify $(if $(MODELS),$(MODELS:%=$(or $(OUT),dist/$(WEIGHTS))/%.onnx),--all --weights $(WEIGHTS) $(if $(OUT),--out "$(OUT)")) $(if $(JOBS),--jobs $(JOBS))
+verify-all: setup  ## compare the exported files with PyTorch [WEIGHTS=...] [MODELS="..."] [PRECISION=...] [JOBS=n] [OUT=dir]
+	$(BIN)/cigpose-tools verify $(if $(MODELS),$(MODELS:%=$(or $(OUT),dist/$(WEIGHTS))/%$(if $(PRECISION),_$(PRECISION)).onnx),--all --weights $(WEIGHTS) $(if $(PRECISION),--precision $(PRECISION)) $(if $(OUT),--out "$(OUT)")) $(if $(JOBS),--jobs $(JOBS))
 
 checkpoints: setup  ## fetch the published checkpoints
 	$(BIN)/cigpose-tools checkpoints fetch $(or $(MODELS),--all)

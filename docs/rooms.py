@@ -39,7 +39,9 @@ ORDER: Mapping[str, tuple[str, ...]] = {
     "cigpose_verify": (
         "__main__",
         "packed",
+        "reduced/",
         "judge",
+        "summary",
         "rows",
         "golden",
         "diverge",

@@ -3,12 +3,12 @@
 import numpy as np
 import onnx
 import pytest
+from cigpose_verify.emulate import with_rounded_tensors
 from onnx import TensorProto, numpy_helper
 
 from cigpose_export.errors import ExportError
 from cigpose_export.graph.precision import LEAST_WEIGHTS, to_float16, to_float16_weights
 from cigpose_runtime.estimation.ort import ort
-from cigpose_verify.emulate import with_rounded_tensors
 from tiny_project import export_tiny, make_tiny_project
 
 

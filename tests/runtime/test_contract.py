@@ -276,7 +276,9 @@ def test_a_field_of_reduced_precision_that_does_not_hold_is_named(field, value):
 
 
 def test_a_float32_contract_says_nothing_of_reduced_precision():
-    with pytest.raises(MetadataError, match="precision: expected 'fp32'.*derived_from: expected n"):
+    with pytest.raises(
+        MetadataError, match=r"precision: expected 'fp32'.*derived_from: expected n"
+    ):
         reduced(schema_version=1)
 
 

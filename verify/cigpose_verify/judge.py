@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from cigpose_runtime import Contract, OnnxFileError, contract_of, parse_onnx
-from cigpose_runtime.estimation.ort import ort
-from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.onnx_graph import OnnxFile
 from cigpose_verify.errors import RunError
 from cigpose_verify.matrix import Matrix
@@ -22,28 +17,19 @@ from cigpose_verify.measures.keypoints import MOST_NEAR_TIES
 from cigpose_verify.measures.stage_texts import OF_INTERVENTION, STAGES, most_near_ties
 from cigpose_verify.measures.tolerances import LEAST_COSINE
 from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, ReferenceRecord
-from cigpose_verify.report.document import (
-    CaseResult,
-    Cell,
-    Failure,
-    Figure,
-    KeypointResult,
-    Precision,
-    Report,
-    figure,
-)
+from cigpose_verify.report.document import Cell, Failure, Precision, Report, figure
 from cigpose_verify.report.worst import picture_worst
 from cigpose_verify.rows import Row, largest, rank, run_cell
-from cigpose_verify.stages.contract import check_contract
+from cigpose_verify.stages.contract import check_contract, interface_problems
 from cigpose_verify.stages.foreign import fixed_batch, read_statements
 from cigpose_verify.stages.intervention import (
     Examined,
     examine,
     find_intervention,
-    gap,
     plausible,
 )
 from cigpose_verify.stages.structure import check_structure
+from cigpose_verify.summary import cases_of, environment, keypoints_of, near_ties, worst_crop
 
 
 def judge(
@@ -73,7 +59,7 @@ def judge(
     cells: list[Cell] = []
     worst: tuple[Row, Outputs] | None = None
     examined: Examined | None = None
-    if interface := _interface_problems(contract, record.contract):
+    if interface := interface_problems(contract, record.contract):
         failures += [Failure("interface", problem) for problem in interface]
     else:
         model = onnx.load_from_string(data)
@@ -90,7 +76,7 @@ def judge(
                 examined = examine(model, intervention, record, matrix)
             except (RunError, OnnxFileError) as error:
                 failures.append(Failure("intervention", f"it cannot be examined: {error}"))
-        inputs = np.stack([recorded.case.input for recorded in record.cases])
+        inputs = {"input": record.inputs}
         for setting in matrix.settings():
             on_stage(str(setting))
             session = setting.open(data)
@@ -103,7 +89,7 @@ def judge(
                     continue
                 cells.append(cell)
                 rows += [row for row, _ in new]
-                worst = _worst_crop([*([worst] if worst else []), *new])
+                worst = worst_crop([*([worst] if worst else []), *new])
         if foreign:  # it may be built in another way: its outputs tell
             notes += [f.message for f in failures if f.stage == "intervention"]
             failures = [f for f in failures if f.stage != "intervention"]
@@ -121,11 +107,11 @@ def judge(
         failures=tuple(sorted(failures, key=lambda f: STAGES.index(f.stage))),
         origin={key: value for key, value in record.origin.items() if key != CHECKPOINT_NOTE},
         environment=environment(),
-        cases=tuple(_cases_of(rows, record)),
+        cases=tuple(cases_of(rows, record)),
         cells=tuple(cells),
         precision=_precision_of(rows, record) if rows else None,
         intervention=examined.result(_forced(rows)) if examined else None,
-        keypoints=_keypoints_of(rows, record) if rows else None,
+        keypoints=keypoints_of(rows, record, record.epsilon) if rows else None,
         worst=picture_worst(*worst, record.contract) if worst else None,
         divergence=None,
         not_applicable=OF_INTERVENTION if record.sweep is None else (),
@@ -153,16 +139,6 @@ def _read(
     failures = [Failure("structure", problem) for problem in structure]
     failures += [Failure("contract", p) for p in check_contract(contract, record.contract)]
     return contract, failures, notes
-
-
-def _interface_problems(found: Contract, expected: Contract) -> list[str]:
-    """What keeps outputs from being compared at all; the contract has been held to the graph."""
-    fields = ("num_keypoints", "input_w", "input_h", "split_ratio")
-    return [
-        f"{field}: expected outputs for {wanted}, found them for {there}"
-        for field in fields
-        if (wanted := getattr(expected, field)) != (there := getattr(found, field))
-    ]
 
 
 def _failures_of(
@@ -214,7 +190,7 @@ def _failures_of(
             f"{record.contract.num_keypoints} keypoints are elsewhere though PyTorch is clear "
             f"about them ({count} over the whole matrix)",
         )
-    confident, near = _near_ties(rows, record)
+    confident, near = near_ties(rows, record, record.epsilon)
     if not confident or near > MOST_NEAR_TIES * confident:
         yield Failure(
             "keypoints",
@@ -228,47 +204,6 @@ def _forced(rows: Sequence[Row]) -> int:
     return sum(row.candidate is not row.recorded.own for row in rows)
 
 
-def _worst_crop(rows: Sequence[tuple[Row, Outputs]]) -> tuple[Row, Outputs] | None:
-    """The row of the largest error, of those that show a picture."""
-    crops = [pair for pair in rows if pair[0].recorded.case.kind == "crop"]
-    return max(crops, key=lambda pair: rank(pair[0].error), default=None)
-
-
-def _near_ties(rows: Sequence[Row], record: ReferenceRecord) -> tuple[int, int]:
-    """Confident keypoints on crops: how many, and how many of them another bin rivals.
-
-    Rounding is what was measured on each case, at most what the precision gate allows.
-    """
-    confident = near = 0
-    for recorded in record.cases:
-        if recorded.case.kind == "crop":
-            measured = largest(row.error64 for row in rows if row.recorded is recorded)
-            clarity = recorded.own.clarity
-            confident += int(clarity.confident.sum())
-            rivalled = clarity.near_ties(float(np.fmin(measured, record.epsilon)))
-            near += int((clarity.confident & rivalled).sum())
-    return confident, near
-
-
-def _cases_of(rows: Sequence[Row], record: ReferenceRecord) -> Iterator[CaseResult]:
-    k = len(record.cases[0].own.choice)
-    for recorded in record.cases:
-        own, case = [row for row in rows if row.recorded is recorded], recorded.case
-        torch_errors = recorded.own.single.errors(recorded.own.double)
-        yield CaseResult(
-            name=case.name,
-            kind=case.kind,
-            sha256=case.sha256,
-            source=case.source,
-            box_xyxy=case.box_xyxy,
-            gap=figure(gap(recorded.scores, k)),
-            error=figure(largest(row.error for row in own)) if own else None,
-            tolerance=min(recorded.own.tolerances),
-            error_float64=figure(largest(row.error64 for row in own)) if own else None,
-            torch_error_float64=largest(torch_errors),
-        )
-
-
 def _precision_of(rows: Sequence[Row], record: ReferenceRecord) -> Precision:
     error = largest(row.error64 for row in rows)
     return Precision(
@@ -277,42 +212,3 @@ def _precision_of(rows: Sequence[Row], record: ReferenceRecord) -> Precision:
         limit=record.epsilon,
         ratio=figure(error / record.error),
     )
-
-
-def _keypoints_of(rows: Sequence[Row], record: ReferenceRecord) -> KeypointResult:
-    contract = record.contract
-    size = np.array([contract.input_w, contract.input_h])
-    compared = len(rows) * contract.num_keypoints
-    in_frame = [
-        np.hypot(*(row.distance * (np.array(row.recorded.case.scale) / size)).T)
-        for row in rows
-        if row.recorded.case.scale is not None
-    ]
-    confident, near = _near_ties(rows, record)
-    return KeypointResult(
-        compared=compared,
-        argmax_agreement=sum(row.agreeing for row in rows) / compared,
-        misread=sum(row.misread for row in rows),
-        epsilon=record.epsilon,
-        confident=confident,
-        near_tie_share=near / confident if confident else None,
-        input_px=_quantiles(np.concatenate([np.hypot(*row.distance.T) for row in rows])),
-        frame_px=_quantiles(np.concatenate(in_frame)) if in_frame else (),
-        score_error=_quantiles(np.array([row.score_error for row in rows])),
-    )
-
-
-def _quantiles(values: NDArray[np.floating]) -> tuple[Figure, ...]:
-    """p50, p99 and the maximum."""
-    return tuple(figure(float(q)) for q in np.quantile(values, (0.5, 0.99, 1)))
-
-
-def environment() -> dict[str, str]:
-    """What a verdict was reached with."""
-    return {
-        "onnxruntime": ort.__version__,
-        "numpy": np.__version__,
-        "onnx": onnx.__version__,
-        "platform": platform.platform(),
-        "cores": str(cores()),
-    }

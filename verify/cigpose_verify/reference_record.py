@@ -129,6 +129,11 @@ class ReferenceRecord:
     sweep: Sweep | None
     score_error: float
 
+    @property
+    def inputs(self) -> Floats:
+        """Of all cases, (N,3,h,w)."""
+        return np.stack([recorded.case.input for recorded in self.cases])
+
     @cached_property
     def error(self) -> float:
         """max|float32 - float64| of PyTorch over all cases: the scale of what rounding does."""
@@ -144,7 +149,7 @@ class ReferenceRecord:
         """Writes the record as a whole or not at all."""
         candidates = [c for recorded in self.cases for c in recorded.candidates]
         arrays: dict[str, Any] = {
-            "inputs": np.stack([r.case.input for r in self.cases]),
+            "inputs": self.inputs,
             "scores": np.stack([r.scores for r in self.cases]),
             "counts": np.array([len(r.candidates) for r in self.cases]),
             "choices": np.array([c.choice for c in candidates], np.int64),

@@ -20,16 +20,15 @@ LEAST_WEIGHTS = 256
 
 
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with float16 tensors between its inputs and its two output layers.
+    """The graph with float16 tensors, all but those that `kept_in_float32` names.
 
-    Casts stand only where the type changes. The output layers stay float32: rounding the logits
-    themselves moves keypoints by a bin where nothing else would (docs/engines.md).
-    Raises `ExportError` for weights that float16 cannot hold.
+    Casts stand only where the type changes. Raises `ExportError` for weights that float16 cannot
+    hold.
     """
     half = onnx.ModelProto()
     half.CopyFrom(model)
     graph = half.graph
-    kept = output_layers(graph)
+    kept = kept_in_float32(graph)
     floats = _float_values(model)
     types = {value.name: TensorProto.FLOAT for value in graph.input}
     nodes: list[onnx.NodeProto] = []
@@ -37,7 +36,7 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     tensors = {t.name: t for t in graph.initializer if t.data_type == TensorProto.FLOAT}
     written: dict[str, onnx.TensorProto] = {}
     for node in graph.node:
-        wanted = TensorProto.FLOAT if node.output[0] in kept else TensorProto.FLOAT16
+        wanted = TensorProto.FLOAT if node.name in kept else TensorProto.FLOAT16
         for place, name in enumerate(node.input):
             if name in tensors:
                 tensor = tensors[name] if wanted == TensorProto.FLOAT else _as_half(tensors[name])
@@ -76,16 +75,26 @@ def to_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return stored
 
 
-def output_layers(graph: onnx.GraphProto) -> set[str]:
-    """The values that the last linear layers make: products, and the sums with their biases."""
+def kept_in_float32(graph: onnx.GraphProto) -> list[str]:
+    """The names of the nodes that compute in float32 in a float16 graph, in order.
+
+    The output layers: rounding the logits themselves moves keypoints by a bin where nothing else
+    would. And norms: engines take ReduceL2 apart into squares and their sum, which leave float16's
+    range long before their root does. docs/precision.md has the figures.
+    """
+    outputs = {output.name for output in graph.output}
     makers = {name: node for node in graph.node for name in node.output}
-    values = set()
-    for output in graph.output:
-        node = makers[output.name]
-        values.add(output.name)
-        if node.op_type == "Add":
-            values |= {n for n in node.input if n in makers and makers[n].op_type == "MatMul"}
-    return values
+    sums = [makers[name] for name in outputs if makers[name].op_type == "Add"]
+    products = {n for node in sums for n in node.input if n in makers}
+    lengths: set[str] = set()
+    kept = []
+    for node in graph.node:
+        is_norm = node.op_type == "ReduceL2" or bool(lengths & set(node.input))
+        if is_norm and node.op_type != "Div":  # the last one of a norm
+            lengths.update(node.output)
+        if is_norm or {*node.output} & (outputs | products):
+            kept.append(node.name)
+    return kept
 
 
 _SUFFIX = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16"}

@@ -27,7 +27,8 @@ from cigpose_runtime.model_file.contract_fields import (
     rules_of,
 )
 
-Precision = Literal["fp32", "fp16", "w16"]
+Reduced = Literal["fp16", "w16"]
+Precision = Literal["fp32"] | Reduced
 
 MAX_DOCUMENT_BYTES = 1 << 20
 """Of metadata in JSON. Those of a whole-body model are 7 kB."""

@@ -64,7 +64,8 @@ def selftest(
 
     path = Path(path)
     contract = read_contract(path)
-    found = golden_folder(path, contract.artefact_name) if golden is None else nullcontext(Path(golden))
+    name = contract.artefact_name
+    found = golden_folder(path, name) if golden is None else nullcontext(Path(golden))
     with found as folder:
         sha256, sets = read_golden_document(folder, contract.num_keypoints)
         session = open_session(path, providers=[provider])

@@ -10,6 +10,7 @@ STAGES = (
     "structure",
     "contract",
     "interface",
+    "range",
     "intervention",
     "parity",
     "precision",
@@ -30,6 +31,7 @@ def gates() -> dict[str, str]:
         "structure": "a well-formed, self-contained graph of standard operators",
         "contract": "the metadata match config and checkpoint",
         "interface": "outputs of the right names, shapes and types",
+        "range": "of a file in reduced precision: finite, and in the range of its types",
         "intervention": "the graph chooses the keypoints that PyTorch chooses",
         "parity": (
             f"max|difference| ≤ {parity_tolerance()}, cosine ≥ {exact(tolerances.LEAST_COSINE)}"

@@ -1,0 +1,43 @@
+"""How far reduced precision may be off, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from cigpose_verify.measures.keypoints import Readout
+from cigpose_verify.reference_record import Candidate, Outputs
+
+MOST_LOSS = 2.0**13
+"""Of error against float64, as a multiple of that of PyTorch's float32: float16 has 13 bits less.
+TODO measured."""
+
+
+def most_error(float32_error: float) -> float:
+    """What an error may be where PyTorch's float32 is off by so much."""
+    return MOST_LOSS * float32_error
+
+
+def rms_error(pairs: Iterable[tuple[Outputs, Candidate]]) -> float:
+    """Of outputs against what float64 computes for a choice, over all of them together."""
+    squares = [
+        np.square(found - exact).ravel()
+        for outputs, candidate in pairs
+        for found, exact in zip(outputs.vectors, candidate.double.vectors, strict=True)
+    ]
+    return float(np.sqrt(np.concatenate(squares).mean()))
+
+
+def loss(pairs: Sequence[tuple[Outputs, Candidate]]) -> float:
+    """The rms error of outputs as a multiple of that of PyTorch's float32."""
+    return rms_error(pairs) / rms_error((one.single, one) for _, one in pairs)
+
+
+def misread(outputs: Outputs, candidate: Candidate) -> int:
+    """How many keypoints are elsewhere, of the half that float64 is clearest about."""
+    clarity = candidate.clarity
+    lead = np.minimum(clarity.margins.min(axis=1), np.abs(clarity.scores))
+    found, exact = Readout.of(*outputs.vectors), Readout.of(*candidate.double.vectors)
+    differs = (found.bins != exact.bins).any(axis=1)
+    return int((differs & (lead >= np.median(lead))).sum())
