@@ -39,11 +39,11 @@ ORDER: Mapping[str, tuple[str, ...]] = {
     "cigpose_verify": (
         "__main__",
         "packed",
-        "reduced/",
         "judge",
+        "golden",
+        "reduced/",
         "summary",
         "rows",
-        "golden",
         "diverge",
         "stages/",
         "report/",

@@ -162,6 +162,7 @@ def judge_reduced(
     key: str,
 ) -> dict[str, Any]:
     """As `judge`, of a file in reduced precision; parent: the float32 file beside it."""
+    from cigpose_runtime import contract_of, parse_onnx
     from cigpose_runtime.errors import error_context
     from cigpose_runtime.files import file_sha256, read_bytes
     from cigpose_verify.golden import write_golden
@@ -178,7 +179,8 @@ def judge_reduced(
             path.name, data, there, parent_sha256, matrix, key=key, on_stage=on_stage
         )
     if verdict.passed:
-        write_golden(there, verdict.sha256, Path(golden))
+        precision = contract_of(parse_onnx(data)).precision
+        write_golden(there, verdict.sha256, Path(golden), precision)
     verdict.write(Path(report))
     return {}
 
