@@ -1,21 +1,37 @@
 """Graphs in float16 and with float16 weights, and the emulation that judges them."""
 
+import hashlib
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
-from cigpose_verify.emulate import with_rounded_tensors
 from onnx import TensorProto, numpy_helper
+from onnx.shape_inference import infer_shapes
 
 from cigpose_export.errors import ExportError
-from cigpose_export.graph.precision import LEAST_WEIGHTS, to_float16, to_float16_weights
+from cigpose_export.graph.precision import (
+    LEAST_WEIGHTS,
+    kept_in_float32,
+    to_float16,
+    to_float16_weights,
+)
+from cigpose_export.graph.reduced_file import reduce_file
+from cigpose_runtime import read_contract
 from cigpose_runtime.estimation.ort import ort
+from cigpose_verify.reduced.emulate import with_rounded_tensors
 from tiny_project import export_tiny, make_tiny_project
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def path(tmp_path_factory):
     """A tiny model in float32; not to be changed."""
-    return onnx.load(export_tiny(make_tiny_project(tmp_path_factory.mktemp("tiny"))))
+    return export_tiny(make_tiny_project(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(scope="module")
+def model(path):
+    return onnx.load(path)
 
 
 def run(data, names=None):
@@ -46,28 +62,31 @@ def test_float16_has_float32_ends_and_casts_where_the_type_changes_alone(model):
     ends = [*half.graph.input, *half.graph.output]
     assert {value.type.tensor_type.elem_type for value in ends} == {TensorProto.FLOAT}
     casts = [node for node in half.graph.node if node.op_type == "Cast"]
-    assert len(casts) == 2  # behind the input, before the output layers
+    assert len(casts) == 6  # behind the input, around two norms, before the output layers
     assert half.ByteSize() < 0.6 * model.ByteSize()
     assert half.metadata_props == model.metadata_props
 
 
-def test_only_the_output_layers_stay_float32(model):
+def test_the_output_layers_and_the_norms_stay_float32(model):
     half = to_float16(model)
-    kept = {t.name for t in half.graph.initializer if t.data_type == TensorProto.FLOAT}
-    readers = [node for node in half.graph.node if kept & set(node.input)]
-    assert kept
-    assert {node.op_type for node in readers} <= {"MatMul", "Add"}
-    outputs = {output.name for output in half.graph.output}
-    assert outputs <= {name for node in readers for name in node.output}
+    types = {v.name: v.type.tensor_type.elem_type for v in infer_shapes(half).graph.value_info}
+    types |= {output.name: TensorProto.FLOAT for output in half.graph.output}
+    whole = [
+        node
+        for node in half.graph.node
+        if node.op_type != "Cast" and types.get(node.output[0]) == TensorProto.FLOAT
+    ]
+    norm, layer = ["ReduceL2", "Mul", "Clip", "Div"], ["MatMul", "Add"]
+    assert [node.op_type for node in whole] == [*norm, *norm, *layer, *layer]
+    assert [node.name for node in whole] == kept_in_float32(model.graph)
 
 
 def test_emulation_rounds_every_tensor_that_is_float16(model):
-    emulated = onnx.load_from_string(with_rounded_tensors(to_float16(model)))
-    rounded = [n.output[0] for n in emulated.graph.node if n.output[0].endswith("_rounded")]
-    names = [name.removesuffix("_rounded") for name in rounded]
-    emulated.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    emulated = with_rounded_tensors(to_float16(model))
+    names = list(emulated.unrounded)
+    emulated.model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     assert len(names) > 100
-    for name, value in zip(names, run(emulated.SerializeToString(), names), strict=True):
+    for name, value in zip(names, run(emulated.model.SerializeToString(), names), strict=True):
         assert value.dtype == np.float32
         np.testing.assert_array_equal(value, value.astype(np.float16), err_msg=name)
 
@@ -76,12 +95,7 @@ def test_emulation_says_more_than_onnxruntimes_cpu(model):
     """Its CPU rounds the weights and little else."""
     half = to_float16(model)
     exact, on_cpu, emulated = (
-        run(data)[0]
-        for data in (
-            model.SerializeToString(),
-            half.SerializeToString(),
-            with_rounded_tensors(half),
-        )
+        run(some.SerializeToString())[0] for some in (model, half, with_rounded_tensors(half).model)
     )
     assert np.square(emulated - exact).mean() > 1.5 * np.square(on_cpu - exact).mean()
 
@@ -115,3 +129,34 @@ def test_weights_that_float16_cannot_hold_are_refused(model, convert, spoil, mes
     bad = changed(model, lambda name, values: spoil(values) if name == spoilt else values)
     with pytest.raises(ExportError, match=message):
         convert(bad)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "w16"])
+def test_a_reduced_file_says_what_it_is_made_from_and_has_the_same_bytes_each_time(
+    path, model, precision, tmp_path
+):
+    targets = [tmp_path / "one.onnx", tmp_path / "two" / "other.onnx"]
+    for target in targets:
+        target.parent.mkdir(exist_ok=True)
+        reduce_file(path, precision, target, on_stage=lambda _: None)
+    assert targets[0].read_bytes() == targets[1].read_bytes()
+    contract, whole = read_contract(targets[0]), read_contract(path)
+    assert contract.derived_from.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    kept = kept_in_float32(model.graph) if precision == "fp16" else []
+    assert list(contract.derived_from.fp32_nodes) == kept
+    as_whole = replace(contract, schema_version=1, precision="fp32", derived_from=None)
+    assert as_whole == whole
+
+
+def test_a_range_that_float16_is_not_safe_in_is_refused_in_one_line(path, tmp_path):
+    """The first convolution gives 2^13 times as much, and the second takes as much less."""
+    model = onnx.load(path)
+    first, second = [node for node in model.graph.node if node.op_type == "Conv"][:2]
+    changes = {first.input[1]: 2**13, first.input[2]: 2**13, second.input[1]: 2**-13}
+    bad = changed(model, lambda name, values: values * np.float32(changes.get(name, 1)))
+    parent = tmp_path / "bad.onnx"
+    parent.write_bytes(bad.SerializeToString())
+    with pytest.raises(ExportError, match=r"fp16: noise: expected values up to 32,752, found") as e:
+        reduce_file(parent, "fp16", tmp_path / "bad_fp16.onnx", on_stage=lambda _: None)
+    assert "\n" not in str(e.value)
+    assert not (tmp_path / "bad_fp16.onnx").exists()

@@ -1,5 +1,6 @@
 """Files in reduced precision are accepted when they are good, and rejected for what is not."""
 
+import numpy as np
 import pytest
 
 from cigpose_export.graph.reduced_file import reduce_file
@@ -7,6 +8,8 @@ from cigpose_runtime import read_contract
 from cigpose_runtime.files import file_sha256
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.reduced.judge import EMULATED, judge_reduced
+from cigpose_verify.reduced.limits import misread
+from cigpose_verify.reference_record import Outputs
 from reduced_faults import FAULTS, apply_fault
 
 MATRIX = Matrix(levels=("disabled", "all"), threads=(1,), batches=(1, 3))
@@ -43,3 +46,14 @@ def test_a_seeded_fault_is_rejected_at_its_stage(tiny, reduced, record_property,
     first = next(f.message for f in report.failures if f.stage == report.stage)
     record_property("fault", f"{kind}: {name} | {report.stage} | {first[:90]}")
     assert report.stage == stage
+
+
+def test_a_keypoint_of_the_clearer_half_that_is_elsewhere_is_misread(tiny):
+    candidate = tiny.record.cases[0].own
+    x, y = (vector.astype(np.float32) for vector in candidate.double.vectors)
+    assert misread(Outputs(x, y), candidate) == 0
+    lead = np.minimum(candidate.clarity.margins.min(axis=1), np.abs(candidate.clarity.scores))
+    for keypoint, count in ((lead.argmax(), 1), (lead.argmin(), 0)):
+        moved = x.copy()
+        moved[keypoint] = np.roll(moved[keypoint], 1)
+        assert misread(Outputs(moved, y), candidate) == count
