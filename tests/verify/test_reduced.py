@@ -8,7 +8,7 @@ from cigpose_runtime import read_contract
 from cigpose_runtime.files import file_sha256
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.reduced.judge import EMULATED, judge_reduced
-from cigpose_verify.reduced.limits import misread
+from cigpose_verify.reduced.loss import misread
 from cigpose_verify.reference_record import Outputs
 from reduced_faults import FAULTS, apply_fault
 

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from cigpose_runtime.estimation.decode import decode_simcc
 from cigpose_runtime.model_file.contract import Precision
 from cigpose_runtime.releases.golden import largest_tolerance
-from cigpose_verify.reduced.limits import clearer_half
+from cigpose_verify.reduced.loss import clearer_half
 from cigpose_verify.reference_record import Recorded, ReferenceRecord
 from cigpose_verify.stages.intervention import gap
 

@@ -17,9 +17,9 @@ from cigpose_verify.measures.keypoints import MOST_NEAR_TIES
 from cigpose_verify.measures.stage_texts import OF_INTERVENTION, STAGES, most_near_ties
 from cigpose_verify.measures.tolerances import LEAST_COSINE
 from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, ReferenceRecord
-from cigpose_verify.report.document import Cell, Failure, Precision, Report, figure
+from cigpose_verify.report.document import Cell, Failure, Report
 from cigpose_verify.report.worst import picture_worst
-from cigpose_verify.rows import Row, largest, rank, run_cell
+from cigpose_verify.rows import Row, rank, run_cell
 from cigpose_verify.stages.contract import check_contract, interface_problems
 from cigpose_verify.stages.foreign import fixed_batch, read_statements
 from cigpose_verify.stages.intervention import (
@@ -29,7 +29,14 @@ from cigpose_verify.stages.intervention import (
     plausible,
 )
 from cigpose_verify.stages.structure import check_structure
-from cigpose_verify.summary import cases_of, environment, keypoints_of, near_ties, worst_crop
+from cigpose_verify.summary import (
+    cases_of,
+    environment,
+    keypoints_of,
+    near_ties,
+    precision_of,
+    worst_crop,
+)
 
 
 def judge(
@@ -109,7 +116,7 @@ def judge(
         environment=environment(),
         cases=tuple(cases_of(rows, record)),
         cells=tuple(cells),
-        precision=_precision_of(rows, record) if rows else None,
+        precision=precision_of(rows, record, record.epsilon) if rows else None,
         intervention=examined.result(_forced(rows)) if examined else None,
         keypoints=keypoints_of(rows, record, record.epsilon) if rows else None,
         worst=picture_worst(*worst, record.contract) if worst else None,
@@ -202,13 +209,3 @@ def _failures_of(
 def _forced(rows: Sequence[Row]) -> int:
     """How many outputs followed a choice that is not the reference's own."""
     return sum(row.candidate is not row.recorded.own for row in rows)
-
-
-def _precision_of(rows: Sequence[Row], record: ReferenceRecord) -> Precision:
-    error = largest(row.error64 for row in rows)
-    return Precision(
-        error_float64=figure(error),
-        torch_error_float64=record.error,
-        limit=record.epsilon,
-        ratio=figure(error / record.error),
-    )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cigpose_runtime.estimation.ort import ort
 from cigpose_runtime.machine import cores
 from cigpose_verify.reference_record import Outputs, ReferenceRecord
-from cigpose_verify.report.document import CaseResult, Figure, KeypointResult, figure
+from cigpose_verify.report.document import CaseResult, Figure, KeypointResult, Precision, figure
 from cigpose_verify.rows import Row, largest, rank
 from cigpose_verify.stages.intervention import gap
 
@@ -57,6 +57,17 @@ def cases_of(rows: Sequence[Row], record: ReferenceRecord) -> Iterator[CaseResul
             error_float64=figure(largest(row.error64 for row in own)) if own else None,
             torch_error_float64=largest(torch_errors),
         )
+
+
+def precision_of(rows: Sequence[Row], record: ReferenceRecord, limit: float) -> Precision:
+    """The largest error against float64, and what it may be."""
+    error = largest(row.error64 for row in rows)
+    return Precision(
+        error_float64=figure(error),
+        torch_error_float64=record.error,
+        limit=limit,
+        ratio=figure(error / record.error),
+    )
 
 
 def keypoints_of(rows: Sequence[Row], record: ReferenceRecord, epsilon: float) -> KeypointResult:

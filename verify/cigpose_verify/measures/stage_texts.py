@@ -38,14 +38,15 @@ def gates() -> dict[str, str]:
         ),
         "precision": (
             f"error against float64 at most {precision_factor()} times that of PyTorch's own "
-            f"float32, + {exact(tolerances.PRECISION_FLOOR)}"
+            f"float32, + {exact(tolerances.PRECISION_FLOOR)}; in reduced precision, "
+            f"{reduced_factor()} times"
         ),
         "replacement": "with each keypoint replaced in turn, the head gives what PyTorch's gives",
         "batch": "a row of a batch equals the same row run alone, to the parity gate",
         "keypoints": (
             "the same bins wherever PyTorch is clear; at most "
             f"{most_near_ties()} of the confident keypoints "
-            "on crops may be near ties"
+            "on crops may be near ties; in reduced precision, the clearer half of all keypoints"
         ),
         "frame": "of a packed file: from frame and boxes the runtime's keypoints, bit by bit",
     }
@@ -61,6 +62,11 @@ def parity_tolerance() -> str:
 def precision_factor() -> str:
     """How many times PyTorch's own error the precision gate allows."""
     return exact(tolerances.PRECISION_FACTOR)
+
+
+def reduced_factor() -> str:
+    """How many times PyTorch's own error it allows a file in reduced precision."""
+    return exact(tolerances.REDUCED_FACTOR)
 
 
 def most_near_ties() -> str:

@@ -27,12 +27,13 @@ from cigpose_runtime.arrays import Floats
 from cigpose_verify.errors import RunError
 from cigpose_verify.matrix import Matrix, run_all
 from cigpose_verify.measures.stage_texts import OF_INTERVENTION, STAGES
+from cigpose_verify.measures.tolerances import REDUCED_FACTOR, reduced_limit
 from cigpose_verify.reduced.derivation import check_derivation
 from cigpose_verify.reduced.emulate import with_rounded_tensors
-from cigpose_verify.reduced.limits import MOST_LOSS, loss, misread, most_error, rms_error
+from cigpose_verify.reduced.loss import loss, misread
 from cigpose_verify.reduced.ranges import extreme_inputs, range_problem
 from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, ReferenceRecord
-from cigpose_verify.report.document import Cell, Failure, Precision, Report, figure
+from cigpose_verify.report.document import Cell, Failure, Report, figure
 from cigpose_verify.report.worst import picture_worst
 from cigpose_verify.rows import Row, rank, run_cell
 from cigpose_verify.stages.contract import check_contract, interface_problems
@@ -43,7 +44,13 @@ from cigpose_verify.stages.intervention import (
     with_choice,
 )
 from cigpose_verify.stages.structure import check_structure
-from cigpose_verify.summary import cases_of, environment, keypoints_of, worst_crop
+from cigpose_verify.summary import (
+    cases_of,
+    environment,
+    keypoints_of,
+    precision_of,
+    worst_crop,
+)
 
 EMULATED = "emulated float16"
 """In the place of an execution provider."""
@@ -98,14 +105,14 @@ def judge_reduced(
         environment=environment(),
         cases=tuple(cases_of(rows, own)),
         cells=tuple(trial.cells),
-        precision=trial.precision,
+        precision=precision_of(rows, own, reduced_limit(own.error)) if rows else None,
         intervention=trial.examined.result(forced=len(rows)) if trial.examined else None,
-        keypoints=keypoints_of(rows, own, most_error(own.error)) if rows else None,
+        keypoints=keypoints_of(rows, own, reduced_limit(own.error)) if rows else None,
         worst=picture_worst(*worst, record.contract) if worst else None,
         divergence=None,
         not_applicable=OF_INTERVENTION if record.sweep is None else (),
         foreign=False,
-        notes=(),
+        notes=(note,) if (note := record.origin.get(CHECKPOINT_NOTE)) else (),
         seconds=round(time.monotonic() - started, 1),
     )
 
@@ -158,20 +165,6 @@ class _Trial:
             self.failures += self._failures_of_rows()
 
     @property
-    def precision(self) -> Precision | None:
-        """The rms error of the worst cell, beside that of PyTorch's float32."""
-        if not self.losses:
-            return None
-        worst, _ = max(self.losses, key=lambda pair: rank(pair[0]))
-        own = rms_error((r.own.single, r.own) for r in self.record.cases)
-        return Precision(
-            error_float64=figure(worst * own),
-            torch_error_float64=own,
-            limit=MOST_LOSS * own,
-            ratio=figure(worst),
-        )
-
-    @property
     def _brief(self) -> Matrix:
         """Settings for an emulation, which says nothing about an engine."""
         return Matrix(
@@ -214,7 +207,7 @@ class _Trial:
                 return
             if self.examined is None:
                 on_stage("intervention")
-                self.examined = examine(model, intervention, self.record, matrix, most_error)
+                self.examined = examine(model, intervention, self.record, matrix, reduced_limit)
                 self.failures += self.examined.failures
             data = with_choice(model, intervention)
             choices = np.array([r.own.choice for r in self.record.cases], np.int64)
@@ -227,7 +220,7 @@ class _Trial:
                 cell, new = run_cell(session, setting, batch, self.record, inputs, singles)
                 lost = loss([(outputs, row.candidate) for row, outputs in new])
                 provider = EMULATED if is_emulation else setting.provider
-                cell = replace(cell, provider=provider, excess=figure(lost / MOST_LOSS))
+                cell = replace(cell, provider=provider, excess=figure(lost / REDUCED_FACTOR))
                 self.cells.append(cell)
                 self.losses.append((lost, cell))
                 if is_emulation:  # the last bits of a batch's sums decide which way it rounds
@@ -240,11 +233,11 @@ class _Trial:
     def _failures_of_rows(self) -> Iterator[Failure]:
         """What does not hold in the cells, one failure a stage, each with its worst example."""
         lost, cell = max(self.losses, key=lambda pair: rank(pair[0]))
-        if not lost <= MOST_LOSS:
+        if not lost <= REDUCED_FACTOR:
             yield Failure(
                 "precision",
                 f"{cell.provider}, {cell.level}, batch {cell.batch}: the rms error against float64 "
-                f"is {lost:,.0f} times PyTorch's float32's; expected at most {MOST_LOSS:,.0f}",
+                f"is {lost:,.0f} times PyTorch's float32's; expected at most {REDUCED_FACTOR:,.0f}",
             )
         worst, _ = max(self.rows, key=lambda pair: rank(pair[0].against_single))
         if not worst.against_single <= 1:

@@ -1,4 +1,4 @@
-"""How far reduced precision may be off, and what was measured."""
+"""What a file in reduced precision loses: of its outputs, and of the keypoints in them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,6 @@ from numpy.typing import NDArray
 
 from cigpose_verify.measures.keypoints import Readout
 from cigpose_verify.reference_record import Candidate, Outputs
-
-MOST_LOSS = 2.0**13
-"""Of error against float64, as a multiple of that of PyTorch's float32: float16 has 13 bits less.
-TODO measured."""
-
-
-def most_error(float32_error: float) -> float:
-    """What an error may be where PyTorch's float32 is off by so much."""
-    return MOST_LOSS * float32_error
 
 
 def rms_error(pairs: Iterable[tuple[Outputs, Candidate]]) -> float:
