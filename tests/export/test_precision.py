@@ -149,10 +149,10 @@ def test_a_reduced_file_says_what_it_is_made_from_and_has_the_same_bytes_each_ti
 
 
 def test_a_range_that_float16_is_not_safe_in_is_refused_in_one_line(path, tmp_path):
-    """The first convolution gives 2^13 times as much, and the second takes as much less."""
+    """The first convolution gives 2^15 times as much, and the second takes as much less."""
     model = onnx.load(path)
     first, second = [node for node in model.graph.node if node.op_type == "Conv"][:2]
-    changes = {first.input[1]: 2**13, first.input[2]: 2**13, second.input[1]: 2**-13}
+    changes = {first.input[1]: 2**15, first.input[2]: 2**15, second.input[1]: 2**-15}
     bad = changed(model, lambda name, values: values * np.float32(changes.get(name, 1)))
     parent = tmp_path / "bad.onnx"
     parent.write_bytes(bad.SerializeToString())

@@ -33,7 +33,7 @@ from cigpose_export.variants import DEMO, WeightsKind
 from cigpose_runtime import CigposeError, FileError, read_contract, read_onnx_file
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.estimation.session import CPU, require_providers
-from cigpose_runtime.files import file_sha256
+from cigpose_runtime.files import file_sha256, locked
 from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.frame_contract import is_packed
 from cigpose_verify.report.document import Report
@@ -272,13 +272,14 @@ class VerifyJob:
         model, _ = self._subject
         folder = self.path.parent / ".verify"
         record = folder / f"{model.name}-{self._record_key[:16]}.npz"
-        if not is_own(record, self._record_key):
-            for outdated in folder.glob(f"{model.name}-*.npz"):
-                outdated.unlink()
-            fork = self.options.against is not None
-            arguments = {"target": str(record), "fork": fork, **self._reference(work)}
-            work.run("record", arguments, self.options.environment)
-            remember(record, self._record_key)
+        with locked(self._parent or self.path):  # all precisions of a model have one record
+            if not is_own(record, self._record_key):
+                for outdated in folder.glob(f"{model.name}-*.npz"):
+                    outdated.unlink()
+                fork = self.options.against is not None
+                arguments = {"target": str(record), "fork": fork, **self._reference(work)}
+                work.run("record", arguments, self.options.environment)
+                remember(record, self._record_key)
         return record
 
     def _locate(self, work: Work, report: Report) -> Report:
