@@ -30,8 +30,8 @@ _OUTPUTS = ("simcc_x", "simcc_y")
 
 RELATIVE_TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-4, "fp16": 0.05, "w16": 0.02}
 """How far outputs may be from PyTorch's, as a multiple of the larger of 1 and their 99.9th
-percentile. That of fp32 is the parity gate of verification; of the others docs/precision.md says
-what was measured."""
+percentile. That of fp32 is the parity gate of verification. Measured of fp16 and w16: 0.0161 and
+0.0075 for a synthetic m, 0.0034 and 0.0007 for the demonstration model."""
 
 
 @dataclass(frozen=True)
