@@ -106,7 +106,7 @@ def judge_reduced(
         cases=tuple(cases_of(rows, own)),
         cells=tuple(trial.cells),
         precision=precision_of(rows, own, reduced_limit(own.error)) if rows else None,
-        intervention=trial.examined.result(forced=len(rows)) if trial.examined else None,
+        intervention=trial.examined.result(forced=0) if trial.examined else None,
         keypoints=keypoints_of(rows, own, reduced_limit(own.error)) if rows else None,
         worst=picture_worst(*worst, record.contract) if worst else None,
         divergence=None,
