@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 PINS := pyproject.toml runtime/pyproject.toml $(wildcard requirements/*.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PINNED := $(PIP) install --require-hashes --only-binary :all:
 
 # A .venv of another Python than PYTHON= asks for is made anew. Without PYTHON=, .venv stays as it is.
 WHICH := import sys; print(sys.version, sys.base_prefix)
@@ -16,26 +17,29 @@ MODELS ?=
 JOBS ?=
 OUT ?=
 PRECISION ?=
+TORCH_INDEX ?=
 
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
 
-setup: $(STAMP)  ## create .venv with pinned dependencies (implied by the others)
+setup: $(STAMP)  ## create .venv with pinned dependencies (implied by the others) [TORCH_INDEX=url]
 
 $(STAMP): $(PINS) $(if $(ANEW),FORCE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "expected Python 3.11 or newer, found " + sys.version.split()[0] + "; run make PYTHON=python3.11 setup")'
 	@echo "setting up $(VENV) (about 2 minutes)"
 	$(PYTHON) -m venv $(ANEW) $(VENV)
-	$(PIP) install --only-binary :all: -r requirements/build.txt
-	$(PIP) install --only-binary :all: --no-build-isolation -c requirements/lock.txt -e runtime -e '.[release,accuracy]' --group dev
-	$(PIP) install --only-binary :all: --no-deps -r requirements/openmmlab.txt -r requirements/peers.txt
-	@$(MAKE) --no-print-directory evaluator || echo "no AP can be measured: that takes a C compiler; all else works. Later: make evaluator"
+	$(PINNED) -r requirements/build.txt
+	@$(PINNED) --no-deps $(TORCH_INDEX:%=--index-url %) -r requirements/torch-cpu.txt $(if $(TORCH_INDEX),,2>/dev/null || echo "no CPU build of PyTorch where pip looks: taking PyPI's, on Linux with CUDA")
+	$(PINNED) -c requirements/lock.txt $$($(BIN)/python requirements/direct.py)
+	$(PINNED) --no-deps -r requirements/openmmlab.txt -r requirements/peers.txt
+	@$(PIP) install --require-hashes --no-deps --no-build-isolation -r requirements/xtcocotools.txt || echo "xtcocotools could not be built: one test that compares with it is skipped, all else works"
+	$(PIP) install --no-deps --no-build-isolation -e runtime -e .
 	@touch $@
 
-evaluator:  ## build what AP is measured with (implied by setup; needs a C compiler)
-	@$(PIP) install --no-deps --no-build-isolation --no-binary xtcocotools -r requirements/evaluator.txt
+lock:  ## write requirements/lock.txt from the pins in pyproject.toml, with hashes; needs uv
+	$(BIN)/python requirements/direct.py | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --output-file requirements/lock.txt -
 
 export-all: setup  ## export all variants [WEIGHTS=real|synthetic] [MODELS="..."] [PRECISION=fp16|w16] [JOBS=n] [OUT=dir]
 	$(BIN)/cigpose-tools export $(or $(MODELS),--all) --weights $(WEIGHTS) $(if $(PRECISION),--precision $(PRECISION)) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out "$(OUT)")
@@ -43,8 +47,8 @@ export-all: setup  ## export all variants [WEIGHTS=real|synthetic] [MODELS="..."
 verify-all: setup  ## compare the exported files with PyTorch [WEIGHTS=...] [MODELS="..."] [PRECISION=...] [JOBS=n] [OUT=dir]
 	$(BIN)/cigpose-tools verify $(if $(MODELS),$(MODELS:%=$(or $(OUT),dist/$(WEIGHTS))/%$(if $(PRECISION),_$(PRECISION)).onnx),--all --weights $(WEIGHTS) $(if $(PRECISION),--precision $(PRECISION)) $(if $(OUT),--out "$(OUT)")) $(if $(JOBS),--jobs $(JOBS))
 
-checkpoints: setup  ## fetch the published checkpoints
-	$(BIN)/cigpose-tools checkpoints fetch $(or $(MODELS),--all)
+checkpoints: setup  ## fetch the published checkpoints [MODELS="..."] [RECORDED=1]
+	$(BIN)/cigpose-tools checkpoints fetch $(or $(MODELS),--all) $(if $(RECORDED),--recorded)
 
 inspect: setup  ## describe exported files [FILES="..."]
 	$(BIN)/cigpose-runtime inspect $(or $(FILES),$(wildcard dist/*/*.onnx),$(error nothing exported yet: make export-all, or make inspect FILES="..."))
@@ -59,7 +63,7 @@ release: setup  ## build the folder to publish [WEIGHTS=...] [ALLOW_SYNTHETIC=1]
 	$(BIN)/cigpose-tools release build --weights $(WEIGHTS) $(if $(ALLOW_SYNTHETIC),--allow-synthetic) $(if $(OWN_WEIGHTS),--own-weights) $(if $(OUT),--out "$(OUT)")
 
 publish: setup  ## publish what release built TO=github:OWNER/REPO@TAG|hf:ORG/REPO|URL [OUT=dir] [UPDATE=1]
-	$(BIN)/cigpose-tools release publish $(if $(OUT),"$(OUT)") --to "$(or $(TO),$(error make publish TO=github:OWNER/REPO@TAG, hf:ORG/REPO or a URL))" $(if $(UPDATE),--update) $(if $(ALLOW_SYNTHETIC),--allow-synthetic)
+	$(BIN)/cigpose-tools release publish $(if $(OUT),"$(OUT)") --to "$${TO:?make publish TO=github:OWNER/REPO@TAG, hf:ORG/REPO or a URL}" $(if $(UPDATE),--update) $(if $(ALLOW_SYNTHETIC),--allow-synthetic)
 
 bench: setup  ## measure what exporting, verifying and running cost
 	$(BIN)/python -m benchmarks
@@ -97,5 +101,5 @@ docs: setup  ## write docs/api.md, and the picture and tables of docs/architectu
 clean:  ## remove what export, build and test leave; keeps .venv and fetched checkpoints
 	rm -rf dist build checkpoints/synthetic .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup evaluator export-all verify-all checkpoints inspect doctor demo release publish bench test test-long test-runtime test-runtime-minimum lint docs clean FORCE
+.PHONY: help setup lock export-all verify-all checkpoints inspect doctor demo release publish bench test test-long test-runtime test-runtime-minimum lint docs clean FORCE
 .NOTPARALLEL:

@@ -25,6 +25,8 @@ from benchmarks.export_cost import (
 )
 from benchmarks.label_speed import measure_labelling
 from benchmarks.runtime_speed import measure_speed, print_speeds
+from benchmarks.tracking import measure_tracking, print_tracking
+from benchmarks.video_speed import measure_video, print_video_speeds
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
@@ -54,6 +56,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             )
             for name in ours
         }
+        videos = {name: measure_video(Path(folder) / f"{name}.onnx") for name in ours}
         labelled = measure_labelling(Path(folder) / f"{variants[0].name}.onnx")
         verified = measure_verification(project, list(ours), Path(folder))
     print_figures("Export", ours)
@@ -61,9 +64,12 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
         print_figures("Straight trace of the reference head", traced)
         print_ratios(ours, traced)
     print_speeds(speeds)
+    print_video_speeds(videos)
     print_verification(verified)
     sides = ", ".join(f"{name} {rate:.1f}" for name, rate in labelled.items())
     Console().print(f"Labelling a folder with {variants[0].name}, pictures/s: {sides}")
+    tracked = measure_tracking()
+    print_tracking(tracked)
     drawn = measure_drawing()
     Console().print(
         f"Drawn people: {drawn:.0f} pictures/s on one core, "
@@ -75,7 +81,15 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             "export": {name: asdict(measured) for name, measured in ours.items()},
             "straight_trace": {name: asdict(measured) for name, measured in traced.items()},
             "runtime": {name: asdict(speed) for name, speed in speeds.items()},
+            "videos": {
+                name: {side: asdict(speed) for side, speed in sides.items()}
+                for name, sides in videos.items()
+            },
             "labelling": {"model": variants[0].name, "pictures_per_second": labelled},
+            "tracking": {
+                kind: {name: asdict(side) for name, side in sides.items()}
+                for kind, sides in tracked.items()
+            },
             "verify": asdict(verified),
             "drawn_pictures_per_second": drawn,
         }

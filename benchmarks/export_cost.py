@@ -52,7 +52,7 @@ class Measured:
 class VerifyCost:
     """What verifying all files took, some at once: seconds together and of each by itself.
 
-    excess: the largest error / tolerance of each. ratio: error against float64 / PyTorch's own.
+    excess: the largest error / tolerance of each. ratio: error against float64 / noise floor.
     """
 
     seconds: float
@@ -115,7 +115,7 @@ def measure_verification(project: Project, names: list[str], folder: Path) -> Ve
     return VerifyCost(
         seconds=round(seconds, 1),
         jobs=min(default_jobs(), len(names)),
-        each={name: report.seconds for name, report in reports.items()},
+        each={name: report.seconds or 0 for name, report in reports.items()},
         excess={
             name: max(cell.excess or 0 for cell in report.cells) for name, report in reports.items()
         },
@@ -168,7 +168,7 @@ def print_verification(verified: VerifyCost) -> None:
         f"Verify: {len(verified.each)} models in {verified.seconds:.0f} s, {verified.jobs} at once"
     )
     table = Table("variant", title=title, box=None, header_style="bold", title_justify="left")
-    for heading in ("seconds", "error / limit", "error to float64 / PyTorch's"):
+    for heading in ("seconds", "error / limit", "error to float64 / noise floor"):
         table.add_column(heading, justify="right")
     for name, seconds in verified.each.items():
         cells = verified.excess[name], verified.ratio[name]

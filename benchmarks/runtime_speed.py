@@ -11,8 +11,7 @@ default number of threads, in turn. What each does:
 
 The peak is numpy's: the best of some products of 2048 x 2048 float32 matrices, on all cores.
 Memory is the peak of a process that does nothing else, `python -m benchmarks.runtime_speed
-SIDE FILE`, with 16 people. The video is one person on a clip of 640 x 480, from file to annotated
-file: the command `cigpose-runtime video` beside the client's run_on_video.
+SIDE FILE`, with 16 people. Videos: benchmarks/video_speed.py.
 """
 
 from __future__ import annotations
@@ -20,15 +19,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +36,12 @@ from rich.table import Table
 from cigpose_export.cli.console import byte_size, print_table
 from cigpose_export.errors import ExportError
 from cigpose_export.jobs.worker import peak_memory
-from cigpose_runtime import PoseModel, cli, read_contract
+from cigpose_runtime import PoseModel, read_contract
 from cigpose_runtime.arrays import Pixels
 from cigpose_runtime.errors import last_line
 from cigpose_runtime.estimation.decode import decode_simcc, to_frame
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.media.images import read_image
-from cigpose_runtime.media.video import Frame
-from cigpose_runtime.media.video_writer import VideoWriter
 from cigpose_verify.cases import PHOTOGRAPHS
 
 PEOPLE = (1, 4, 8, 16)
@@ -55,10 +49,6 @@ ROUNDS = 7
 PEAK_SIZE = 2048
 REST_S = 0.1
 """Between two sides: the threads of the peers' sessions go on spinning after a run."""
-
-CLIP_FRAMES = 60
-CLIP_WH = 640, 480
-CLIP_BOX = (220.0, 60.0, 440.0, 470.0)
 
 Side = Callable[[NDArray[np.float32]], Any]
 
@@ -69,7 +59,7 @@ class Speed:
 
     `pre_post_ms` is ours a person, without the model, on one thread, at 8 people. `peak_share` is
     the model's multiplications and additions at 8 people as a share of numpy's matrix-product
-    peak. `memory` is in bytes, `video` in frames per second, both by side.
+    peak. `memory` is in bytes, by side.
     """
 
     people: dict[str, dict[int, float]]
@@ -77,7 +67,6 @@ class Speed:
     pre_post_share: float
     peak_share: float
     memory: dict[str, int]
-    video: dict[str, float]
 
 
 def measure_speed(path: Path, traced: Path | None) -> Speed:
@@ -110,7 +99,6 @@ def measure_speed(path: Path, traced: Path | None) -> Speed:
         pre_post_share=round(pre_post / person, 4),
         peak_share=round(operations(path) / person / peak(), 3),
         memory={name: _memory(name, path) for name in SIDES},
-        video=_video(path, model),
     )
 
 
@@ -142,11 +130,8 @@ def print_speeds(speeds: dict[str, Speed]) -> None:
     table = Table("model", box=None, header_style="bold")
     for name in SIDES:
         table.add_column(f"memory, {name}", justify="right")
-    for name in ("ours", "client"):
-        table.add_column(f"video fps, {name}", justify="right")
     for name, speed in speeds.items():
-        fps = (f"{value:.1f}" for value in speed.video.values())
-        table.add_row(name, *(byte_size(value) for value in speed.memory.values()), *fps)
+        table.add_row(name, *(byte_size(value) for value in speed.memory.values()))
     print_table(table)
 
 
@@ -212,48 +197,6 @@ def _memory(side: str, path: Path) -> int:
             f"{side} on {path.name} failed ({last_line(child.stderr)}); run make doctor"
         )
     return int(child.stdout.splitlines()[-1])
-
-
-def _video(path: Path, model: PoseModel) -> dict[str, float]:
-    """Frames per second from one file to the other, with loading the model."""
-    import cv2
-    from cigpose.inference import load_pose_model, run_on_video
-
-    class OneBox:
-        def detect(self, frame: Pixels) -> list[list[float]]:
-            return [list(CLIP_BOX)]
-
-    with tempfile.TemporaryDirectory(prefix="cigpose-bench-") as folder:
-        clip, boxes, saved = (Path(folder) / name for name in ("clip.mp4", "boxes.json", "out.mp4"))
-        _write_clip(clip)
-        boxes.write_text(json.dumps([list(CLIP_BOX)]), "utf-8")
-
-        def ours() -> None:
-            options = ["--boxes", str(boxes), "--save", str(saved)]
-            if cli.main(["video", str(path), str(clip), *options]) != 0:
-                raise ExportError(f"{path.name}: the video could not be made; run make doctor")
-
-        def client() -> None:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(cv2.error):
-                # Its last step closes windows, which OpenCV without a display does not have.
-                session, *settings = load_pose_model(str(path))
-                run_on_video(session, str(clip), *settings, str(saved), 0.6, OneBox(), False)
-
-        return {
-            name: round(CLIP_FRAMES / _seconds(side), 2)
-            for name, side in (("ours", ours), ("client", client))
-        }
-
-
-def _write_clip(path: Path) -> None:
-    """The astronaut, drifting over the frame by a pixel a frame."""
-    photograph = read_image(PHOTOGRAPHS / "astronaut.jpg")
-    width, height = CLIP_WH
-    rate = Fraction(25)
-    with VideoWriter(path, rate=rate) as writer:
-        for index in range(CLIP_FRAMES):
-            wide = np.roll(np.pad(photograph[:height], ((0, 0), (64, 64), (0, 0))), index, axis=1)
-            writer.write(Frame(np.ascontiguousarray(wide[:, :width]), index, index, 1 / rate))
 
 
 def _pre_post_seconds(model: PoseModel, frame: Pixels, count: int = 8) -> float:

@@ -20,7 +20,8 @@ SECTIONS = {
     "Finding and following people": (
         "estimation.detector",
         "estimation.pose_pipeline",
-        "estimation.tracking",
+        "tracking.tracker",
+        "tracking.smoothing",
     ),
     "What becomes of poses": ("draw", "writers"),
     "What a model file says": (

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from cigpose_runtime.estimation.frame_model import FrameModel
     from cigpose_runtime.estimation.pose_model import PoseModel
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
-    from cigpose_runtime.estimation.tracking import Tracker
     from cigpose_runtime.poses import Poses
+    from cigpose_runtime.tracking.smoothing import Smoother
+    from cigpose_runtime.tracking.tracker import Tracker
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ __all__ = [
     "PosePipeline",
     "Poses",
     "ProviderError",
+    "Smoother",
     "SourceCheckpoint",
     "Tracker",
     "ValueInfo",
@@ -85,7 +87,8 @@ _NEED_NUMPY = {
     "PoseModel": "estimation.pose_model",
     "PosePipeline": "estimation.pose_pipeline",
     "Poses": "poses",
-    "Tracker": "estimation.tracking",
+    "Smoother": "tracking.smoothing",
+    "Tracker": "tracking.tracker",
     "WholeFrameDetector": "estimation.detector",
     "YoloxDetector": "estimation.detector",
 }

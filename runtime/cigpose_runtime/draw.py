@@ -88,7 +88,7 @@ def _paint(canvas: Pixels, *, starts: Reals, ends: Reals, radii: Reals, colours:
 
     Where strokes meet, the one that covers more of a pixel is seen, of equal ones the last.
     """
-    reach = radii + 2
+    reach = radii + 1.5
     low = np.maximum(np.minimum(starts, ends) - reach[:, None], 0)
     high = np.minimum(np.maximum(starts, ends) + reach[:, None], canvas.shape[1::-1])
     some = (low < high).all(axis=1)
@@ -99,22 +99,24 @@ def _paint(canvas: Pixels, *, starts: Reals, ends: Reals, radii: Reals, colours:
     part = canvas[top:bottom, left:right]
     starts, ends = starts - (left, top), ends - (left, top)
     height, width = part.shape[:2]
-    edge, inner = np.zeros((2, height * width), np.float32)
+    most = np.full(height * width, -1, np.float32)
     seen = np.zeros(height * width, np.intp)
     for strokes in _groups(starts, ends, reach):
         pixel, index, distance = _near(starts[strokes], ends[strokes], reach[strokes], part)
-        cover = radii[strokes].astype(np.float32)[index] + np.float32(0.5) - distance
-        np.maximum.at(edge, pixel, np.clip(cover + 1, 0, 1))
-        cover = np.clip(cover, 0, 1)
-        np.maximum.at(inner, pixel, cover)
-        most = cover >= inner[pixel]
-        seen[pixel[most]] = index[most] + strokes.start
-    touched = np.flatnonzero(edge)
-    rows, columns = np.divmod(touched, width)
-    pixels = part[rows, columns].astype(np.float32)
-    pixels += _EDGE_OPACITY * edge[touched, None] * (np.array(OUTLINE, np.float32) - pixels)
-    pixels += inner[touched, None] * (colours[seen[touched]].astype(np.float32) - pixels)
-    part[rows, columns] = np.rint(pixels).astype(np.uint8)
+        cover = np.minimum((radii[strokes] + 0.5).astype(np.float32)[index] - distance, 1)
+        np.maximum.at(most, pixel, cover)
+        shown = np.flatnonzero((cover > 0) & (cover >= most[pixel]))
+        seen[pixel[shown]] = index[shown] + strokes.start
+    touched = np.flatnonzero(most > -1)
+    most, seen = most[touched], seen[touched]
+    flat = part.reshape(-1, 3)  # a copy, unless the part is as wide as the canvas
+    edge, inner = _EDGE_OPACITY * np.minimum(most + 1, 1), np.maximum(most, 0)
+    for channel, outline, colour in zip(flat.T, OUTLINE, colours.T, strict=True):
+        level = channel[touched].astype(np.float32)
+        level += edge * (np.float32(outline) - level)
+        level += inner * (colour.astype(np.float32)[seen] - level)
+        channel[touched] = (level + np.float32(0.5)).astype(np.uint8)
+    part[:] = flat.reshape(part.shape)
 
 
 def _groups(starts: Reals, ends: Reals, reach: Reals) -> list[slice]:
@@ -141,23 +143,28 @@ def _near(
     along_u, along_v = np.array([[width, height], [height, width]])[steep.astype(np.intp)].T
     first = np.maximum(np.floor(u0 - reach), 0).astype(np.intp)
     last = np.minimum(np.ceil(u0 + du + reach), along_u - 1).astype(np.intp)
-    half = (reach * np.sqrt(1 + slope**2)).astype(np.intp) + 1
+    half = reach * np.sqrt(1 + slope**2)
     # One row for each step along a stroke, then one for each pixel across it.
     stroke, step = _counted(np.maximum(last - first + 1, 0))
     u = first[stroke] + step
     middle = v0[stroke] + np.clip(u - u0[stroke], 0, du[stroke]) * slope[stroke]
-    row, across = _counted((2 * half + 1)[stroke])
-    stroke, u = stroke[row], u[row]
-    v = np.floor(middle).astype(np.intp)[row] + across - half[stroke]
-    inside = (v >= 0) & (v < along_v[stroke])
-    stroke, u, v = stroke[inside], u[inside], v[inside]
-    du, dv, ahead, aside = (
-        values.astype(np.float32)
-        for values in (du[stroke], dv[stroke], u - u0[stroke], v - v0[stroke])
-    )
-    along = np.clip((ahead * du + aside * dv) / np.maximum(du * du + dv * dv, 1e-9), 0, 1)
-    distance = np.hypot(ahead - along * du, aside - along * dv)
-    pixel = np.where(steep[stroke], u * width + v, v * width + u)
+    low = np.maximum(np.ceil(middle - half[stroke]), 0).astype(np.intp)
+    high = np.minimum(np.floor(middle + half[stroke]), along_v[stroke] - 1).astype(np.intp)
+    row, across = _counted(np.maximum(high - low + 1, 0))
+    across += low[row]
+    length = np.hypot(du, dv)
+    du, dv = np.where(length, (du, dv), [[1], [0]]) / np.where(length, length, 1)
+    # Along the stroke and aside from it, in pixels; what lies before or behind it ends in a circle.
+    ahead = ((u - u0[stroke]) * du[stroke]).astype(np.float32)[row]
+    aside = ((u - u0[stroke]) * dv[stroke]).astype(np.float32)[row]
+    stroke = stroke[row]
+    v = (across - v0[stroke]).astype(np.float32)
+    ahead += v * dv.astype(np.float32)[stroke]
+    aside -= v * du.astype(np.float32)[stroke]
+    beyond = ahead - np.clip(ahead, 0, length.astype(np.float32)[stroke])
+    distance = np.sqrt(beyond * beyond + aside * aside)
+    u = u[row]
+    pixel = np.where(steep[stroke], u * width + across, across * width + u)
     return pixel, stroke, distance
 
 
@@ -165,4 +172,4 @@ def _counted(counts: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int
     """For counts (2, 3): of which it is one, 0 0 1 1 1, and which of these, 0 1 0 1 2."""
     which = np.repeat(np.arange(len(counts)), counts)
     starts = np.cumsum(counts) - counts
-    return which, np.arange(len(which)) - starts[which]
+    return which, np.arange(len(which)) - np.repeat(starts, counts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from os import PathLike
@@ -125,15 +126,53 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
+def growing_file(path: Path) -> Iterator[BinaryIO]:
+    """Yields a regular file with what it has already, for results that are added in place.
+
+    Raises FileError for a place that cannot be written to, and where another process is in a block
+    like this on the same file.
+    """
+    with ExitStack() as stack:
+        with place_to_write(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                raise OSError("no regular file")
+            file = stack.enter_context(path.open("r+b" if path.exists() else "x+b"))
+        try:
+            stack.enter_context(locked(path, wait=False))
+        except BlockingIOError as error:
+            raise FileError(
+                f"{path}: expected that no other run writes there, found one under way; wait for "
+                "it, or give another file"
+            ) from error
+        yield file
+
+
+@contextmanager
 def place_to_write(path: Path) -> Iterator[None]:
-    """Raises FileError for an OSError inside."""
+    """Raises FileError for an OSError inside, but for a pipe whose reader has had enough."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise FileError(
             f"{path}: expected a place to write to, found: {error.strerror or error}; correct the "
             "path, or make room"
         ) from error
+
+
+def require_folder(folder: Path, what: str) -> None:
+    """Makes a folder if it is not there; raises FileError unless files can be written to it.
+
+    what: the option that names it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder}: expected a folder for {what}, found a file; give another")
+    with place_to_write(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def require_apart(outputs: Iterable[Named], inputs: Iterable[Named]) -> None:

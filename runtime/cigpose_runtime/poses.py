@@ -60,6 +60,12 @@ class Poses:
             if value is not None:
                 object.__setattr__(self, name, _read_only(name, value, shape, dtype))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)  # pickle does not keep it
+            object.__setattr__(self, name, value)
+
     @classmethod
     def none(cls, keypoint_set: KeypointSet) -> Poses:
         """Of a frame without people: arrays of length 0 and the right shapes."""

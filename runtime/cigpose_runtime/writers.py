@@ -71,15 +71,18 @@ def to_coco_wholebody(poses: Poses, image_id: int | str) -> list[Person]:
     ]
 
 
-def to_openpose(poses: Poses) -> dict[str, Any]:
+def to_openpose(poses: Poses, *, canvas_wh: tuple[int, int] | None = None) -> dict[str, Any]:
     """OpenPose's JSON (version 1.3): BODY_25, face and hands in frame pixels.
 
-    What OpenPose has and the model has not is 0, 0, 0: the pupils. Raises InputError for models of
-    other keypoints than COCO-WholeBody's.
+    What was not found (a score of 0 or less) is 0, 0, 0, and so are the neck and the middle of the
+    hips without both sides, and the pupils, which the model has not. canvas_wh: the frame's size,
+    which tools that draw such files again want. Raises InputError for models of other keypoints
+    than COCO-WholeBody's.
     """
     parts = _whole_body_parts(poses, "OpenPose")
     people = []
     for index, person in enumerate(_triples(poses)):
+        person[~(person[:, 2] > 0)] = 0
         body = np.stack(
             [person[k] if isinstance(k, int) else _between(person, k) for k in _BODY_25]
         )
@@ -94,7 +97,10 @@ def to_openpose(poses: Poses) -> dict[str, Any]:
                 "hand_right_keypoints_2d": _flat(person[parts["right hand"]]),
             }
         )
-    return {"version": 1.3, "people": people}
+    document: dict[str, Any] = {"version": 1.3, "people": people}
+    if canvas_wh is not None:
+        document["canvas_width"], document["canvas_height"] = canvas_wh
+    return document
 
 
 def to_json(poses: Poses, **about: Any) -> dict[str, Any]:
@@ -155,10 +161,14 @@ def _triples(poses: Poses) -> Iterator[Floats]:
 
 
 def _between(person: Floats, pair: tuple[int, int]) -> Floats:
-    """The middle of two keypoints with the lower score, as OpenPose's neck and hip."""
-    middle: Floats = person[list(pair)].mean(axis=0)
-    middle[2] = person[list(pair), 2].min()
-    return middle
+    """The middle of two keypoints with the lower score, as OpenPose's neck and hip.
+
+    0, 0, 0 if one of them was not found.
+    """
+    sides = person[list(pair)]
+    middle: Floats = sides.mean(axis=0)
+    middle[2] = sides[:, 2].min()
+    return middle if middle[2] > 0 else np.zeros_like(middle)
 
 
 def _flat(triples: Floats) -> list[float]:

@@ -17,8 +17,6 @@ from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
 from cigpose_runtime.keypoints import COCO
 
-pytest.importorskip("xtcocotools", reason="no evaluator was built: that takes a C compiler")
-
 PICTURES = 2000
 
 

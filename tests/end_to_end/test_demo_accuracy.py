@@ -29,8 +29,6 @@ from cigpose_verify.matrix import Setting, run_all
 from cigpose_verify.reduced.emulate import with_rounded_tensors
 from cigpose_verify.stages.intervention import exposed, find_intervention
 
-pytest.importorskip("xtcocotools", reason="no evaluator was built: that takes a C compiler")
-
 UNSEEN = 1_000_000
 """The seed of the pictures that are measured on; training draws from [0, ...]."""
 PICTURES = 500

@@ -14,6 +14,7 @@ from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.measures.stage_texts import OF_INTERVENTION
 from cigpose_verify.reference_record import ReferenceRecord
+from faults import FAULTS as FAULT_TABLE
 from faults import apply_fault
 from own_models import HALPE, RTMW, WHOLE_BODY, empty_project, write_hand, write_tiny
 from tiny_project import CLONE
@@ -139,16 +140,41 @@ def test_a_cigpose_with_keypoints_of_its_own_goes_all_the_way(capsys, tmp_path):
 
 
 FULL_SIZE = {"RTMPose Halpe-26": (HALPE, 26), "RTMPose": (WHOLE_BODY, 133), "RTMW": (RTMW, 133)}
+FIVE = list(FAULTS)[-5:]
+OF_CIGPOSE = [
+    "two keypoint names swapped",
+    "canonical features of two keypoints swapped",
+    "a weight of the confound scores perturbed",
+    "one graph edge removed",
+    "one weight perturbed",
+]
+
+
+def assert_faults_are_rejected(project, names):
+    """Each fault in the file that was just verified, by what PyTorch answered then."""
+    path = project.root / "out" / "mine.onnx"
+    (record,) = (project.root / "out" / ".verify").glob("*.npz")
+    made = Made(path.read_bytes(), read_contract(path), ReferenceRecord.read(record))
+    for name in names:
+        report = made.verdict(apply_fault(name, made.data, made.contract))
+        stage, _ = FAULT_TABLE[name]
+        assert (name, report.verdict, report.stage) == (name, "failed", stage)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("config", "keypoints"), FULL_SIZE.values(), ids=FULL_SIZE)
 def test_models_of_mmpose_go_all_the_way_at_full_size(capsys, tmp_path, config, keypoints):
-    verdict = assert_runs_end_to_end(capsys, empty_project(tmp_path), config, keypoints)
+    project = empty_project(tmp_path)
+    verdict = assert_runs_end_to_end(capsys, project, config, keypoints)
     assert verdict["not_applicable"] == list(OF_INTERVENTION)
+    assert_faults_are_rejected(project, FIVE)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_a_cigpose_with_keypoints_of_its_own_goes_all_the_way_at_full_size(capsys, tmp_path):
+    project = empty_project(tmp_path)
     config = write_hand(tmp_path, tiny=False)
-    assert_runs_end_to_end(capsys, empty_project(tmp_path), config, 21)
+    assert_runs_end_to_end(capsys, project, config, 21)
+    assert_faults_are_rejected(project, OF_CIGPOSE)

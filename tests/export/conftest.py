@@ -22,14 +22,15 @@ def release_project(tmp_path_factory):
     root = tmp_path_factory.mktemp("release") / "clone"
     root.mkdir()
     project = make_tiny_project(root)
-    for name in ("LICENSE", "NOTICE", "CITATION.cff"):
+    for name in ("LICENSE", "NOTICE", "CITATION.cff", ".gitignore"):
         shutil.copy(CLONE / name, root)
-    for name in ("requirements", "runtime"):
+    for name in ("requirements", "runtime", "export/cigpose_export", "verify/cigpose_verify"):
         ignored = shutil.ignore_patterns("__pycache__", "dist", "*.egg-info")
         shutil.copytree(CLONE / name, root / name, ignore=ignored)
     git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "init", "--quiet"], check=True)
-    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
+    subprocess.run([*git, "add", "--all"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "x"], check=True)
     (verified,) = verify_files(project, [export_tiny(project)])
     assert verified.error is None
     return project

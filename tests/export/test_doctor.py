@@ -121,7 +121,21 @@ def test_an_xtcocotools_for_another_numpy_is_a_conflict(broken):
     broken["xtcocotools.coco"] = ValueError("numpy.dtype size changed")
     finding = finding_on("xtcocotools")
     assert finding.state == "conflict"
-    assert "--no-binary xtcocotools" in finding.fix
+    assert "numpy.dtype size changed" in finding.found
+    assert "pip uninstall xtcocotools" in finding.fix
+
+
+def test_an_evaluator_that_cannot_be_imported_is_a_conflict_with_its_cause(broken):
+    broken["faster_coco_eval"] = ImportError("libstdc++.so.6: version not found")
+    finding = finding_on("AP")
+    assert finding.state == "conflict"
+    assert "libstdc++.so.6: version not found" in finding.found
+
+
+def test_a_python_that_the_pinned_packages_have_no_wheels_for_is_a_conflict(monkeypatch):
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 15, 0))
+    finding = finding_on("Python")
+    assert (finding.state, "PYTHON=python3.14" in finding.fix) == ("conflict", True)
 
 
 def test_an_mmpose_that_cannot_be_imported_is_a_conflict(monkeypatch):

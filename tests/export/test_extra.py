@@ -14,7 +14,7 @@ from cigpose_runtime.errors import InstallError
 from cigpose_runtime.releases.manifest import MANIFEST, Manifest
 from tiny_project import CLONE
 
-ADVICE = r"found no {}; run in the clone: .venv/bin/pip install -c requirements/lock.txt"
+ADVICE = "found no {}; run in the clone: make -B setup"
 PYPROJECT = tomllib.loads((CLONE / "pyproject.toml").read_text("utf-8"))
 MODULES = {
     "cyclonedx-python-lib": "cyclonedx",

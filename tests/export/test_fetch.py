@@ -192,6 +192,15 @@ def test_a_checkpoint_is_downloaded_with_progress(project, server, published):
     assert steps[-1] == (len(published), len(published))
 
 
+def test_a_fetch_of_recorded_ones_asks_for_no_other(project, server, published):
+    server.body = published
+    (variant,) = Project(project.root).variants.values()
+    with pytest.raises(CheckpointError, match=r"expected its sha256 .* found none") as raised:
+        fetch(project, variant, on_bytes=lambda *_: None, recorded=True)
+    assert_is_one_line(raised.value, "make checkpoints", "commit")
+    assert (server.asked, left_in_folder(project), recorded(project)) == ([], [], None)
+
+
 def test_the_first_fetch_records_the_hash_and_keeps_the_rest_of_the_manifest(
     project, server, published
 ):

@@ -29,7 +29,7 @@ from cigpose_runtime.releases.manifest import MANIFEST, SIGNATURE, SUMS, asset_n
 from cigpose_runtime.releases.signature import signed_digests
 from signing import write_keys
 from small_release import contents
-from tiny_project import CLONE
+from tiny_project import CLONE, keep_receipt
 
 EPOCH = "1700000000"
 FLIPS = 20
@@ -116,6 +116,18 @@ def test_another_folder_umask_and_time_zone_give_the_same_bytes(
     finally:
         os.umask(before)
     assert (tmp_path / "again" / SUMS).read_text() == (built / SUMS).read_text()
+
+
+def test_the_parity_report_says_nothing_of_how_long_one_run_took(release_project, built):
+    (verified,) = (release_project.artefact_folder("synthetic") / "parity").glob("*.json")
+    (released,) = (built / "parity").glob("*.json")
+    before, after = (json.loads(path.read_text()) for path in (verified, released))
+    assert before.pop("seconds") > 0
+    assert after.pop("seconds") is None
+    assert all(cell.pop("milliseconds") > 0 for cell in before["cells"])
+    assert {cell.pop("milliseconds") for cell in after["cells"]} == {None}
+    assert before == after
+    assert "Milliseconds per person" not in (built / "parity.html").read_text()
 
 
 def build_again(release_project, out):
@@ -217,12 +229,38 @@ def append(path):
         ),
         (lambda m: append(next(m.rglob("input_0.pb"))), "own verification wrote, found others"),
         (lambda m: (next(m.glob("golden/*")) / "more").touch(), "own verification wrote"),
+        (lambda m: shutil.rmtree(m / ".export"), "expected the export of this code, config"),
     ],
 )
 def test_what_verify_has_not_passed_is_refused(release_project, models, tmp_path, spoil, message):
     spoil(models)
     with pytest.raises(ReleaseError, match=message):
         build_release(release_project, models, tmp_path / "out", allow_synthetic=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_exported_from_another_checkpoint_than_the_file_says_is_refused(
+    release_project, models, tmp_path
+):
+    (model,) = models.glob("*.onnx")
+    keep_receipt(release_project, model, "0" * 64)
+    with pytest.raises(ReleaseError, match="expected the export of this code, config"):
+        build_release(release_project, models, tmp_path / "out", allow_synthetic=True)
+
+
+def test_what_is_edited_while_a_release_is_built_stops_it(
+    release_project, models, tmp_path, monkeypatch
+):
+    notice = release_project.root / "NOTICE"
+    before = notice.read_text()
+    monkeypatch.setattr(
+        build_module, "write_bill_of_materials", lambda *_: notice.write_text(before + "Later.\n")
+    )
+    try:
+        with pytest.raises(ReleaseError, match="'NOTICE' changed or not in git"):
+            build_release(release_project, models, tmp_path / "out", allow_synthetic=True)
+    finally:
+        notice.write_text(before)
     assert not (tmp_path / "out").exists()
 
 
@@ -700,6 +738,7 @@ def release_of(release_project, models, out, monkeypatch, *, recorded, **options
         return dataclasses.replace(contract, weights="real", source_checkpoint=source)
 
     monkeypatch.setattr(verified_models_module, "read_contract", read_contract)
+    keep_receipt(release_project, models / f"{variant.name}.onnx", OTHER)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     build_release(project, models, out, allow_synthetic=False, **options)
     return variant.name

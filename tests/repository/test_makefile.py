@@ -79,6 +79,26 @@ def test_targets_run_one_after_another():
     assert re.search(r"^\.NOTPARALLEL:$", MAKEFILE.read_text("utf-8"), re.MULTILINE)
 
 
+@pytest.mark.parametrize("where", ["argument", "environment"])
+def test_the_place_to_publish_reaches_the_command_as_it_is(clone, where, monkeypatch):
+    """Tags may hold what a shell would run."""
+    tools = clone / ".venv" / "bin" / "cigpose-tools"
+    tools.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\" > arguments\n")
+    tools.chmod(0o755)
+    place = "github:o/r@v1`touch x`\"; touch x #'"
+    if where == "environment":
+        monkeypatch.setenv("TO", place)
+    make(clone, "publish", *([f"TO={place}"] if where == "argument" else []))
+    assert (clone / "arguments").read_text().splitlines() == ["release", "publish", "--to", place]
+    assert not (clone / "x").exists()
+
+
+def test_publishing_nowhere_says_what_to_give(clone):
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        make(clone, "publish")
+    assert "make publish TO=github:OWNER/REPO@TAG" in failed.value.stderr
+
+
 def test_help_lists_every_target(clone):
     text = MAKEFILE.read_text("utf-8")
     targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))

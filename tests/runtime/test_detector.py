@@ -10,7 +10,8 @@ import pytest
 from cigpose_runtime import FixedBoxesDetector, OnnxFileError, WholeFrameDetector, YoloxDetector
 from cigpose_runtime.errors import InputError
 from cigpose_runtime.estimation import detector as detector_module
-from cigpose_runtime.estimation.detector import Detections, iou, letterbox, nms
+from cigpose_runtime.estimation.detector import Detections, letterbox, nms
+from cigpose_runtime.overlap import iou
 from tiny_yolox import P5, P6, yolox
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cigpose_runtime.draw import CENTRE, LEFT, RIGHT, draw_poses
+from cigpose_runtime.draw import CENTRE, LEFT, OUTLINE, RIGHT, draw_poses
 from cigpose_runtime.errors import InputError
 from people import people
 
@@ -92,3 +92,19 @@ def test_nobody_leaves_the_frame_as_it_is():
 def test_another_frame_is_refused():
     with pytest.raises(InputError, match="frame: expected uint8"):
         draw_poses(GREY.astype(np.float32), people(1))
+
+
+def test_every_pixel_is_blended_by_its_distance_from_the_strokes():
+    """Once more, pixel by pixel: a line and two dots over the dark edge around all of them."""
+    a, b = np.array([50.3, 60.8]), np.array([120.6, 97.1])
+    width = 0.011 * 200  # the box is 200 x 200
+    rows, columns = np.mgrid[:300, :400]
+    pixels = np.stack([columns, rows], -1)
+    along = np.clip((pixels - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)[..., None]
+    far = [np.linalg.norm(pixels - p, axis=-1) for p in (a + along * (b - a), a, b)]
+    covers = [r * width + 0.5 - d for r, d in zip((0.5, 0.85, 0.85), far, strict=True)]
+    most = np.max(covers, axis=0)[..., None]
+    expected = 90 + 0.5 * np.clip(most + 1, 0, 1) * (np.array(OUTLINE) - 90)
+    expected += np.clip(most, 0, 1) * (np.array(LEFT) - expected)
+    picture = draw_poses(GREY, placed({5: a, 7: b}))
+    assert np.abs(picture - expected).max() <= 1

@@ -1,6 +1,7 @@
 """Packed files in the runtime: their metadata, FrameModel, and the commands."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -238,3 +239,12 @@ def test_inspect_shows_what_is_packed(run):
     assert status == 0
     (row,) = [line for line in out.splitlines() if "packed.flip_test" in line]
     assert row.split()[1:] == ["no", "yes"]
+
+
+@pytest.mark.parametrize("name", ["flip.onnx", "fixed.onnx"])
+def test_a_pickled_packed_file_is_opened_again(files, name):
+    model = FrameModel(files / name)
+    there = pickle.loads(pickle.dumps(model))
+    frame = np.random.default_rng(1).integers(0, 255, (60, 80, 3), np.uint8)
+    boxes = [[5, 5, 40, 50]]
+    assert (there(frame, boxes).keypoints == model(frame, boxes).keypoints).all()

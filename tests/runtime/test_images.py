@@ -145,7 +145,8 @@ def test_what_is_no_picture_is_one_line(tmp_path, spoil, message):
     assert "\n" not in str(raised.value)
 
 
-ASKED_FOR = {"BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"}
+ASKED_FOR = {"AVIF", "BMP", "GIF", "HEIF", "JPEG", "JXL", "PNG", "TIFF", "WEBP"}
+"""HEIF and JXL where their packages are installed."""
 
 
 @pytest.mark.parametrize("form", ["EPS", "PPM", "ICNS", "JPEG2000", "PCX", "DDS", "TGA", "SGI"])
@@ -156,8 +157,31 @@ def test_decoders_that_nobody_asked_for_are_not_reached(tmp_path, form):
     Image.fromarray(RGB).resize(size).save(tmp_path / "a.jpg", form)
     with Image.open(tmp_path / "a.jpg") as picture:
         assert picture.format == form
-    with pytest.raises(FileError, match=r"expected a picture \(BMP, GIF, JPEG, PNG, TIFF, WEBP\)"):
+    assert set(images.READ_FORMATS) <= ASKED_FOR
+    with pytest.raises(FileError, match=r"expected a picture \(AVIF, BMP, GIF, "):
         read_image(tmp_path / "a.jpg")
+
+
+QUARTERS = np.array([[[220, 40, 40], [40, 220, 40]], [[40, 40, 220], [200, 200, 40]]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("ending", "package"), [(".avif", None), (".heic", "pillow_heif"), (".jxl", "pillow_jxl")]
+)
+def test_forms_of_phones_are_read_upright(tmp_path, ending, package):
+    """A Mac's and an iPhone's pictures are stored as the sensor sees them."""
+    if package is not None:
+        plugin = pytest.importorskip(package)
+        getattr(plugin, "register_heif_opener", lambda: None)()
+    drawn = np.kron(QUARTERS, np.ones((32, 48, 1), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    path = tmp_path / f"a{ending}"
+    Image.fromarray(drawn).save(path, exif=exif.tobytes(), quality=95)
+    upright = np.rot90(drawn, -1)[:, :, ::-1].astype(int)
+    read = read_image(path)
+    assert read.shape == upright.shape
+    assert np.abs(read[24::48, 16::32] - upright[24::48, 16::32]).max() < 12
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="puts a shell script in the place of gs")

@@ -84,6 +84,12 @@ def test_a_folder_that_may_not_be_listed_is_an_error(folder, monkeypatch):
         found("photos")
 
 
+def test_what_is_left_out_is_said(folder):
+    said = []
+    find_items(["photos"], out="out", say=said.append)
+    assert said == ["left out what is no picture, video or archive by its name (.md: 1)"]
+
+
 def test_links_to_folders_are_not_followed_those_to_pictures_are(folder):
     (folder / "photos" / "loop").symlink_to(folder / "photos")
     (folder / "photos" / "c.png").symlink_to(folder / "photos" / "b.PNG")

@@ -452,6 +452,15 @@ def test_an_error_behind_comes_back():
             behind.put(item)
 
 
+def test_a_reader_that_is_closed_has_no_more_frames(tmp_path):
+    """As when Ctrl-C comes while another thread reads ahead: FFmpeg would read freed memory."""
+    reader = VideoReader(make_clip(tmp_path / "a.mp4"))
+    frames = iter(reader)
+    next(frames)
+    reader.close()
+    assert len(list(frames)) <= 1
+
+
 @needs_chromium
 def test_a_written_video_plays_in_a_browser(tmp_path):
     clip = make_clip(tmp_path / "a.mp4", audio="aac")

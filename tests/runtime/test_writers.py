@@ -95,6 +95,28 @@ def test_openpose_has_its_own_order():
         np.testing.assert_allclose(body[index, :2], xy, atol=1e-3)
 
 
+@pytest.mark.parametrize("score", [-0.3, 0, np.nan])
+def test_openpose_has_zeros_for_what_was_not_found_and_its_middles(score):
+    poses = people(1, k=133)
+    lost = [poses.names.index(name) for name in ("left_shoulder", "left_ankle", "face-3")]
+    keypoints, scores = poses.keypoints.copy(), poses.scores.copy()
+    keypoints[0, lost], scores[0, lost] = (-50, -60), score
+    (person,) = to_openpose(replace(poses, keypoints=keypoints, scores=scores))["people"]
+    body = np.reshape(person["pose_keypoints_2d"], (25, 3))
+    empty = np.flatnonzero((body == 0).all(axis=1)).tolist()
+    assert empty == [1, 5, 14]  # OpenPose's Neck, LShoulder, LAnkle
+    assert (body[np.setdiff1d(range(25), empty)] > 0).all()
+    face = np.reshape(person["face_keypoints_2d"], (70, 3))
+    assert np.flatnonzero((face == 0).all(axis=1)).tolist() == [3, 68, 69]
+
+
+def test_openpose_has_the_size_of_the_canvas_where_it_is_known():
+    poses = people(1, k=133)
+    document = to_openpose(poses, canvas_wh=(640, 480))
+    assert (document["canvas_width"], document["canvas_height"]) == (640, 480)
+    assert "canvas_width" not in to_openpose(poses)
+
+
 def test_json_is_versioned_and_complete():
     poses = people(2, box_scores=np.array([1, 0.5], np.float32), track_ids=np.array([3, 9]))
     document = to_json(poses, source="a.jpg", frame=4)

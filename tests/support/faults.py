@@ -1,10 +1,11 @@
 """Faults to seed into a good file: each changes it in one way that must not pass.
 
 A fault takes the model (onnx.ModelProto, changed in place) and its contract, and returns the
-contract to stamp.
+contract to stamp. One that has a size takes that too: 1, and 0.5 for a fault of half the size.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -15,6 +16,9 @@ from cigpose_runtime import METADATA_KEY, SourceCheckpoint
 FAULTS = {}
 """name -> (stage that has to catch it, fault)."""
 
+HALVES = {}
+"""The same of those that have a size, at half of it."""
+
 
 def fault(name, stage):
     def add(function):
@@ -24,10 +28,19 @@ def fault(name, stage):
     return add
 
 
+def fault_of_size(name, stage):
+    def add(function):
+        FAULTS[name] = stage, partial(function, size=1)
+        HALVES[f"half of: {name}"] = stage, partial(function, size=0.5)
+        return function
+
+    return add
+
+
 def apply_fault(name, data, contract):
     """The bytes of a file with one fault in it."""
     model = onnx.load_from_string(data)
-    _, function = FAULTS[name]
+    _, function = (FAULTS | HALVES)[name]
     onnx.helper.set_model_props(model, {METADATA_KEY: function(model, contract).to_json()})
     return model.SerializeToString()
 
@@ -173,10 +186,10 @@ def _(model, contract):
     return contract
 
 
-@fault("canonical features of one keypoint perturbed", "replacement")
-def _(model, contract):
+@fault_of_size("canonical features of one keypoint perturbed", "replacement")
+def _(model, contract, size):
     array, tensor = weights(model, "head.cim.canonical")
-    array[contract.num_keypoints // 2, 3] += 0.05
+    array[contract.num_keypoints // 2, 3] += 0.05 * size
     set_weights(tensor, array)
     return contract
 
@@ -189,10 +202,10 @@ def _(model, contract):
     return contract
 
 
-@fault("a weight of the confound scores perturbed", "precision")
-def _(model, contract):
+@fault_of_size("a weight of the confound scores perturbed", "precision")
+def _(model, contract, size):
     array, tensor = weight_of_linear(model, "head.initial_pred_x.bias")
-    array.flat[7] += 1.0
+    array.flat[7] += size
     set_weights(tensor, array)
     return contract
 
@@ -200,17 +213,17 @@ def _(model, contract):
 # What it computes.
 
 
-@fault("BGR for RGB in the first convolution", "parity")
-def _(model, contract):
+@fault_of_size("BGR for RGB in the first convolution", "parity")
+def _(model, contract, size):
     array, tensor = weights(model, "backbone.stem.0.conv.weight")
-    set_weights(tensor, np.ascontiguousarray(array[:, ::-1]))
+    set_weights(tensor, array + np.float32(size) * (array[:, ::-1] - array))
     return contract
 
 
-@fault("one weight perturbed", "parity")
-def _(model, contract):
+@fault_of_size("one weight perturbed", "parity")
+def _(model, contract, size):
     array, tensor = weights(model, "backbone.stage2.1.main_conv.conv.weight")
-    array.flat[1] *= 2
+    array.flat[1] *= 1 + size
     set_weights(tensor, array)
     return contract
 
@@ -224,52 +237,55 @@ def _(model, contract):
     return contract
 
 
-@fault("one graph edge removed", "parity")
-def _(model, contract):
+@fault_of_size("one graph edge removed", "parity")
+def _(model, contract, size):
     array, tensor = weights(model, "head.gcn.layers.0.incidence")
-    array[:, 4] = 0
+    array[:, 4] *= 1 - size
     set_weights(tensor, array)
     return contract
 
 
-@fault("one keypoint left out of its group", "parity")
-def _(model, contract):
+@fault_of_size("one keypoint left out of its group", "parity")
+def _(model, contract, size):
     array, tensor = weights(model, "head.gcn.layers.0.attention.membership_mean")
-    array[2] = 0
+    array[2] *= 1 - size
     set_weights(tensor, array)
     return contract
 
 
-@fault("float16 weights in a float32 file", "parity")
-def _(model, contract):
+@fault_of_size("float16 weights in a float32 file", "parity")
+def _(model, contract, size):
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             array = numpy_helper.to_array(tensor)
-            set_weights(tensor, array.astype(np.float16).astype(np.float32))
+            rounded = array.astype(np.float16).astype(np.float32)
+            set_weights(tensor, array + np.float32(size) * (rounded - array))
     return contract
 
 
-@fault("attention's square left out", "parity")
-def _(model, contract):
+@fault_of_size("attention's square left out", "parity")
+def _(model, contract, size):
     (power,) = (n for n in model.graph.node if n.op_type == "Pow")
-    name = "one"
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), name))
-    power.input[1] = name
+    power.input[1] = "exponent"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(2 - size), "exponent"))
     return contract
 
 
-@fault("keypoints one bin to the right", "parity")
-def _(model, contract):
+@fault_of_size("keypoints one bin to the right", "parity")
+def _(model, contract, size):
     bins = int(contract.input_w * contract.split_ratio)
-    behind_output(model, "simcc_x", "Gather", [np.roll(np.arange(bins), 1)], axis=2)
+    shift = np.roll(np.eye(bins, dtype=np.float32), 1, axis=1)
+    behind_output(
+        model, "simcc_x", "MatMul", [np.float32(size * shift + (1 - size) * np.eye(bins))]
+    )
     return contract
 
 
-@fault("people of a batch mixed", "parity")
-def _(model, contract):
+@fault_of_size("people of a batch mixed", "parity")
+def _(model, contract, size):
     maker = node_that_makes(model, "simcc_x")
     maker.output[0] = "own"
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.01), "share"))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.01 * size), "share"))
     model.graph.node.extend(
         [
             helper.make_node("ReduceMean", ["own"], ["of_all"], keepdims=1, axes=[0]),

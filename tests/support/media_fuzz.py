@@ -14,8 +14,10 @@ import sys
 import traceback
 import zlib
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
 
 from fuzzing import CPU_S, MEMORY, peak_memory
@@ -80,6 +82,13 @@ def write_pictures(folder: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010E] = "a description"
+    plugins = []
+    with suppress(ImportError):
+        import_module("pillow_heif").register_heif_opener()
+        plugins.append((rgb, "HEIF", {"exif": exif.tobytes()}))
+    with suppress(ImportError):
+        import_module("pillow_jxl")
+        plugins.append((rgb, "JXL", {}))
     grey, palette, cmyk, bits = (rgb.convert(mode) for mode in ("L", "P", "CMYK", "1"))
     for number, (picture, form, options) in enumerate(
         [
@@ -100,6 +109,9 @@ def write_pictures(folder: Path) -> None:
             (rgb, "WEBP", {"exif": exif}),
             (alpha, "WEBP", {"lossless": True}),
             (rgb, "WEBP", {"save_all": True, "append_images": [rgb.rotate(180)]}),
+            (rgb, "AVIF", {"exif": exif}),
+            (alpha, "AVIF", {}),
+            *plugins,
         ]
     ):
         picture.save(folder / f"{number:02d}.{form.lower()}", form, **options)

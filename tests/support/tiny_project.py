@@ -9,8 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+from cigpose_export.jobs.export import ExportFigures, ExportJob, Receipt
+from cigpose_export.jobs.own_results import remember
 from cigpose_export.pipeline import export_model
 from cigpose_export.project import Project
+from cigpose_runtime.files import file_sha256
 
 CLONE = Path(__file__).resolve().parents[2]
 
@@ -63,7 +66,7 @@ def export_tiny(project: Project) -> Path:
     """Exports the one variant of a project, with synthetic weights; returns the file."""
     (variant,) = project.variants.values()
     path = project.artefact_path(variant.name, "synthetic")
-    export_model(
+    exported = export_model(
         project,
         variant,
         weights="synthetic",
@@ -71,7 +74,17 @@ def export_tiny(project: Project) -> Path:
         target=path,
         on_stage=lambda _: None,
     )
+    keep_receipt(project, path, exported.checkpoint_sha256)
     return path
+
+
+def keep_receipt(project: Project, path: Path, checkpoint_sha256: str) -> None:
+    """Leaves the receipt of an export beside a file, as one in a process of its own does."""
+    (variant,) = project.variants.values()
+    job = ExportJob(project, variant, "synthetic", path.parent, None, None)
+    figures = ExportFigures("", nodes=0, size=0, seconds=0, peak_memory=0)
+    Receipt(job.inputs(checkpoint_sha256), file_sha256(path), figures).write(job.receipt_path)
+    remember(job.receipt_path)
 
 
 def copy_of_clone(root):

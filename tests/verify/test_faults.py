@@ -3,8 +3,12 @@
 import pytest
 
 from cigpose_verify.__main__ import main
+from cigpose_verify.judge import judge
+from cigpose_verify.matrix import Matrix
 from cigpose_verify.report.document import Report
-from faults import FAULTS, apply_fault
+from faults import FAULTS, HALVES, apply_fault
+
+SMALL = Matrix(levels=("all",), threads=(1,), batches=(1, 3))
 
 
 def verdict_on(data, tiny, folder):
@@ -37,6 +41,15 @@ def test_a_seeded_fault_is_rejected_at_its_stage(tiny, tmp_path, record_property
     assert report.stage == stage
 
 
+@pytest.mark.parametrize("name", HALVES)
+def test_half_of_a_fault_is_rejected_at_its_stage(tiny, record_property, name):
+    stage, _ = HALVES[name]
+    data = apply_fault(name, tiny.data, tiny.contract)
+    report = judge("half.onnx", data, tiny.record, SMALL)
+    record_property("fault", f"{name} | {report.stage} | {figure_of(report)}")
+    assert report.stage == stage
+
+
 def test_the_file_without_a_fault_is_accepted(tiny, tmp_path):
     status, report = verdict_on(tiny.data, tiny, tmp_path)
     assert (status, report.failures) == (0, ())
@@ -46,6 +59,6 @@ def test_the_file_without_a_fault_is_accepted(tiny, tmp_path):
 @pytest.mark.parametrize("run", range(5))
 def test_verdicts_are_the_same_five_runs_in_a_row(tiny, tmp_path, run):
     assert verdict_on(tiny.data, tiny, tmp_path)[0] == 0
-    for name, (stage, _) in FAULTS.items():
+    for name, (stage, _) in (FAULTS | HALVES).items():
         status, report = verdict_on(apply_fault(name, tiny.data, tiny.contract), tiny, tmp_path)
         assert (name, status, report.stage) == (name, 1, stage)

@@ -87,11 +87,20 @@ def test_a_record_read_back_is_the_record_written(tiny, tmp_path):
     tiny.record.write(tmp_path / "again.npz")
     again = ReferenceRecord.read(tmp_path / "again.npz")
     assert again.contract == tiny.record.contract
-    assert again.error == tiny.record.error
+    assert again.sweep.floor == tiny.record.sweep.floor > 0
     for first, second in zip(tiny.record.cases, again.cases, strict=True):
+        assert second.score_floor == first.score_floor > 0
+        assert second.own.floor == first.own.floor > 0
         assert first.case.sha256 == second.case.sha256
         assert np.array_equal(first.own.double.simcc_x, second.own.double.simcc_x)
     assert np.array_equal(again.sweep.single.simcc_y, tiny.record.sweep.single.simcc_y)
+
+
+def of_another_version(path):
+    with np.load(path) as arrays:
+        changed = dict(arrays)
+    document = json.loads(str(changed["document"])) | {"schema_version": 1}
+    np.savez(path, **changed | {"document": np.array(json.dumps(document))})
 
 
 def altered_input(path):
@@ -119,6 +128,10 @@ def saved_again(save=np.savez, **changes):
     [
         saved_again(np.savez_compressed),
         saved_again(counts=lambda counts: counts * 2),
+        saved_again(floors=lambda floors: floors * np.inf),
+        saved_again(floors=lambda floors: -floors),
+        saved_again(score_floors=lambda floors: floors[1:]),
+        saved_again(swept_floor=lambda floor: np.array([floor])),
         saved_again(choices=lambda choices: choices + 1000),
         saved_again(scores=lambda scores: scores[:, :-1]),
         saved_again(simcc_x_double=lambda outputs: outputs * np.nan),
@@ -129,10 +142,15 @@ def saved_again(save=np.savez, **changes):
         lambda path: path.write_bytes(path.read_bytes()[:-1000]),
         lambda path: path.write_text("<html>"),
         altered_input,
+        of_another_version,
     ],
     ids=[
         "compressed",
         "other counts",
+        "infinite floors",
+        "negative floors",
+        "floors of fewer cases",
+        "several floors of one sweep",
         "no such keypoint",
         "scores of fewer keypoints",
         "NaN",
@@ -143,6 +161,7 @@ def saved_again(save=np.savez, **changes):
         "truncated",
         "another file",
         "altered",
+        "another version",
     ],
 )
 def test_a_spoilt_record_is_refused(tiny, tmp_path, spoil):
@@ -157,7 +176,7 @@ def test_a_report_read_back_is_the_report_written(report, tmp_path):
     report.write(tmp_path / "report.json")
     assert Report.read(tmp_path / "report.json") == report
     document = json.loads((tmp_path / "report.json").read_text())
-    assert document["schema_version"] == 2
+    assert document["schema_version"] == 3
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 99}', '{"schema_version": 2}'])
@@ -320,6 +339,52 @@ def test_a_candidate_is_wrong_where_the_scores_were_right(tiny):
     model.graph.node.insert(place, shifted)
     verdict = judge("tiny.onnx", model.SerializeToString(), tiny.record, SMALL)
     assert verdict.stage == "parity"
+
+
+# How much is rounding?
+
+
+def with_floors(record, floor, names):
+    """The record with another noise floor for the cases of these names."""
+    cases = (
+        replace(r, candidates=(replace(r.own, floor=floor),)) if r.case.name in names else r
+        for r in record.cases
+    )
+    return replace(record, cases=tuple(cases))
+
+
+CROP = "cameraman off-frame"
+
+
+def test_an_ill_conditioned_case_is_named_and_is_no_near_tie(tiny):
+    record = with_floors(tiny.record, 0.1, {CROP})
+    verdict = judge("tiny.onnx", tiny.data, record, SMALL)
+    assert verdict.failures == ()
+    assert any(note.startswith(f"{CROP}: ill-conditioned") for note in verdict.notes)
+    clear = next(r.own.clarity for r in record.cases if r.case.name == CROP)
+    assert clear.confident.any()
+    before = judge("tiny.onnx", tiny.data, tiny.record, SMALL).keypoints.confident
+    assert verdict.keypoints.confident == before - clear.confident.sum()
+
+
+@pytest.mark.parametrize(("count", "failed"), [(2, None), (3, "precision")])
+def test_where_rounding_drowns_several_cases_agreement_says_nothing(tiny, tmp_path, count, failed):
+    names = {recorded.case.name for recorded in tiny.record.cases[:count]}
+    verdict = judge("tiny.onnx", tiny.data, with_floors(tiny.record, 0.1, names), SMALL)
+    assert verdict.stage == failed
+    assert len(verdict.notes) == count
+    verdict.write(tmp_path / "report.json")
+    assert Report.read(tmp_path / "report.json") == verdict
+
+
+def test_a_floor_loosens_the_gates_of_its_own_case_alone(tiny):
+    record = with_floors(tiny.record, 1e-2, {tiny.record.cases[0].case.name})
+    data = apply_fault("one weight perturbed", tiny.data, tiny.contract)
+    before, after = (judge("wrong.onnx", data, r, SMALL) for r in (tiny.record, record))
+    assert after.cases[0].tolerance > before.cases[0].tolerance
+    assert [c.tolerance for c in after.cases[1:]] == [c.tolerance for c in before.cases[1:]]
+    assert [c.limit_float64 for c in after.cases[1:]] == [c.limit_float64 for c in before.cases[1:]]
+    assert after.stage == before.stage == "parity"
 
 
 # Which node?

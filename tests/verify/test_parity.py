@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from cigpose_runtime.releases.golden import largest_tolerance
-from cigpose_verify.measures.tolerances import RELATIVE_TOLERANCE, compare, tolerance_of
+from cigpose_verify.measures.tolerances import (
+    LEAST_COSINE,
+    PRECISION_FACTOR,
+    RELATIVE_TOLERANCE,
+    compare,
+    least_cosine,
+    tolerance_of,
+)
 
 
 def outputs(scale=1.0):
@@ -54,3 +61,18 @@ def test_another_shape_or_type_is_refused():
 def test_who_receives_golden_vectors_allows_what_verification_does(scale):
     reference = np.random.default_rng(0).normal(0, scale, (3, 17, 384)).astype(np.float32)
     assert largest_tolerance(reference) == tolerance_of(reference)
+
+
+@pytest.mark.parametrize("floor", [0, 1e-6, 1e-5])
+def test_a_floor_below_the_tolerance_loosens_nothing(floor):
+    reference = outputs()
+    assert tolerance_of(reference, floor) == tolerance_of(reference)
+    assert least_cosine(reference, floor) == pytest.approx(LEAST_COSINE, abs=1e-12)
+
+
+def test_an_ill_conditioned_case_may_be_off_by_what_its_floor_explains():
+    reference = outputs()
+    tolerance = tolerance_of(reference, 1e-3)
+    assert tolerance == pytest.approx((PRECISION_FACTOR + 1) * 1e-3 + 1e-6)
+    looser = tolerance / tolerance_of(reference)
+    assert 1 - least_cosine(reference, 1e-3) == pytest.approx(1e-6 * looser**2)

@@ -58,6 +58,18 @@ def test_what_was_written_is_read_back(reports, tmp_path):
         assert json.loads(read(document, tmp_path).to_json()) == document
 
 
+def test_without_times_a_slower_run_gives_the_same_report(reports, tmp_path):
+    for document in reports:
+        slower = changed(document, ("seconds",), document["seconds"] + 9)
+        if slower["cells"]:
+            slower = changed(slower, ("cells", 0, "milliseconds"), 1234.5)
+        assert read(slower, tmp_path) != read(document, tmp_path)
+        quick, slow = (read(each, tmp_path).without_times() for each in (document, slower))
+        assert quick == slow
+        assert read(json.loads(slow.to_json()), tmp_path) == slow
+        assert "Milliseconds per person" not in render_page([slow])
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

@@ -22,6 +22,8 @@ CHANGES = [
     (tolerances, "PRECISION_FACTOR", 7.5, "7.5 times"),
     (tolerances, "PRECISION_FLOOR", 3e-7, "3e-7"),
     (tolerances, "REDUCED_FACTOR", 2.0**12, "4096 times"),
+    (tolerances, "WORST_CONDITION", 0.03, "more than 3 %"),
+    (tolerances, "MOST_ILL_CONDITIONED", 0.2, "one case in 5"),
     (keypoints, "MOST_NEAR_TIES", 0.005, "0.5 %"),
 ]
 

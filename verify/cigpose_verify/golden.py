@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from cigpose_runtime.estimation.decode import decode_simcc
 from cigpose_runtime.model_file.contract import Precision
 from cigpose_runtime.releases.golden import largest_tolerance
+from cigpose_verify.measures.tolerances import SOUND_CONDITION
 from cigpose_verify.reduced.loss import clearer_half
 from cigpose_verify.reference_record import Recorded, ReferenceRecord
 from cigpose_verify.stages.intervention import gap
@@ -30,14 +31,17 @@ def write_golden(
 ) -> None:
     """Writes three sets into `folder`, replacing what is there: noise, a crop, a batch of three.
 
-    sha256, precision: of the file that passed. Of the cases, those are taken
-    in which the intervention is clearest, so that a replay does not depend on rounding.
+    sha256, precision: of the file that passed. A replay is not to depend on rounding: of the cases
+    that are beyond doubt (`SOUND_CONDITION`) those are taken in which the intervention is clearest,
+    and others, the best-conditioned first, only where there are too few of them. Their tolerances
+    are those of well-conditioned inputs: whoever replays them takes no larger ones.
     """
     k = len(record.cases[0].own.choice)
     clearest = sorted(record.cases, key=lambda recorded: -gap(recorded.scores, k))
-    noise = [r for r in clearest if r.case.kind == "noise"]
-    crops = [r for r in clearest if r.case.kind == "crop"]
-    sets = [[noise[0]], [crops[0]], [noise[1], *crops[1:3]]]
+    noise = sorted((r for r in clearest if r.case.kind == "noise"), key=_doubt)
+    crops = sorted((r for r in clearest if r.case.kind == "crop"), key=_doubt)
+    others = sorted([*crops[1:], *noise[2:]], key=_doubt)
+    sets = [[noise[0]], [crops[0]], [noise[1], *others[:2]]]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         made = Path(temporary) / "golden"
@@ -56,6 +60,11 @@ def write_golden(
         made.rename(folder)
 
 
+def _doubt(recorded: Recorded) -> float:
+    """How ill-conditioned a case is; the same of all that are beyond doubt."""
+    return max(recorded.own.condition, SOUND_CONDITION)
+
+
 def _write_set(
     folder: Path, members: Sequence[Recorded], record: ReferenceRecord, precision: Precision
 ) -> dict[str, Any]:
@@ -72,7 +81,7 @@ def _write_set(
         (folder / f"{file}.pb").write_bytes(tensor.SerializeToString(deterministic=True))
     keypoints, scores = decode_simcc(simcc_x, simcc_y, record.contract.split_ratio)
     near = [
-        m.own.clarity.near_ties(record.epsilon) if precision == "fp32" else ~clearer_half(m.own)
+        m.own.clarity.near_ties(m.own.limit) if precision == "fp32" else ~clearer_half(m.own)
         for m in members
     ]
     return {

@@ -27,11 +27,18 @@ from cigpose_runtime.errors import FileError, first_line
 from cigpose_runtime.files import appears_whole, open_file
 from cigpose_verify.cases import Case
 from cigpose_verify.measures.keypoints import Clarity, Readout
-from cigpose_verify.measures.tolerances import max_difference, precision_limit, tolerance_of
+from cigpose_verify.measures.tolerances import (
+    WORST_CONDITION,
+    condition_of,
+    least_cosine,
+    max_difference,
+    precision_limit,
+    tolerance_of,
+)
 
 Doubles = NDArray[np.float64]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 CHECKPOINT_NOTE = "checkpoint_note"
 """Key in a record's origin: what of the checkpoint's own config could not be compared."""
@@ -49,6 +56,10 @@ class Outputs:
         """Both, in the order of the model's outputs."""
         return self.simcc_x, self.simcc_y
 
+    def row(self, index: int) -> Outputs:
+        """One person's of a batch."""
+        return Outputs(self.simcc_x[index], self.simcc_y[index])
+
     def errors(self, other: Outputs) -> list[float]:
         """max|difference| from other outputs of this shape, of each vector."""
         return [max_difference(a, b) for a, b in zip(self.vectors, other.vectors, strict=True)]
@@ -58,17 +69,35 @@ class Outputs:
 class Candidate:
     """A choice of the intervention, keypoint indices in ascending order, and what follows from it.
 
-    single, double: the outputs that PyTorch computes for it in float32 and in float64.
+    single, double: the outputs that PyTorch computes for it in float32 and in float64. floor: the
+    largest error against float64 of several float32 evaluations, of which `single` is one.
     """
 
     choice: tuple[int, ...]
     single: Outputs
     double: Outputs
+    floor: float
 
     @cached_property
     def tolerances(self) -> tuple[float, float]:
         """What `simcc_x` and `simcc_y` may be off by, from the parity gate."""
-        return tolerance_of(self.single.simcc_x), tolerance_of(self.single.simcc_y)
+        x, y = (tolerance_of(vector, self.floor) for vector in self.single.vectors)
+        return x, y
+
+    @cached_property
+    def least_cosine(self) -> float:
+        """What the parity gate asks of the cosine of both."""
+        return min(least_cosine(vector, self.floor) for vector in self.single.vectors)
+
+    @property
+    def limit(self) -> float:
+        """What a backend may be off by against float64, from the precision gate."""
+        return precision_limit(self.floor)
+
+    @cached_property
+    def condition(self) -> float:
+        """The noise floor as a share of the outputs: of the worse of the two vectors."""
+        return max(condition_of(vector, self.floor) for vector in self.double.vectors)
 
     @cached_property
     def said(self) -> Readout:
@@ -85,12 +114,14 @@ class Candidate:
 class Recorded:
     """All that was recorded of one case.
 
-    scores: confound score of each keypoint, (K,) float64. The first candidate is the float64
-    reference's own choice.
+    scores: confound score of each keypoint, (K,) float64. score_floor: the largest error of the
+    scores of several float32 evaluations. The first candidate is the float64 reference's own
+    choice.
     """
 
     case: Case
     scores: Doubles
+    score_floor: float
     candidates: tuple[Candidate, ...]
 
     @property
@@ -98,19 +129,36 @@ class Recorded:
         """What the reference answers by itself."""
         return self.candidates[0]
 
+    @property
+    def is_ill_conditioned(self) -> bool:
+        """Whether rounding alone moves the outputs so far that keypoints may be anywhere."""
+        return not all(c.condition <= WORST_CONDITION for c in self.candidates)
+
+    @property
+    def score_limit(self) -> float:
+        """What the confound scores of a backend may be off by, from the precision gate."""
+        return precision_limit(self.score_floor)
+
 
 @dataclass(frozen=True)
 class Sweep:
     """The head with each keypoint in turn replaced, on the features (K,C) of one case.
 
     Row j of `single` and `double` is keypoint j's own row of the outputs where the intervention is
-    made to choose `choices[j]`, which holds j: all canonical features take part once.
+    made to choose `choices[j]`, which holds j: all canonical features take part once. floor: the
+    largest error of several float32 evaluations against `double`.
     """
 
     features: Floats
     choices: NDArray[np.int64]
     single: Outputs
     double: Outputs
+    floor: float
+
+    @property
+    def limit(self) -> float:
+        """What a backend may be off by against float64, from the precision gate."""
+        return precision_limit(self.floor)
 
 
 @dataclass(frozen=True)
@@ -119,31 +167,18 @@ class ReferenceRecord:
 
     contract: what the config and the checkpoint say; without the tools that made a file.
     origin: where it comes from: head, checkpoint hash, versions. sweep: None for a head without
-    intervention, whose cases have no scores and one candidate each, of no choice. score_error: the
-    largest difference of float32 confound scores from float64 ones.
+    intervention, whose cases have no scores and one candidate each, of no choice.
     """
 
     contract: Contract
     origin: Mapping[str, str]
     cases: tuple[Recorded, ...]
     sweep: Sweep | None
-    score_error: float
 
     @property
     def inputs(self) -> Floats:
         """Of all cases, (N,3,h,w)."""
         return np.stack([recorded.case.input for recorded in self.cases])
-
-    @cached_property
-    def error(self) -> float:
-        """max|float32 - float64| of PyTorch over all cases: the scale of what rounding does."""
-        candidates = (c for recorded in self.cases for c in recorded.candidates)
-        return max(max(c.single.errors(c.double)) for c in candidates)
-
-    @property
-    def epsilon(self) -> float:
-        """What a backend may be off by against float64, from the precision gate."""
-        return precision_limit(self.error)
 
     def write(self, path: Path) -> None:
         """Writes the record as a whole or not at all."""
@@ -151,8 +186,10 @@ class ReferenceRecord:
         arrays: dict[str, Any] = {
             "inputs": self.inputs,
             "scores": np.stack([r.scores for r in self.cases]),
+            "score_floors": np.array([r.score_floor for r in self.cases]),
             "counts": np.array([len(r.candidates) for r in self.cases]),
             "choices": np.array([c.choice for c in candidates], np.int64),
+            "floors": np.array([c.floor for c in candidates]),
         }
         for axis in ("simcc_x", "simcc_y"):
             for kind in ("single", "double"):
@@ -161,12 +198,15 @@ class ReferenceRecord:
                 if self.sweep is not None:
                     arrays[f"swept_{axis}_{kind}"] = getattr(getattr(self.sweep, kind), axis)
         if self.sweep is not None:
-            arrays |= {"features": self.sweep.features, "swept": self.sweep.choices}
+            arrays |= {
+                "features": self.sweep.features,
+                "swept": self.sweep.choices,
+                "swept_floor": np.array(self.sweep.floor),
+            }
         document = {
             "schema_version": SCHEMA_VERSION,
             "contract": self.contract.to_json(),
             "origin": dict(self.origin),
-            "score_error": self.score_error,
             "cases": [_document_of(r.case) for r in self.cases],
         }
         with appears_whole(path) as file:
@@ -194,15 +234,10 @@ class ReferenceRecord:
         data = {name: arrays[name] for name in arrays if name != "document"}
         contract = Contract.from_json(document["contract"])
         _require_shapes(data, contract)
+        single, double = _outputs_of(data)
         candidates = [
-            Candidate(
-                tuple(choice.tolist()),
-                *(
-                    Outputs(data[f"simcc_x_{kind}"][row], data[f"simcc_y_{kind}"][row])
-                    for kind in ("single", "double")
-                ),
-            )
-            for row, choice in enumerate(data["choices"])
+            Candidate(tuple(choice), single.row(row), double.row(row), float(data["floors"][row]))
+            for row, choice in enumerate(data["choices"].tolist())
         ]
         ends = np.cumsum(data["counts"]).tolist()
         cases = []
@@ -212,19 +247,23 @@ class ReferenceRecord:
             case = Case(input=data["inputs"][index], **_tuples(fields))
             if case.sha256 != sha256:
                 raise ValueError(f"the input of case {case.name!r} does not have its hash")
-            cases.append(Recorded(case, data["scores"][index], tuple(candidates[start:end])))
+            scores, score_floor = data["scores"][index], float(data["score_floors"][index])
+            cases.append(Recorded(case, scores, score_floor, tuple(candidates[start:end])))
         sweep = None
         if "swept" in data:
-            sweep = Sweep(
-                data["features"],
-                data["swept"],
-                *(
-                    Outputs(data[f"swept_simcc_x_{kind}"], data[f"swept_simcc_y_{kind}"])
-                    for kind in ("single", "double")
-                ),
-            )
+            floor = float(data["swept_floor"])
+            sweep = Sweep(data["features"], data["swept"], *_outputs_of(data, "swept_"), floor)
         origin = {str(key): str(value) for key, value in document["origin"].items()}
-        return cls(contract, origin, tuple(cases), sweep, float(document["score_error"]))
+        return cls(contract, origin, tuple(cases), sweep)
+
+
+def _outputs_of(data: Mapping[str, NDArray[Any]], prefix: str = "") -> tuple[Outputs, Outputs]:
+    """The recorded float32 outputs and the float64 ones."""
+    single, double = (
+        Outputs(data[f"{prefix}simcc_x_{kind}"], data[f"{prefix}simcc_y_{kind}"])
+        for kind in ("single", "double")
+    )
+    return single, double
 
 
 def _require_plain(archive: zipfile.ZipFile) -> None:
@@ -242,13 +281,16 @@ def _require_shapes(data: Mapping[str, NDArray[Any]], contract: Contract) -> Non
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
         "inputs": ("float32", (cases, 3, contract.input_h, contract.input_w)),
         "scores": ("float64", (cases, k if is_swept else 0)),
+        "score_floors": ("float64", (cases,)),
         "counts": ("int64", (cases,)),
+        "floors": ("float64", (candidates,)),
         "choices": ("int64", (candidates, chosen if is_swept else 0)),
     }
     if is_swept:
         swept, channels = len(data["swept"]), data["features"].shape[-1]
         expected["features"] = "float32", (k, channels)
         expected["swept"] = "int64", (swept, chosen)
+        expected["swept_floor"] = "float64", ()
     for axis, size in zip(("simcc_x", "simcc_y"), sizes, strict=True):
         bins = int(size * contract.split_ratio)
         for kind, dtype in (("single", "float32"), ("double", "float64")):
@@ -260,6 +302,9 @@ def _require_shapes(data: Mapping[str, NDArray[Any]], contract: Contract) -> Non
             raise ValueError(f"{name} is {data[name].dtype} {data[name].shape}")
         if not np.isfinite(data[name]).all():
             raise ValueError(f"{name} is not finite")
+    for name in {"floors", "score_floors", "swept_floor"} & set(data):
+        if (data[name] < 0).any():
+            raise ValueError(f"{name} is negative")
     for name in {"choices", "swept"} & set(data):
         if not ((data[name] >= 0) & (data[name] < k)).all():
             raise ValueError(f"{name} of a keypoint that is none")

@@ -22,7 +22,8 @@ class Row:
     """One case's outputs under one setting and batch, beside PyTorch's.
 
     candidate: the recorded choice that the outputs follow. error: against PyTorch's float32, and
-    `excess` the larger error / tolerance of the two vectors; error64: against float64.
+    `excess` the larger error / tolerance of the two vectors; error64: against float64, and `share`
+    of what the precision gate allows.
     against_single: against the same case run by itself, as the larger difference / tolerance.
     distance (K,2): from PyTorch's keypoint to ours, in input pixels.
     """
@@ -34,11 +35,17 @@ class Row:
     excess: float
     cosine: float
     error64: float
+    share: float
     against_single: float
     misread: int
     agreeing: int
     distance: NDArray[np.floating]
     score_error: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it passes the parity gate."""
+        return self.excess <= 1 and self.cosine >= self.candidate.least_cosine
 
 
 def run_cell(
@@ -85,6 +92,7 @@ def _row_of(outputs: Outputs, recorded: Recorded, record: ReferenceRecord, setti
     """Compares with the recorded choice that the outputs follow: the one that they are nearest."""
     candidate = min(recorded.candidates, key=lambda c: largest(outputs.errors(c.double)))
     single, errors = candidate.single, outputs.errors(candidate.single)
+    error64 = largest(outputs.errors(candidate.double))
     said, there = Readout.of(*outputs.vectors), candidate.said
     return Row(
         recorded=recorded,
@@ -93,9 +101,10 @@ def _row_of(outputs: Outputs, recorded: Recorded, record: ReferenceRecord, setti
         error=largest(errors),
         excess=largest(e / t for e, t in zip(errors, candidate.tolerances, strict=True)),
         cosine=min(cosine(a, b) for a, b in zip(outputs.vectors, single.vectors, strict=True)),
-        error64=largest(outputs.errors(candidate.double)),
+        error64=error64,
+        share=error64 / candidate.limit,
         against_single=0.0,
-        misread=int(misread(said, *candidate.double.vectors, record.epsilon).sum()),
+        misread=int(misread(said, *candidate.double.vectors, candidate.limit).sum()),
         agreeing=int((said.bins == there.bins).all(axis=1).sum()),
         distance=np.abs(said.bins - there.bins) / record.contract.split_ratio,
         score_error=largest(np.abs(said.scores - there.scores)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -11,10 +11,35 @@ from numpy.typing import NDArray
 
 from cigpose_runtime.estimation.ort import ort
 from cigpose_runtime.machine import cores
-from cigpose_verify.reference_record import Outputs, ReferenceRecord
+from cigpose_verify.measures.tolerances import precision_limit
+from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, Recorded, ReferenceRecord
 from cigpose_verify.report.document import CaseResult, Figure, KeypointResult, Precision, figure
 from cigpose_verify.rows import Row, largest, rank
 from cigpose_verify.stages.intervention import gap
+
+Limit = Callable[[float], float]
+"""How far from float64 a file may be on an input of this noise floor."""
+
+
+def notes_of(record: ReferenceRecord) -> list[str]:
+    """What a verdict by this record has to be read with."""
+    notes = [note] if (note := record.origin.get(CHECKPOINT_NOTE)) else []
+    return notes + [
+        f"{recorded.case.name}: ill-conditioned, rounding alone moves the outputs by up to "
+        f"{recorded.own.condition:.1%}; its keypoints are not counted as near ties"
+        for recorded in ill_conditioned(record)
+    ]
+
+
+def ill_conditioned(record: ReferenceRecord) -> list[Recorded]:
+    """The cases on which rounding alone moves the outputs far, the worst first."""
+    ill = [recorded for recorded in record.cases if recorded.is_ill_conditioned]
+    return sorted(ill, key=lambda recorded: -rank(recorded.own.condition))
+
+
+def least_precise(rows: Sequence[Row]) -> Row:
+    """The row that takes the largest share of what the precision gate allows."""
+    return max(rows, key=lambda row: rank(row.share))
 
 
 def worst_crop(rows: Sequence[tuple[Row, Outputs]]) -> tuple[Row, Outputs] | None:
@@ -23,28 +48,31 @@ def worst_crop(rows: Sequence[tuple[Row, Outputs]]) -> tuple[Row, Outputs] | Non
     return max(crops, key=lambda pair: rank(pair[0].error), default=None)
 
 
-def near_ties(rows: Sequence[Row], record: ReferenceRecord, epsilon: float) -> tuple[int, int]:
-    """Confident keypoints on crops: how many, and how many of them another bin rivals.
+def near_ties(
+    rows: Sequence[Row], record: ReferenceRecord, limit: Limit = precision_limit
+) -> tuple[int, int]:
+    """Confident keypoints on well-conditioned crops: how many, and how many another bin rivals.
 
-    Rounding is what was measured on each case, at most epsilon, what the precision gate allows.
+    Rounding is what was measured on each case, at most what the precision gate allows.
     """
     confident = near = 0
     for recorded in record.cases:
-        if recorded.case.kind == "crop":
+        if recorded.case.kind == "crop" and not recorded.is_ill_conditioned:
             measured = largest(row.error64 for row in rows if row.recorded is recorded)
             clarity = recorded.own.clarity
             confident += int(clarity.confident.sum())
-            rivalled = clarity.near_ties(float(np.fmin(measured, epsilon)))
+            rivalled = clarity.near_ties(float(np.fmin(measured, limit(recorded.own.floor))))
             near += int((clarity.confident & rivalled).sum())
     return confident, near
 
 
-def cases_of(rows: Sequence[Row], record: ReferenceRecord) -> Iterator[CaseResult]:
+def cases_of(
+    rows: Sequence[Row], record: ReferenceRecord, limit: Limit = precision_limit
+) -> Iterator[CaseResult]:
     """The largest figures of each case."""
     k = len(record.cases[0].own.choice)
     for recorded in record.cases:
         own, case = [row for row in rows if row.recorded is recorded], recorded.case
-        torch_errors = recorded.own.single.errors(recorded.own.double)
         yield CaseResult(
             name=case.name,
             kind=case.kind,
@@ -53,25 +81,31 @@ def cases_of(rows: Sequence[Row], record: ReferenceRecord) -> Iterator[CaseResul
             box_xyxy=case.box_xyxy,
             gap=figure(gap(recorded.scores, k)),
             error=figure(largest(row.error for row in own)) if own else None,
-            tolerance=min(recorded.own.tolerances),
+            tolerance=figure(min(recorded.own.tolerances)),
             error_float64=figure(largest(row.error64 for row in own)) if own else None,
-            torch_error_float64=largest(torch_errors),
+            floor_float64=figure(recorded.own.floor),
+            limit_float64=figure(limit(recorded.own.floor)),
+            condition=figure(recorded.own.condition),
         )
 
 
-def precision_of(rows: Sequence[Row], record: ReferenceRecord, limit: float) -> Precision:
-    """The largest error against float64, and what it may be."""
-    error = largest(row.error64 for row in rows)
+def precision_of(rows: Sequence[Row], limit: Limit = precision_limit) -> Precision:
+    """The error against float64 that takes the largest share of what it may be."""
+    worst = least_precise(rows)
     return Precision(
-        error_float64=figure(error),
-        torch_error_float64=record.error,
-        limit=limit,
-        ratio=figure(error / record.error),
+        case=worst.recorded.case.name,
+        error_float64=figure(worst.error64),
+        floor_float64=figure(worst.candidate.floor),
+        limit=figure(limit(worst.candidate.floor)),
+        ratio=figure(worst.error64 / worst.candidate.floor) if worst.candidate.floor else None,
+        condition=figure(max(row.recorded.own.condition for row in rows)),
     )
 
 
-def keypoints_of(rows: Sequence[Row], record: ReferenceRecord, epsilon: float) -> KeypointResult:
-    """Keypoints over the whole matrix; epsilon: as of `near_ties`."""
+def keypoints_of(
+    rows: Sequence[Row], record: ReferenceRecord, limit: Limit = precision_limit
+) -> KeypointResult:
+    """Keypoints over the whole matrix."""
     contract = record.contract
     size = np.array([contract.input_w, contract.input_h])
     compared = len(rows) * contract.num_keypoints
@@ -80,12 +114,12 @@ def keypoints_of(rows: Sequence[Row], record: ReferenceRecord, epsilon: float) -
         for row in rows
         if row.recorded.case.scale is not None
     ]
-    confident, near = near_ties(rows, record, epsilon)
+    confident, near = near_ties(rows, record, limit)
     return KeypointResult(
         compared=compared,
         argmax_agreement=sum(row.agreeing for row in rows) / compared,
         misread=sum(row.misread for row in rows),
-        epsilon=epsilon,
+        epsilon=figure(largest(limit(recorded.own.floor) for recorded in record.cases)),
         confident=confident,
         near_tie_share=near / confident if confident else None,
         input_px=_quantiles(np.concatenate([np.hypot(*row.distance.T) for row in rows])),

@@ -159,7 +159,7 @@ def _check_annotation(
                 f"{where}: expected {field} as {count} times x, y, visibility, found {found}; "
                 f"give annotations for {protocol.num_keypoints} keypoints"
             )
-    if protocol.use_area and not _are_numbers([annotation.get("area")], 1):
+    if not protocol.crowded and not _are_numbers([annotation.get("area")], 1):
         raise FileError(
             f"{where}: expected area, found {quoted(annotation.get('area'))}; correct it"
         )

@@ -20,14 +20,15 @@ class Protocol:
     """One data set's.
 
     fields: the annotation's lists of keypoints, in the order of the model's, with their lengths.
-    kinds: by what is evaluated, xtcocotools' `iouType`. use_area: whether similarity is relative
-    to the annotated area; else to 0.53 of the box. published: the manifest's names of the figures.
+    parts: by what is evaluated, its fields. crowded: whether the figures are CrowdPose's, by how
+    crowded a picture is; such annotations have no area, and similarity is relative to 0.53 of the
+    box. published: the manifest's names of the figures.
     """
 
     name: str
     fields: Mapping[str, int]
-    kinds: Mapping[str, str]
-    use_area: bool
+    parts: Mapping[str, tuple[str, ...]]
+    crowded: bool
     published: Mapping[str, str]
 
     @property
@@ -39,8 +40,8 @@ class Protocol:
 COCO = Protocol(
     name="COCO",
     fields={"keypoints": len(keypoints.COCO.names)},
-    kinds={"": "keypoints"},
-    use_area=True,
+    parts={"": ("keypoints",)},
+    crowded=False,
     published={"ap": "AP", "ar": "AR"},
 )
 COCO_WHOLEBODY = Protocol(
@@ -49,15 +50,11 @@ COCO_WHOLEBODY = Protocol(
         WHOLE_BODY_FIELDS[part]: where.stop - where.start
         for part, where in keypoints.COCO_WHOLEBODY.parts.items()
     },
-    kinds={
-        "body": "keypoints_body",
-        "foot": "keypoints_foot",
-        "face": "keypoints_face",
-        "left hand": "keypoints_lefthand",
-        "right hand": "keypoints_righthand",
-        "whole": "keypoints_wholebody",
+    parts={
+        **{part: (field,) for part, field in WHOLE_BODY_FIELDS.items()},
+        "whole": tuple(WHOLE_BODY_FIELDS.values()),
     },
-    use_area=True,
+    crowded=False,
     published={
         "body_ap": "body AP",
         "foot_ap": "foot AP",
@@ -69,8 +66,8 @@ COCO_WHOLEBODY = Protocol(
 CROWDPOSE = Protocol(
     name="CrowdPose",
     fields={"keypoints": len(keypoints.CROWDPOSE.names)},
-    kinds={"": "keypoints_crowd"},
-    use_area=False,
+    parts={"": ("keypoints",)},
+    crowded=True,
     published={"ap": "AP", "ap_easy": "AP (E)", "ap_medium": "AP (M)", "ap_hard": "AP (H)"},
 )
 

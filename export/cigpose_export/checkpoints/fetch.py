@@ -23,7 +23,11 @@ RETRIES = 2
 
 
 def fetch(
-    project: Project, variant: Variant, *, on_bytes: Callable[[int, int | None], None]
+    project: Project,
+    variant: Variant,
+    *,
+    on_bytes: Callable[[int, int | None], None],
+    recorded: bool = False,
 ) -> str:
     """Brings a variant's published checkpoint here and returns "already here" or "fetched".
 
@@ -32,8 +36,14 @@ def fetch(
     manifest. An interrupted download goes on where it ended. `on_bytes` is called with the bytes so
     far and in all.
 
-    Raises `DownloadError` when the download fails, `CheckpointError` for another file.
+    Raises `DownloadError` when the download fails, `CheckpointError` for another file, and with
+    `recorded` before any download where the manifest has no hash: nobody has looked at that file.
     """
+    if recorded and variant.sha256 is None:
+        raise CheckpointError(
+            f"{variant.name}: expected its sha256 in checkpoints/manifest.toml, found none; run "
+            "make checkpoints on a machine of your own, and commit the hashes that it records"
+        )
     target = project.checkpoint_path(variant.name, "real")
     if target.is_file():
         return _check_what_is_here(project, variant, target)

@@ -18,8 +18,9 @@ def checkpoints() -> None:
 @checkpoints.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @all_option
+@click.option("--recorded", is_flag=True, help="Fetch none whose sha256 is not in the manifest.")
 @pass_project
-def fetch(project: Project, names: tuple[str, ...], every: bool) -> int:
+def fetch(project: Project, names: tuple[str, ...], every: bool, recorded: bool) -> int:
     """Download checkpoints, resuming what was begun; record or enforce their sha256."""
     from cigpose_export.checkpoints.fetch import fetch as fetch_one
     from cigpose_export.cli.console import download_progress
@@ -28,7 +29,7 @@ def fetch(project: Project, names: tuple[str, ...], every: bool) -> int:
     for variant in selected(project, names, every):
         try:
             with download_progress(variant.name) as on_bytes:
-                state = fetch_one(project, variant, on_bytes=on_bytes)
+                state = fetch_one(project, variant, on_bytes=on_bytes, recorded=recorded)
             echo(f"{variant.name}: {state}")
         except CigposeError as error:
             say_error(error)

@@ -191,10 +191,10 @@ def print_verified(outcomes: Sequence[Outcome[Report]]) -> None:
             ratio = report.precision.ratio
             cells = [
                 "-" if None in excess else f"{max(filter(None, excess), default=0):.2f}",
-                "-" if ratio is None else f"{ratio:.2f} x PyTorch's",
+                "-" if ratio is None else f"{ratio:.2f} x noise floor",
                 choices_agreeing(report),
                 f"{report.keypoints.misread} of {report.keypoints.compared}",
-                f"{report.seconds:.0f}",
+                "-" if report.seconds is None else f"{report.seconds:.0f}",
             ]
         stage = f" ({report.stage})" if report and report.stage else ""
         table.add_row(one.name, _state(one.state, stage), *cells)

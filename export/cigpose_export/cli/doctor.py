@@ -7,6 +7,7 @@ import importlib.util
 import json
 import platform
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -19,6 +20,8 @@ from cigpose_export.project import Project
 from cigpose_runtime import CigposeError
 
 SETUP = "run `make setup` in the clone"
+
+PYTHONS = ((3, 11), (3, 12), (3, 13), (3, 14))
 
 CLASHES = (
     ("mmcv-lite", "mmcv", "both install the package mmcv; uninstall both, then {setup}"),
@@ -44,7 +47,12 @@ def examine(project: Project) -> list[Finding]:
 
 
 def _python(_: Project) -> Iterator[Finding]:
-    yield Finding("Python", "ok", platform.python_version())
+    found = platform.python_version()
+    if sys.version_info[:2] in PYTHONS:
+        yield Finding("Python", "ok", found)
+    else:
+        fix = "the pinned packages have wheels for 3.11 to 3.14: make PYTHON=python3.14 setup"
+        yield Finding("Python", "conflict", found, fix)
 
 
 def _pins(project: Project) -> Iterator[Finding]:
@@ -102,20 +110,28 @@ def _optional_packages(_: Project) -> Iterator[Finding]:
         except ImportError:
             there = False
         yield Finding(purpose, "ok", "installed" if there else "not installed, not needed")
+
+
+def _evaluators(_: Project) -> Iterator[Finding]:
+    try:
+        importlib.import_module("faster_coco_eval")
+    except ModuleNotFoundError:
+        yield Finding("AP", "ok", "no faster-coco-eval, not needed for exports")
+    except ImportError as error:
+        yield Finding("AP", "conflict", f"faster-coco-eval cannot be imported ({error})", SETUP)
+    else:
+        yield Finding("AP", "ok", "faster-coco-eval")
     try:
         importlib.import_module("xtcocotools.coco")
     except ModuleNotFoundError:
-        yield Finding("xtcocotools", "ok", "not installed, not needed for exports")
-    except (ImportError, ValueError) as error:
+        return  # MMPose is given a placeholder
+    except (ImportError, ValueError) as error:  # built for another numpy: ValueError
         yield Finding(
             "xtcocotools",
             "conflict",
             f"cannot be imported ({error})",
-            "its wheel is built for another numpy: pip install --force-reinstall --no-deps "
-            "--no-build-isolation --no-binary xtcocotools xtcocotools",
+            "MMPose imports it, and nothing here needs it: .venv/bin/pip uninstall xtcocotools",
         )
-    else:
-        yield Finding("xtcocotools", "ok", "installed")
 
 
 def _reference_head(_: Project) -> Iterator[Finding]:
@@ -148,6 +164,7 @@ LOOKS: tuple[Callable[[Project], Iterator[Finding]], ...] = (
     _clashes,
     _torch,
     _optional_packages,
+    _evaluators,
     _reference_head,
     _onnx_tools,
 )

@@ -109,7 +109,8 @@ class ExportJob:
         return self.out / f"{self.name}.onnx"
 
     @property
-    def _receipt_path(self) -> Path:
+    def receipt_path(self) -> Path:
+        """Where what it was made from is kept."""
         return self.out / ".export" / f"{self.name}.json"
 
     def standing(self) -> ExportFigures | None:
@@ -117,12 +118,20 @@ class ExportJob:
         if self.checkpoint is None and self.weights == "real":
             self.project.existing_checkpoint(self.name, "real")
         checkpoint = self.checkpoint or self.project.checkpoint_path(self.name, self.weights)
-        receipt = Receipt.read(self._receipt_path)
-        if receipt is None or not (checkpoint.is_file() and self.path.is_file()):
+        return self.made_of(file_sha256(checkpoint)) if checkpoint.is_file() else None
+
+    def made_of(self, checkpoint_sha256: str) -> ExportFigures | None:
+        """What the export took, where the file is what this code makes of that checkpoint."""
+        receipt = Receipt.read(self.receipt_path)
+        if receipt is None or not self.path.is_file():
             return None
-        inputs = hash_of(self._recipe, file_sha256(checkpoint))
+        inputs = self.inputs(checkpoint_sha256)
         unchanged = receipt.inputs == inputs and receipt.sha256 == file_sha256(self.path)
-        return receipt.figures if unchanged and is_own(self._receipt_path) else None
+        return receipt.figures if unchanged and is_own(self.receipt_path) else None
+
+    def inputs(self, checkpoint_sha256: str) -> str:
+        """What the receipt of an export of that checkpoint says that it was made from."""
+        return hash_of(self._recipe, checkpoint_sha256)
 
     def run(self, work: Work) -> Outcome[ExportFigures]:
         """Exports, and writes the receipt."""
@@ -149,8 +158,8 @@ class ExportJob:
             note=done["note"],
         )
         inputs = hash_of(recipe, done["checkpoint_sha256"])
-        Receipt(inputs, done["sha256"], figures).write(self._receipt_path)
-        remember(self._receipt_path)
+        Receipt(inputs, done["sha256"], figures).write(self.receipt_path)
+        remember(self.receipt_path)
         return Outcome(self.name, State.EXPORTED, self.path, figures)
 
     @property
@@ -230,6 +239,12 @@ class ReduceJob:
     def _inputs(self) -> str:
         """A hash of all that decides the bytes of the file."""
         return hash_of(file_sha256(self.parent.path), self.precision, code_hash(worker.reduce))
+
+
+def is_export_of(project: Project, model: Model, path: Path, checkpoint_sha256: str) -> bool:
+    """Whether a file is what this code makes of a checkpoint of this hash, by its own receipt."""
+    job = ExportJob(project, model, "real", path.parent, None, None)
+    return job.made_of(checkpoint_sha256) is not None
 
 
 def _weights_in(path: Path) -> str | None:

@@ -81,16 +81,13 @@ def intervention_margin(estimator: Any, outputs: ReferenceOutputs) -> list[float
     return [gap(scores, cim.intervention_k_val) for scores in outputs.scores]
 
 
-def run_head(
-    estimator: Any, features: NDArray[np.floating], choices: NDArray[np.integer]
-) -> Outputs:
+def run_head(head: Any, features: NDArray[np.floating], choices: NDArray[np.integer]) -> Outputs:
     """The head behind its attention unit: features (B,K,C), forced choices (B,k) -> outputs.
 
     The head's own code runs as it is, a fork's too: what comes before is replaced by a stub that
     returns the features, and the keypoints to choose are given flat logits, the least confident
     ones that there are.
     """
-    head = estimator.head
     rows = torch.arange(len(features)).unsqueeze(1)
     chosen = torch.from_numpy(choices)
 

@@ -1,7 +1,7 @@
 """Builds a release: models that verify has passed, and all that one needs to trust and run them.
 
-Same inputs and SOURCE_DATE_EPOCH give the same bytes, whatever the folder, umask, time zone or
-user. The folder has its name only when everything is in it.
+The same commit, inputs and SOURCE_DATE_EPOCH give the same bytes, whatever the folder, umask, time
+zone or user. The folder has its name only when everything is in it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ from cigpose_export.release.evidence.bill_of_materials import write_bill_of_mate
 from cigpose_export.release.evidence.clients import CALISCOPE_CARD, caliscope_card
 from cigpose_export.release.evidence.provenance import write_provenance
 from cigpose_export.release.pages import PARITY_PAGE, VECTORS, index_page, model_card
+from cigpose_export.release.source import (
+    LOCK,
+    commit_of,
+    require_code_of,
+    require_exports,
+    require_pinned_tools,
+    source_date_epoch,
+)
 from cigpose_export.release.verified_models import VerifiedModel, verified_models
 from cigpose_runtime.errors import CigposeError, last_line
 from cigpose_runtime.files import file_sha256, locked
@@ -49,7 +57,6 @@ _OURS = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}")
 """The names that mkdtemp makes of it."""
 
 _LEGAL = ("LICENSE", "NOTICE", "CITATION.cff")
-_ZIP_EPOCH = 315532800  # 1980, the earliest time that ZIP archives know
 
 
 def build_release(
@@ -62,22 +69,31 @@ def build_release(
 ) -> Manifest:
     """Writes the release `out` from the folder `models`, replacing a release or an empty folder.
 
-    Raises ReleaseError for anything else at `out`, and for a model that verify has not passed, or
+    Raises ReleaseError for anything else at `out`, where the project is not as committed
+    (`source`), and for a model that verify has not passed, or
     whose weights are synthetic unless that is allowed: then the release is a rehearsal, and says so
     everywhere. So do the names and pages of models with own_weights, other ones than the published.
     """
     out = out.resolve()  # of a link, what it leads to is replaced
     _require_replaceable(out)
+    commit = commit_of(project)
+    require_code_of(project)
+    require_pinned_tools(project)
     verified = verified_models(
         project, models, allow_synthetic=allow_synthetic, own_weights=own_weights
     )
+    require_exports(project, verified)
     with _staging_for(out) as staging:
-        manifest = _fill(project, verified, models, staging)
+        manifest = _fill(project, verified, models, staging, commit)
+        if commit_of(project) != commit:
+            raise ReleaseError(f"another commit than {commit} was checked out; build again")
         _put_in_place(staging, out)
     return manifest
 
 
-def _fill(project: Project, verified: list[VerifiedModel], models: Path, staging: Path) -> Manifest:
+def _fill(
+    project: Project, verified: list[VerifiedModel], models: Path, staging: Path, commit: str
+) -> Manifest:
     """Writes all files of a release, the sums last."""
     epoch = source_date_epoch(project)
     _build_runtime(project, staging, epoch)
@@ -96,7 +112,6 @@ def _fill(project: Project, verified: list[VerifiedModel], models: Path, staging
     rehearsal = any(one.contract.weights != "real" for one in verified)
     index = index_page(verified, wheel.name, rehearsal)
     (staging / "README.md").write_text(index, "utf-8")
-    commit = _git(project, "rev-parse", "HEAD")
     write_provenance(project, verified, staging, commit)
     manifest = Manifest(
         rehearsal=rehearsal,
@@ -109,38 +124,12 @@ def _fill(project: Project, verified: list[VerifiedModel], models: Path, staging
             if one.contract.source_checkpoint
         },
         tools=tool_versions(),
-        lock_sha256=file_sha256(project.root / "requirements" / "lock.txt"),
+        lock_sha256=file_sha256(project.root / LOCK),
         commit=commit,
     )
     (staging / MANIFEST).write_text(manifest.to_json(), "utf-8")
     (staging / SUMS).write_text(sums_of(staging, manifest), "utf-8")
     return manifest
-
-
-def source_date_epoch(project: Project) -> int:
-    """SOURCE_DATE_EPOCH in seconds, by default the time of the commit."""
-    text = os.environ.get("SOURCE_DATE_EPOCH") or _git(project, "log", "-1", "--format=%ct")
-    try:
-        return max(int(text), _ZIP_EPOCH)
-    except ValueError:
-        raise ReleaseError(
-            f"SOURCE_DATE_EPOCH: expected whole seconds, found {text!r}; correct or unset it"
-        ) from None
-
-
-def _git(project: Project, *arguments: str) -> str:
-    ended = subprocess.run(
-        ["git", "-C", str(project.root), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ended.returncode != 0:
-        raise ReleaseError(
-            f"expected {project.root} to be a git clone ({last_line(ended.stderr)}); "
-            "release from a clone"
-        )
-    return ended.stdout.strip()
 
 
 def _place_model(one: VerifiedModel, models: Path, staging: Path, wheel: str) -> None:
@@ -153,9 +142,8 @@ def _place_model(one: VerifiedModel, models: Path, staging: Path, wheel: str) ->
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     (staging / "parity").mkdir(exist_ok=True)
-    shutil.copyfile(
-        models / "parity" / f"{name}.json", staging / "parity" / f"{one.released_name}.json"
-    )
+    # Its times are of one run, and would make each release another one.
+    one.report.without_times().write(staging / "parity" / f"{one.released_name}.json")
     (staging / f"{one.released_name}.md").write_text(model_card(one, wheel), "utf-8")
     if card := caliscope_card(one.contract, one.released_name):
         (staging / f"{one.released_name}{CALISCOPE_CARD}").write_text(card, "utf-8")

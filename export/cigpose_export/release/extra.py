@@ -17,5 +17,5 @@ def release_extra() -> Iterator[None]:
         package = str(error.name).partition(".")[0]
         raise InstallError(
             f"expected the packages of the extra [release], found no {package}; run in the "
-            "clone: .venv/bin/pip install -c requirements/lock.txt -e '.[release]'"
+            "clone: make -B setup"
         ) from error

@@ -60,7 +60,8 @@ def parity_figures(report: Report) -> Mapping[str, str]:
     return {
         "largest error": f"{excess:.0%} of what is allowed ({parity_tolerance()}), over "
         f"{len(report.cells)} settings of onnxruntime",
-        "error against float64": f"{precision.ratio or 0:.2f} times that of PyTorch's float32",
+        "error against float64": f"{precision.ratio or 0:.2f} times the noise floor of PyTorch's "
+        "float32",
         "intervention": choices,
         "keypoints misread outside near ties": f"{points.misread} of {points.compared}",
     }

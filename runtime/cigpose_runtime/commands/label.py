@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "a stop, the same command goes on where it was. What cannot be read becomes a row with its "
         "error, and the exit status 1.",
     )
-    options.add_options(parser, draws=False)
+    options.add_options(parser)
     parser.add_argument(
         "sources",
         nargs="+",
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
     about = _about(args)
     contract = options.read_override(args) or read_contract(args.model)
-    shards = plan(find_items(args.sources, out=args.out), args.shard_size)
+    shards = plan(find_items(args.sources, out=args.out, say=_say), args.shard_size)
     folder = open_folder(args.out)
     with folder.alone():
         found = look(folder, about, shards)

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from cigpose_runtime.draw import THRESHOLD
+from cigpose_runtime.arrays import Pixels
+from cigpose_runtime.commands.boxes import GivenFor, read_boxes
 from cigpose_runtime.errors import (
-    FileError,
     InputError,
     InstallError,
-    error_context,
-    first_line,
     quoted,
 )
 from cigpose_runtime.estimation.detector import (
+    Detections,
     Detector,
     DetectorFor,
-    FixedBoxesDetector,
     WholeFrameDetector,
     YoloxDetector,
 )
 from cigpose_runtime.estimation.frame_model import FrameModel
 from cigpose_runtime.estimation.pose_model import PoseModel
-from cigpose_runtime.estimation.preprocess import boxes_to_crops
-from cigpose_runtime.files import Named, read_bytes
+from cigpose_runtime.files import Named
 from cigpose_runtime.model_file.contract import Contract
 from cigpose_runtime.model_file.frame_contract import is_packed
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
@@ -46,9 +41,6 @@ DEVICES = {
 EXTRA = {"PIL": "Pillow", "av": "PyAV", "rich": "rich"}
 LABEL_EXTRA = {**EXTRA, "pyarrow": "PyArrow", "fsspec": "fsspec"}
 """The packages of the extras [cli] and [label], by the module that is imported."""
-
-_MOST_BYTES_OF_BOXES = 32 << 20
-"""Some 800,000 boxes. Unpacked, JSON takes up to 20 times its size in memory."""
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
@@ -82,7 +74,7 @@ def require_extra(extra: str = "cli", packages: Mapping[str, str] = EXTRA) -> No
         )
 
 
-def add_options(parser: argparse.ArgumentParser, *, draws: bool = True) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which model runs, on whom, and how."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="CIGPose ONNX file")
     people = parser.add_argument_group(
@@ -90,23 +82,26 @@ def add_options(parser: argparse.ArgumentParser, *, draws: bool = True) -> None:
     )
     chosen = people.add_mutually_exclusive_group()
     chosen.add_argument("--detector", type=Path, metavar="FILE", help="YOLOX ONNX file")
-    chosen.add_argument("--boxes", type=Path, metavar="FILE", help="JSON with boxes, see README")
+    chosen.add_argument(
+        "--boxes", type=Path, metavar="FILE", help="boxes in a file: JSON, JSON lines, COCO, MOT"
+    )
     chosen.add_argument(
         "--whole-frame", action="store_true", help="one person, who fills the frame"
     )
     parser.add_argument("--flip", action="store_true", help="average with the mirror image")
-    if draws:
-        parser.add_argument(
-            "--threshold",
-            type=float,
-            default=THRESHOLD,
-            metavar="SCORE",
-            help=f"least keypoint score that is drawn  [default: {THRESHOLD}]",
-        )
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="[default: cpu]")
     parser.add_argument("--threads", type=THREADS, metavar="N", help="[default: all cores]")
     parser.add_argument(
         "--metadata", type=Path, metavar="FILE.json", help="in place of what the model carries"
+    )
+
+
+def add_smooth(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of those commands that track."""
+    parser.add_argument(
+        "--smooth",
+        action="store_true",
+        help="smooth each keypoint over time (One-Euro filter): less jitter, hardly any lag",
     )
 
 
@@ -161,12 +156,14 @@ def read_override(args: argparse.Namespace) -> Contract | None:
 def open_detector_for(
     args: argparse.Namespace, model: PoseModel | FrameModel, *, alone: bool
 ) -> Callable[[Path], Detector | None]:
-    """As open_detector; None for a model that finds the people itself.
+    """As open_detector, but boxes that cannot be used cost themselves, and boxes may go by frames.
+
+    None for a model that finds the people itself.
 
     Raises InputError where the options say so, too.
     """
     if not isinstance(model, FrameModel) or not model.finds_people:
-        return open_detector(args, alone=alone)
+        return open_detector(args, alone=alone) if args.boxes is None else read_boxes(args.boxes)
     if args.detector is not None or args.boxes is not None or args.whole_frame:
         raise InputError(
             f"{args.model}: expected none of --detector, --boxes and --whole-frame, found one; a "
@@ -186,7 +183,7 @@ def open_detector(args: argparse.Namespace, *, alone: bool) -> DetectorFor:
         )
         return lambda _path: yolox
     if args.boxes is not None:
-        return read_boxes(args.boxes)
+        return _strict(read_boxes(args.boxes))
     if args.whole_frame:
         return lambda _path: WholeFrameDetector()
     raise InputError(
@@ -195,43 +192,23 @@ def open_detector(args: argparse.Namespace, *, alone: bool) -> DetectorFor:
     )
 
 
-def read_boxes(path: Path) -> DetectorFor:
-    """Boxes from a JSON file: [[left, top, right, bottom], ...] or {file name: such a list}.
+def _strict(given_for: GivenFor) -> DetectorFor:
+    """Boxes that go by pictures, of which one that cannot be used is the picture's error."""
 
-    Raises FileError for another form or more than 32 MB of it, InputError for boxes without area
-    or a picture that is not in the file.
-    """
-    try:
-        content: Any = json.loads(
-            read_bytes(path, "a JSON file with boxes", most=_MOST_BYTES_OF_BOXES)
-        )
-    except (ValueError, RecursionError) as error:
-        raise FileError(
-            f"{path}: expected JSON with boxes, found none ({first_line(error)}); correct it"
-        ) from error
-    with error_context(path):
-        if isinstance(content, dict):
-            named = {name: _detector_of(boxes, name) for name, boxes in content.items()}
+    def detector_for(path: Path) -> Detector:
+        given = given_for(path)
+        if given.by_frame:
+            raise InputError(
+                f"--boxes: expected boxes for pictures, found some by frames, for {path.name}; "
+                "give them to `video`"
+            )
 
-            def by_name(picture: Path) -> Detector:
-                if picture.name not in named:
-                    raise InputError(
-                        f"{path}: expected boxes for {picture.name}, found none; add an entry, "
-                        "an empty list if nobody is there"
-                    )
-                return named[picture.name]
+        def detect(frame: Pixels) -> Detections:
+            found = given(frame)
+            for error in given.take_errors(path.name):
+                raise error
+            return found
 
-            return by_name
-        fixed = _detector_of(content, "all pictures")
-    return lambda _path: fixed
+        return detect
 
-
-def _detector_of(boxes: Any, what: str) -> Detector:
-    if not isinstance(boxes, list):
-        raise InputError(
-            f"expected a list of [left, top, right, bottom] for {what}, found "
-            f"{type(boxes).__name__}; correct it"
-        )
-    with error_context(what):
-        boxes_to_crops(boxes, (1, 1))  # says what is wrong with them
-    return FixedBoxesDetector(boxes)
+    return detector_for

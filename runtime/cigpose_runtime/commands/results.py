@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import BinaryIO
 
+from cigpose_runtime.commands.journal import Document, read_lines
+from cigpose_runtime.commands.npz import NpzFile
+from cigpose_runtime.commands.openpose import OpenposeFolder
+from cigpose_runtime.commands.records import Records
 from cigpose_runtime.errors import FileError
-from cigpose_runtime.files import Named, output_file
+from cigpose_runtime.files import Named, growing_file, open_file, output_file
+from cigpose_runtime.keypoints import KeypointSet
 from cigpose_runtime.poses import Poses
 from cigpose_runtime.writers import CSV_HEADER, to_coco, to_coco_wholebody, to_csv, to_json_line
 
@@ -19,8 +25,11 @@ STDOUT = Path("-")
 
 _FORMS = ("json", "coco", "csv")
 
+_FRAMES = {"csv": {"header": CSV_HEADER}, "coco": {"header": "[", "closing": "\n]\n"}}
+"""What stands before and behind the records."""
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+
+def add_options(parser: argparse.ArgumentParser, *, resumes: bool = True) -> None:
     """Adds the options that say which results are written."""
     group = parser.add_argument_group("results ('-' is stdout)")
     group.add_argument("--json", type=Path, metavar="FILE", help="JSON lines, one a picture")
@@ -28,6 +37,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--coco", type=Path, metavar="FILE", help="COCO results; whole-body ones with all parts"
     )
     group.add_argument("--csv", type=Path, metavar="FILE", help="one line a keypoint")
+    group.add_argument("--npz", type=Path, metavar="FILE", help="arrays, for numpy.load")
+    group.add_argument(
+        "--openpose", metavar="DIR", help="folder for OpenPose's JSON, a file a picture"
+    )
+    if resumes:
+        group.add_argument(
+            "--resume",
+            action="store_true",
+            help="go on after what the file of --json has already; lines are added to it as they "
+            "come, so that it outlasts any end",
+        )
+    else:
+        parser.set_defaults(resume=False)
 
 
 def outputs(args: argparse.Namespace) -> list[Named]:
@@ -39,25 +61,50 @@ def outputs(args: argparse.Namespace) -> list[Named]:
             f"expected one form of results on stdout, found {' and '.join(on_stdout)}; give a file "
             "for all but one"
         )
+    if args.npz == STDOUT:
+        raise FileError("--npz: expected a file, found stdout; give a name")
+    if args.npz is not None:
+        named.append(("--npz", args.npz))
+    if args.resume and (args.json in (None, STDOUT) or args.coco or args.npz or args.openpose):
+        raise FileError(
+            "--resume: expected results that can be taken up again, --json FILE alone or with "
+            f"--csv, found {', '.join(what for what, _ in named) or 'none'}; change the options"
+        )
     return [(what, path) for what, path in named if path != STDOUT]
+
+
+class _DiscardedError(Exception):
+    """Leaves the files as an error does, of which there may be none."""
 
 
 class Results:
     """Writes poses to the files that the options name; JSON lines to stdout if they name none.
 
-    Used as a context: an error discards the files, Ctrl-C and the end finish them.
-    pictures: how many were added.
+    Used as a context: however it is left, the files have the pictures that were added; without any
+    there are none. whole: any error discards them, for what is soon done again.
+    next_image_id: the first of COCO's that is free. last_source: the last one that --resume found,
+    None without.
     """
 
-    def __init__(self, args: argparse.Namespace, *, saves: bool) -> None:
+    def __init__(self, args: argparse.Namespace, *, saves: bool, whole: bool = False) -> None:
         self._paths: dict[str, Path] = {
             form: path for form in _FORMS if (path := getattr(args, form))
         }
-        if not self._paths and not saves:
+        self._npz = None if args.npz is None else NpzFile(args.npz)
+        self._openpose = None if args.openpose is None else OpenposeFolder(args.openpose)
+        if not self.has_files and not saves:
             self._paths = {"json": STDOUT}
-        self._files: dict[str, IO[bytes]] = {}
-        self._people = 0
-        self.pictures = 0
+        self._files: dict[str, Records] = {}
+        self._people = self._pictures = self.next_image_id = 0
+        self._whole = whole
+        self._resumes = args.resume
+        self._last = 0
+        self.last_source: str | None = None
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._paths or self._npz or self._openpose)
 
     def add(
         self,
@@ -67,37 +114,73 @@ class Results:
         index: int,
         seconds: float | None = None,
         image_id: int | None = None,
+        canvas_wh: tuple[int, int] | None = None,
     ) -> None:
-        """Adds the people of one picture, the index-th one. image_id: COCO's, `index` if None."""
+        """Adds the people of one picture, the index-th one.
+
+        seconds: of a frame of a video. image_id: COCO's, `index` if None. canvas_wh: its size, if
+        known.
+        """
+        image_id = index if image_id is None else image_id
         about = {"source": source, "frame": index}
         if seconds is not None:
             about["seconds"] = round(seconds, 6)
         if "json" in self._files:
-            self._write("json", to_json_line(poses, **about))
+            self._files["json"].add(to_json_line(poses, **about))
         if "csv" in self._files:
-            self._write("csv", to_csv(poses, source, index))
+            self._files["csv"].add(to_csv(poses, source, index))
         if "coco" in self._files:
             write = to_coco_wholebody if poses.keypoint_set.parts else to_coco
-            for person in write(poses, index if image_id is None else image_id):
-                self._write("coco", (",\n" if self._people else "\n") + json.dumps(person))
-                self._people += 1
-        self.pictures += 1
+            people = write(poses, image_id)
+            texts = [f",\n{json.dumps(person)}" for person in people]
+            if texts and not self._people:
+                texts[0] = texts[0].removeprefix(",")
+            self._files["coco"].add("".join(texts))
+            self._people += len(texts)
+        if self._npz is not None:
+            self._npz.add(poses, source, index, seconds)
+        if self._openpose is not None:
+            self._openpose.add(poses, source, None if seconds is None else index, canvas_wh)
+        self._pictures += 1
+        self.next_image_id = max(self.next_image_id, image_id + 1)
 
-    def _write(self, form: str, text: str) -> None:
-        self._files[form].write(text.encode())
+    def earlier(self, keypoint_set: KeypointSet) -> Iterator[Document]:
+        """What --resume finds in the file of --json; it counts as added, and is in all forms."""
+        if not self._resumes:
+            return
+        path = self._paths["json"]
+        pictures = size = 0
+        with open_file(path, "JSON lines") as file:
+            for end, document, poses in read_lines(file, path, keypoint_set):
+                if "csv" in self._files:
+                    self._files["csv"].add(to_csv(poses, document["source"], document["frame"]))
+                if document["source"] != self.last_source:
+                    self.last_source, self._last = document["source"], size
+                pictures, size = pictures + 1, end
+                yield document
+        self._files["json"].keep(size)
+        self._pictures = pictures
+
+    def earlier_frames(self, keypoint_set: KeypointSet) -> Iterator[tuple[Document, Poses]]:
+        """Of these, those of the last source, once more and with their poses."""
+        path = self._paths["json"]
+        with open_file(path, "JSON lines") as file:
+            file.seek(self._last)
+            for _, document, poses in read_lines(file, path, keypoint_set):
+                yield document, poses
 
     def __enter__(self) -> Results:
         with ExitStack() as stack:
             for form, path in self._paths.items():
                 if path == STDOUT:
-                    self._files[form] = sys.stdout.buffer
+                    file: BinaryIO = sys.stdout.buffer
                 else:
-                    self._files[form] = stack.enter_context(output_file(path))
+                    grows = self._resumes and form == "json"
+                    file = stack.enter_context((growing_file if grows else output_file)(path))
+                self._files[form] = Records(
+                    path, file, is_file=path != STDOUT, **_FRAMES.get(form, {})
+                )
             self._stack = stack.pop_all()
-        if "csv" in self._files:
-            self._write("csv", CSV_HEADER)
-        if "coco" in self._files:
-            self._write("coco", "[")
         return self
 
     def __exit__(
@@ -106,6 +189,11 @@ class Results:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None and "coco" in self._files:
-            self._write("coco", "\n]\n")
-        self._stack.__exit__(kind, error, trace)
+        with suppress(_DiscardedError), self._stack:
+            for file in self._files.values():
+                file.close()
+            is_lost = error is not None if self._whole else self._pictures == 0
+            if is_lost:
+                raise _DiscardedError
+            if self._npz is not None:
+                self._npz.close()

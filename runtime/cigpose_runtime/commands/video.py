@@ -1,133 +1,259 @@
-"""`cigpose-runtime video`: poses in a video, tracked from frame to frame."""
+"""`cigpose-runtime video`: poses in videos, tracked from frame to frame."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cigpose_runtime.commands import options, results
-from cigpose_runtime.errors import CheckError, CigposeError, error_context
-from cigpose_runtime.files import require_apart
+from cigpose_runtime.commands import drawing, options, results
+from cigpose_runtime.commands.boxes import GivenBoxes
+from cigpose_runtime.commands.records import NoRoomError
+from cigpose_runtime.commands.targets import in_folder
+from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
+from cigpose_runtime.files import require_apart, require_folder
 from cigpose_runtime.terminal import echo
 
 if TYPE_CHECKING:
-    from cigpose_runtime.media.video import Frame, VideoReader
+    from cigpose_runtime.estimation.detector import Detector
+    from cigpose_runtime.estimation.frame_model import FrameModel
+    from cigpose_runtime.estimation.pose_model import PoseModel
+    from cigpose_runtime.estimation.pose_pipeline import PosePipeline
+    from cigpose_runtime.media.video import Frame
     from cigpose_runtime.poses import Poses
+    from cigpose_runtime.sources.clips import Clip
 
-    Annotate = Callable[[Frame, Poses], None]
+MOST_NAMED = 10
+"""Frames of a video without poses that have an error each; further ones are counted."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the subcommand to those of `cigpose-runtime`."""
     parser = commands.add_parser(
         "video",
-        help="estimate and track poses in a video",
-        description="Estimates and tracks poses in a video. Frames that cannot be decoded are left "
+        help="estimate and track poses in videos",
+        description="Estimates and tracks poses in videos. Frames that cannot be decoded are left "
         "out, counted, and make the exit status 1. Ctrl-C, SIGTERM and SIGHUP finish the files "
         "with what is there.",
     )
     options.add_options(parser)
-    parser.add_argument("video", type=Path, metavar="VIDEO", help="video file")
+    drawing.add_options(parser, tracks=True)
+    parser.add_argument(
+        "videos",
+        nargs="+",
+        metavar="VIDEO",
+        help="files, folders with their folders, patterns, lists (.txt), URLs (http, rtsp), or - "
+        "for stdin; pictures of a folder or pattern are the frames of one video",
+    )
+    parser.add_argument(
+        "--rate",
+        type=_rate,
+        default=Fraction(25),
+        metavar="FPS",
+        help="of a video whose frames are pictures  [default: 25]",
+    )
     parser.add_argument(
         "--detect-every", type=int, default=1, metavar="N", help="detect on every n-th frame"
     )
+    options.add_smooth(parser)
     results.add_options(parser)
-    parser.add_argument("--save", type=Path, metavar="FILE.mp4", help="annotated video")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE.mp4", help="annotated video; of several, a folder"
+    )
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> list[CigposeError]:
-    """Goes through the video; decoding, estimating, and drawing with encoding overlap."""
-    options.require_extra()
-    from cigpose_runtime.commands.progress import progress
-    from cigpose_runtime.estimation.pose_pipeline import PosePipeline
-    from cigpose_runtime.estimation.tracking import Tracker
-    from cigpose_runtime.media.threads import prefetched
-    from cigpose_runtime.media.video import VideoReader
+def _rate(text: str) -> Fraction:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise argparse.ArgumentTypeError(f"expected frames a second up to 1000, found {text}")
+    return rate
 
-    saved = [] if args.save is None else [("--save", args.save)]
+
+def run(args: argparse.Namespace) -> list[CigposeError]:
+    """Goes through the videos; decoding, estimating, and drawing with encoding overlap."""
+    options.require_extra()
+    from cigpose_runtime.sources.clips import find_clips
+
+    errors: list[CigposeError] = []
+    say = partial(echo, err=True)
+    clips = find_clips(args.videos, args.rate, errors, say, but=args.save and str(args.save))
+    targets = _targets(args, clips)
     require_apart(
-        [*results.outputs(args), *saved], [*options.inputs(args), ("the video", args.video)]
+        [*results.outputs(args), *(("--save", target) for target in targets if target)],
+        [*options.inputs(args), *(("the video", path) for one in clips for path in one.inputs)],
     )
     model = options.open_model(args, alone=False)
     detector_for = options.open_detector_for(args, model, alone=False)
-    detector = detector_for(args.video)
-    pipeline = PosePipeline(detector, model, Tracker(), detect_every=args.detect_every)
-    interrupted = False
-    errors: list[CigposeError] = []
-    with (
-        VideoReader(args.video) as reader,
-        results.Results(args, saves=args.save is not None) as written,
-    ):
-        try:
+    try:
+        with results.Results(args, saves=args.save is not None) as written:
+            for target in targets:
+                if target is not None:
+                    require_folder(target.parent, "--save")
+            done = {document["source"] for document in written.earlier(model.keypoint_set)}
+            for clip, target in zip(clips, targets, strict=True):
+                if clip.name in done and clip.name != written.last_source:
+                    continue
+                try:
+                    detector = detector_for(Path(clip.name))
+                    for error in _Job(args, clip, target, model, detector, written).run():
+                        errors.append(error)
+                except NoRoomError:
+                    raise
+                except CigposeError as error:
+                    errors.append(error)
+    except CigposeError as error:
+        errors.append(error)
+    return errors
+
+
+def _targets(args: argparse.Namespace, clips: Sequence[Clip]) -> list[Path | None]:
+    """Where each annotated video goes."""
+    from cigpose_runtime.media.video_writer import SUFFIXES
+
+    if args.resume and args.smooth:
+        raise FileError(
+            "--resume: expected results that can be taken up again, found --smooth, which needs "
+            "the frames before; leave one of them out"
+        )
+    if args.save is None:
+        return [None] * len(clips)
+    folder: Path = args.save
+    if args.resume:
+        raise FileError(
+            "--resume: expected results that can be taken up again, found --save; a video cannot"
+        )
+    if folder.suffix.lower() in SUFFIXES:
+        if len(clips) > 1:
+            raise FileError(
+                f"{folder}: expected a folder for {len(clips)} annotated videos, found the name of "
+                "one; give a folder"
+            )
+        return [folder]
+    if folder.suffix and not folder.is_dir():
+        raise FileError(f"{folder}: expected a name that ends in .mp4, or a folder; give another")
+    return list(in_folder(folder, (clip.relative.with_suffix(".mp4") for clip in clips)))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One video, and what becomes of it."""
+
+    args: argparse.Namespace
+    clip: Clip
+    target: Path | None
+    model: PoseModel | FrameModel
+    detector: Detector | None
+    written: results.Results
+
+    def run(self) -> Iterator[CigposeError]:
+        """Goes through it; yields the errors that cost less than all of it."""
+        from cigpose_runtime.commands.annotated import AnnotatedVideo
+        from cigpose_runtime.commands.progress import progress
+        from cigpose_runtime.estimation.pose_pipeline import PosePipeline
+        from cigpose_runtime.media.threads import DEPTH, prefetched
+        from cigpose_runtime.poses import Poses
+        from cigpose_runtime.tracking.smoothing import Smoother
+        from cigpose_runtime.tracking.tracker import Tracker
+
+        args, clip, written = self.args, self.clip, self.written
+        pipeline = PosePipeline(
+            self.detector, self.model, Tracker(), detect_every=args.detect_every
+        )
+        smooth = Smoother() if args.smooth else None
+        resumed_at = self._followed(pipeline)
+        first_id = written.next_image_id
+        failed = 0
+        with clip.open() as reader:
+            depth = 1 if reader.is_large else DEPTH  # a frame of 8K takes 100 MB
             with (
                 progress("video", reader.announced or None, "frames") as advance,
-                _annotated(args, reader) as annotate,
+                AnnotatedVideo(
+                    self.target,
+                    rate=reader.rate,
+                    audio_from=clip.file,
+                    draw=drawing.drawer(args),
+                    depth=depth,
+                ) as annotated,
+                closing(prefetched(reader, depth=depth)) as frames,
             ):
-                for frame in prefetched(reader, depth=_depth(reader)):
-                    with error_context(f"{args.video}, frame {frame.index}"):
-                        poses = pipeline(frame.pixels)
-                    annotate(frame, poses)
-                    written.add(poses, str(args.video), index=frame.index, seconds=frame.seconds)
+                for frame in frames:
+                    if frame.index < resumed_at:
+                        continue
+                    name = f"{clip.name}, frame {frame.index}"
+                    poses, wrong = self._poses(pipeline, frame, name)
+                    yield from wrong[: max(0, MOST_NAMED - failed)]
+                    failed += len(wrong)
+                    if poses is None:
+                        annotated.add(frame, Poses.none(self.model.keypoint_set))
+                        continue
+                    if smooth is not None:
+                        poses = smooth(poses, frame.seconds)
+                    written.add(
+                        poses,
+                        clip.name,
+                        index=frame.index,
+                        seconds=frame.seconds,
+                        image_id=first_id + frame.index,
+                        canvas_wh=frame.pixels.shape[1::-1],
+                    )
+                    annotated.add(frame, poses)
                     advance(len(poses))
-        except KeyboardInterrupt:
-            interrupted = True
+                    if annotated.error is not None and not written.has_files:
+                        break
+            if annotated.error is not None:
+                yield annotated.error
+            left_out = annotated.sound_left_out
+            if not clip.inputs:
+                left_out = "only that of a file is taken"
+            self._say(left_out if self.target else "", reader.is_pale)
+            if failed > MOST_NAMED:
+                yield InputError(
+                    f"{clip.name}: expected frames and boxes that poses can be estimated for, "
+                    f"found {failed - MOST_NAMED} more that are not; the results have the others"
+                )
+            yield from reader.errors
+
+    def _poses(
+        self, pipeline: PosePipeline, frame: Frame, name: str
+    ) -> tuple[Poses | None, list[CigposeError]]:
+        """The poses of a frame, None where there are none, and what is wrong with it or boxes."""
+        errors: list[CigposeError] = []
+        poses = None
+        if isinstance(self.detector, GivenBoxes):
+            self.detector.frame = frame.index
+        try:
+            with error_context(name):
+                poses = pipeline(frame.pixels)
         except CigposeError as error:
-            if not written.pictures:
-                raise
-            errors.append(error)  # the results until then stay
-    if reader.is_pale:
-        echo(
-            f"{args.video}: expected HDR that FFmpeg can tone-map, found another; it is pale",
-            err=True,
-        )
-    if interrupted:
-        raise KeyboardInterrupt
-    return errors or _what_was_missing(args.video, reader.read, reader.skipped)
+            errors.append(error)
+        if isinstance(self.detector, GivenBoxes):
+            errors += self.detector.take_errors(name)
+        return poses, errors
 
+    def _followed(self, pipeline: PosePipeline) -> int:
+        """Leads it through what an earlier run did; returns the first frame that is to do."""
+        to_do = 0
+        if self.clip.name == self.written.last_source:
+            for document, poses in self.written.earlier_frames(self.model.keypoint_set):
+                pipeline.follow(poses)
+                to_do = document["frame"] + 1
+        return to_do
 
-@contextmanager
-def _annotated(args: argparse.Namespace, reader: VideoReader) -> Iterator[Annotate]:
-    """Yields what takes each frame and its poses for the video that --save asks for."""
-    if args.save is None:
-        yield lambda frame, poses: None
-        return
-    from cigpose_runtime.draw import draw_poses
-    from cigpose_runtime.media.threads import Behind
-    from cigpose_runtime.media.video_writer import VideoWriter
-
-    with VideoWriter(args.save, rate=reader.rate, audio_from=args.video) as writer:
-
-        def draw(item: tuple[Frame, Poses]) -> None:
-            frame, poses = item
-            drawn = draw_poses(frame.pixels, poses, threshold=args.threshold)
-            writer.write(replace(frame, pixels=drawn))
-
-        with Behind(draw, depth=_depth(reader)) as behind:
-            yield lambda frame, poses: behind.put((frame, poses))
-    if writer.sound_left_out:
-        echo(
-            f"{args.save}: without all the sound of {args.video}: {writer.sound_left_out}", err=True
-        )
-
-
-def _depth(reader: VideoReader) -> int:
-    """Frames that wait for the next thread; one of 8K takes 100 MB."""
-    from cigpose_runtime.media.threads import DEPTH
-
-    return 1 if reader.is_large else DEPTH
-
-
-def _what_was_missing(path: Path, read: int, skipped: int) -> list[CigposeError]:
-    if not skipped:
-        return []
-    return [
-        CheckError(
-            f"{path}: expected {read + skipped} frames, found {skipped} damaged or missing ones; "
-            "the results have the others"
-        )
-    ]
+    def _say(self, sound_left_out: str, is_pale: bool) -> None:
+        name = self.clip.name
+        if sound_left_out:
+            echo(f"{self.target}: without all the sound of {name}: {sound_left_out}", err=True)
+        if is_pale:
+            echo(
+                f"{name}: expected HDR that FFmpeg can tone-map, found another; it is pale",
+                err=True,
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Protocol
@@ -13,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.errors import InputError, OnnxFileError, error_context
-from cigpose_runtime.estimation.session import CPU, open_session, run_session
+from cigpose_runtime.estimation.session import CPU, SessionOptions, open_session, run_session
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
+from cigpose_runtime.overlap import iou
 
 PADDING_LEVEL = 114
 """Grey level beside the picture in YOLOX's input (Megvii's preproc)."""
@@ -96,8 +98,8 @@ class YoloxDetector:
     exports return boxes and some the raw prediction of each grid cell; which of them this file
     returns shows on a grey picture when it is opened: boxes lie where their cells do.
     class_id: of people, 0 in COCO. score_threshold: on objectness times class score.
-    nms_threshold: the largest overlap (IoU) of two boxes. providers, threads and spinning are as in
-    PoseModel.
+    nms_threshold: the largest overlap (IoU) of two boxes. providers, threads, spinning and
+    pickling are as in PoseModel.
     grid: column and row (cells, 2) and stride (cells, 1) of each cell, float32. is_decoded: whether
     the model returns boxes. batch: pictures that it takes at once.
     Raises FileError, OnnxFileError and ProviderError, each naming the file.
@@ -147,7 +149,11 @@ class YoloxDetector:
         self.class_id = class_id
         self.grid = grid
         self._input = onnx_file.inputs[0].name
-        self._session = open_session(path, providers=providers, threads=threads, spinning=spinning)
+        self._path = Path(path).absolute()
+        self._options = SessionOptions(
+            providers=tuple(providers), threads=threads, spinning=spinning
+        )
+        self._session = open_session(path, **self._options)
         self.is_decoded = self._sees_decoded()
 
     def __call__(self, frame: Pixels) -> Detections:
@@ -166,6 +172,17 @@ class YoloxDetector:
         in_frame = np.clip(boxes[kept] / np.float32(ratio), 0, limits)
         has_area = (in_frame[:, 2:] - in_frame[:, :2] >= 1).all(axis=1)
         return Detections(in_frame[has_area], scores[kept][has_area])
+
+    def __reduce__(self) -> tuple[Callable[[], YoloxDetector], tuple[()]]:
+        opened_again = partial(
+            YoloxDetector,
+            self._path,
+            score_threshold=self.score_threshold,
+            nms_threshold=self.nms_threshold,
+            class_id=self.class_id,
+            **self._options,
+        )
+        return opened_again, ()
 
     def _predict(self, blob: Floats) -> Floats:
         """The network's predictions for one letterboxed picture: (cells, 5 + classes)."""
@@ -266,14 +283,3 @@ def nms(boxes_xyxy: Floats, scores: Floats, threshold: float) -> NDArray[np.intp
         overlap = iou(boxes_xyxy[left[:1]], boxes_xyxy[left[1:]])[0]
         left = left[1:][overlap <= threshold]
     return np.array(kept, np.intp)
-
-
-def iou(first_xyxy: Floats, second_xyxy: Floats) -> Floats:
-    """Intersection over union of each box (N, 4) with each (M, 4): (N, M)."""
-    first, second = first_xyxy[:, None], second_xyxy[None]
-    top_left = np.maximum(first[..., :2], second[..., :2])
-    bottom_right = np.minimum(first[..., 2:], second[..., 2:])
-    shared = np.prod(np.maximum(bottom_right - top_left, 0), axis=-1)
-    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) for boxes in (first, second)]
-    overlap: Floats = shared / np.maximum(areas[0] + areas[1] - shared, np.float32(1e-9))
-    return overlap

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,7 +14,7 @@ from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.errors import InputError, error_context
 from cigpose_runtime.estimation.pose_model import MAX_BATCH, check_overlap
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, check_frame
-from cigpose_runtime.estimation.session import CPU, open_session
+from cigpose_runtime.estimation.session import CPU, SessionOptions, open_session
 from cigpose_runtime.keypoints import KeypointSet
 from cigpose_runtime.model_file.frame_contract import FrameContract, frame_contract_of
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
@@ -22,7 +24,7 @@ from cigpose_runtime.poses import Poses
 class FrameModel:
     """A packed file, called as a PoseModel; with a detector inside, with a frame alone.
 
-    providers, threads and spinning are as in PoseModel.
+    providers, threads, spinning and pickling are as in PoseModel.
     Raises FileError, OnnxFileError, MetadataError and ProviderError, each naming the file.
     """
 
@@ -41,11 +43,18 @@ class FrameModel:
         with error_context(path):
             self.contract = frame_contract_of(onnx_file)
         self.keypoint_set = self.contract.model.keypoints
-        self._session = open_session(path, providers=providers, threads=threads, spinning=spinning)
+        self._path = Path(path).absolute()
+        self._options = SessionOptions(
+            providers=tuple(providers), threads=threads, spinning=spinning
+        )
+        self._session = open_session(path, **self._options)
         frame, boxes = (*onnx_file.inputs, None)[:2]
         self._frame_shape = frame.shape if frame else None
         people = boxes.shape[0] if boxes and boxes.shape else None
         self._fixed_people = people if isinstance(people, int) else None
+
+    def __reduce__(self) -> tuple[Callable[[], FrameModel], tuple[()]]:
+        return partial(FrameModel, self._path, **self._options), ()
 
     @property
     def finds_people(self) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +14,7 @@ from cigpose_runtime.arrays import Floats
 from cigpose_runtime.errors import InputError, error_context
 from cigpose_runtime.estimation.decode import average_flipped, decode_simcc, to_frame
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
-from cigpose_runtime.estimation.session import CPU, open_session, run_session
+from cigpose_runtime.estimation.session import CPU, SessionOptions, open_session, run_session
 from cigpose_runtime.keypoints import KeypointSet
 from cigpose_runtime.model_file.contract import Contract
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
@@ -33,6 +35,8 @@ class PoseModel:
     while the model runs; between runs its threads sleep in any case. max_batch: crops that run at
     once, which bounds memory. flip: run the mirror image of each crop too and average, as MMPose's
     flip test does; twice the time, and what published AP is measured with.
+    One may be called by several threads at once. Pickled, it is its path and these options: where
+    it arrives, as in another process, the file is opened anew.
     Raises FileError, OnnxFileError, MetadataError and ProviderError, each naming the file.
 
     >>> model = PoseModel("model.onnx")
@@ -65,10 +69,15 @@ class PoseModel:
             self.contract = contract_of(onnx_file, override=override)
         self.keypoint_set = self.contract.keypoints
         self.flip = flip
-        self._session = open_session(path, providers=providers, threads=threads, spinning=spinning)
+        self._path = Path(path).absolute()
+        self._override = override
+        self._options = SessionOptions(
+            providers=tuple(providers), threads=threads, spinning=spinning
+        )
+        self._session = open_session(path, **self._options)
         batch = (onnx_file.inputs[0].shape or (None,))[0]
         self._fixed_batch = batch if isinstance(batch, int) else None
-        self._max_batch = self._fixed_batch or max_batch
+        self._max_batch = max_batch
 
     def __call__(
         self,
@@ -109,10 +118,21 @@ class PoseModel:
             box_scores=None if box_scores is None else np.asarray(box_scores, np.float32),
         )
 
+    def __reduce__(self) -> tuple[Callable[[], PoseModel], tuple[()]]:
+        opened_again = partial(
+            PoseModel,
+            self._path,
+            override=self._override,
+            max_batch=self._max_batch,
+            flip=self.flip,
+            **self._options,
+        )
+        return opened_again, ()
+
     @property
     def crops_at_once(self) -> int:
         """How many crops `simcc` runs at best: all that max_batch or the file allow."""
-        return self._max_batch if self._fixed_batch else self._max_batch // (1 + self.flip)
+        return self._fixed_batch or self._max_batch // (1 + self.flip)
 
     def simcc(self, crops: Floats) -> tuple[Floats, Floats]:
         """The SimCC vectors of crops (n, 3, h, w) that `make_input` made, all at once.

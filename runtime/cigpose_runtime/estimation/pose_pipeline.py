@@ -9,8 +9,8 @@ from cigpose_runtime.errors import InputError
 from cigpose_runtime.estimation.detector import Detections, Detector
 from cigpose_runtime.estimation.frame_model import FrameModel
 from cigpose_runtime.estimation.pose_model import PoseModel
-from cigpose_runtime.estimation.tracking import Tracker
 from cigpose_runtime.poses import Poses
+from cigpose_runtime.tracking.tracker import Tracker
 
 FOLLOWED_SCORE = 0.3
 """Keypoints of at least this score make the next box of a person (MMPose's kpt_thr)."""
@@ -77,6 +77,13 @@ class PosePipeline:
         self._frames += 1
         self._last = poses
         return poses if self.tracker is None else self.tracker(poses)
+
+    def follow(self, poses: Poses) -> None:
+        """Goes on behind a frame whose poses are known, as those that an earlier run wrote."""
+        self._frames += 1
+        self._last = poses
+        if self.tracker is not None:
+            self.tracker(poses)
 
 
 def followed(poses: Poses, width: int, height: int) -> Detections:

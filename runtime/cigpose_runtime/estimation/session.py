@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from cigpose_runtime.errors import OnnxFileError, ProviderError, first_line
 
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from cigpose_runtime.arrays import Floats
 
 CPU = "CPUExecutionProvider"
+
+
+class SessionOptions(TypedDict):
+    """What models and detectors pass on to open_session."""
+
+    providers: Sequence[str]
+    threads: int | None
+    spinning: bool
+
 
 LEVELS = {
     "disabled": "ORT_DISABLE_ALL",

@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cigpose_runtime.errors import FileError, first_line
-from cigpose_runtime.labelling import storage
 from cigpose_runtime.labelling.items import Boxes, Item, Row, Span, WholeFile, ZipMember
 from cigpose_runtime.media.images import SUFFIXES
+from cigpose_runtime.sources import storage
 
 LARGEST_PICTURE = 1 << 29
 """Bytes as stored; more than any picture of 90 million pixels takes."""

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from cigpose_runtime.errors import FileError, InputError
 from cigpose_runtime.files import appears_whole, locked
-from cigpose_runtime.labelling import storage
+from cigpose_runtime.sources import storage
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cigpose_runtime.errors import FileError, InputError, quoted
-from cigpose_runtime.labelling import storage
 from cigpose_runtime.labelling.folder import Folder
 from cigpose_runtime.labelling.rows import Counts, read_about
 from cigpose_runtime.labelling.shards import Shard
 from cigpose_runtime.model_file.contract import Contract
+from cigpose_runtime.sources import storage
 
 MANIFEST = "manifest.json"
 

@@ -12,7 +12,6 @@ from typing import Any
 from cigpose_runtime.errors import FileError
 from cigpose_runtime.estimation.detector import DetectorFor
 from cigpose_runtime.estimation.pose_model import PoseModel
-from cigpose_runtime.labelling import storage
 from cigpose_runtime.labelling.batches import label
 from cigpose_runtime.labelling.children import Answer
 from cigpose_runtime.labelling.decoding import Decoded, Decoders, decoder
@@ -20,6 +19,7 @@ from cigpose_runtime.labelling.folder import Folder
 from cigpose_runtime.labelling.items import Item
 from cigpose_runtime.labelling.rows import RowWriter, schema
 from cigpose_runtime.labelling.shards import Shard
+from cigpose_runtime.sources import storage
 
 TIME_LIMIT_S = 60.0
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,7 +19,7 @@ from cigpose_runtime.files import open_file, output_file, place_to_write
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = {
+WRITTEN_FORMATS = {
     ".bmp": "BMP",
     ".jpeg": "JPEG",
     ".jpg": "JPEG",
@@ -26,6 +29,20 @@ FORMATS = {
     ".webp": "WEBP",
 }
 """By the ending of a name, in Pillow's terms."""
+
+PLUGINS = {
+    ".heic": ("pillow_heif", "pillow-heif", "HEIF"),
+    ".heif": ("pillow_heif", "pillow-heif", "HEIF"),
+    ".jxl": ("pillow_jxl", "pillow-jxl-plugin", "JXL"),
+}
+"""Forms that Pillow reads with a package of its own, if it is installed: the module, what installs
+it, and Pillow's term."""
+
+FORMATS = {
+    **WRITTEN_FORMATS,
+    ".avif": "AVIF",
+    **{ending: form for ending, (module, _, form) in PLUGINS.items() if find_spec(module)},
+}
 
 SUFFIXES = frozenset(FORMATS)
 """Files of a folder that are taken for pictures."""
@@ -60,6 +77,7 @@ def decode_image(file: BinaryIO, name: str | PathLike[str]) -> Pixels:
     from PIL import Image
 
     most = Image.MAX_IMAGE_PIXELS
+    _register_plugins()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of metadata that are not looked at
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -81,6 +99,14 @@ def decode_image(file: BinaryIO, name: str | PathLike[str]) -> Pixels:
                 f"{name}: expected a picture ({', '.join(READ_FORMATS)}), but it cannot be read "
                 f"({reason}); replace the file"
             ) from error
+
+
+@cache
+def _register_plugins() -> None:
+    if "HEIF" in READ_FORMATS:
+        import_module("pillow_heif").register_heif_opener()
+    if "JXL" in READ_FORMATS:
+        import_module("pillow_jxl")  # which registers itself
 
 
 def _upright_bgr(picture: Image) -> Pixels:
@@ -127,10 +153,11 @@ def write_image(frame: Pixels, path: str | PathLike[str]) -> None:
     from PIL import Image
 
     path = Path(path)
-    form = FORMATS.get(path.suffix.lower())
+    form = WRITTEN_FORMATS.get(path.suffix.lower())
     if form is None:
         raise FileError(
-            f"{path}: expected a name that ends in {', '.join(sorted(SUFFIXES))}; give another one"
+            f"{path}: expected a name that ends in {', '.join(sorted(WRITTEN_FORMATS))}; give "
+            "another one"
         )
     picture = Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
     with output_file(path) as file, place_to_write(path):

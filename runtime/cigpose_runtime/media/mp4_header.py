@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Protocol
 
 from cigpose_runtime.errors import FileError
 
@@ -22,7 +22,14 @@ _SEARCHED = frozenset(
 """Boxes of a file in which FFmpeg looks for others, and so for the two that count."""
 
 
-def check_sample_counts(file: BinaryIO, size: int) -> None:
+class Seekable(Protocol):
+    """A file that is open for reading."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def seek(self, place: int, /) -> int: ...
+
+
+def check_sample_counts(file: Seekable, size: int) -> None:
     """Raises FileError if a file of `size` bytes says that it has more samples than bytes.
 
     Up to MOST_SAMPLES it may, as a file does whose end is cut off. A file that is no MP4 has no
@@ -43,7 +50,7 @@ def check_sample_counts(file: BinaryIO, size: int) -> None:
         )
 
 
-def _searched_boxes(file: BinaryIO, size: int) -> Iterator[bytes]:
+def _searched_boxes(file: Seekable, size: int) -> Iterator[bytes]:
     place = 0
     while place + 8 <= size:
         file.seek(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar
 
 from cigpose_runtime.errors import FileError
@@ -20,10 +20,11 @@ _POLL_S = 0.1
 
 def prefetched(
     items: Iterable[Item], *, patience: float | None = None, depth: int = DEPTH
-) -> Iterator[Item]:
+) -> Generator[Item]:
     """The same items, made ahead in another thread; what it raises is raised here.
 
     patience: seconds to wait for an item before raising FileError, for cameras that stall.
+    Closing it, too, ends the other thread, after the item that it is making.
     """
     waiting: queue.Queue[Any] = queue.Queue(depth)
     stopped = threading.Event()

@@ -1,4 +1,4 @@
-"""Reads videos and cameras, with PyAV.
+"""Reads videos, with PyAV.
 
 A video is a file whatever its name looks like, and reaches no other file or server. What cannot be
 decoded is left out and counted; who reads decides what follows from that.
@@ -6,8 +6,8 @@ decoded is left out and counted; who reads decides what follows from that.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from cigpose_runtime.arrays import Pixels
-from cigpose_runtime.errors import FileError, error_context, first_line
+from cigpose_runtime.errors import CheckError, CigposeError, FileError, error_context, first_line
 from cigpose_runtime.files import open_file
 from cigpose_runtime.media.mp4_header import check_sample_counts
 from cigpose_runtime.media.shown import Screen, pixel_aspect, size_shown
@@ -35,9 +35,13 @@ FORMATS = (
 """What is read: containers, then bare streams, by FFmpeg's names. Left out of the 300 that it knows
 are those that open other files or servers: concat, hls, dash, image2, sdp."""
 
-_DECODER_OPTIONS = {"max_pixels": str(MOST_PIXELS)}
+SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"})
+"""Files of a folder that are taken for videos."""
 
-CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+_PATIENCE_S = 1.0
+"""For another thread that reads while the file is to be closed."""
+
+DECODER_OPTIONS = {"max_pixels": str(MOST_PIXELS)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +75,10 @@ class VideoReader:
     it again has fewer. `is_large` says whether frames are of more than LARGE_PIXELS.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = Path(path)
-        self._container = open_media_file(self.path)
+    def __init__(self, path: str | PathLike[str], container: Any = None) -> None:
+        """container: of PyAV, if it is open already; `path` is what it is called then."""
+        self._container = open_media_file(Path(path)) if container is None else container
+        self._name = path
         self._stream: Any = self._container.streams.best("video")
         if self._stream is None:
             raise FileError(f"{path}: expected a video, found no pictures in it; give another file")
@@ -87,9 +92,11 @@ class VideoReader:
                 f"{path}: expected frames of at most {MOST_PIXELS:,} pixels, found "
                 f"{width} x {height}; scale the video down"
             )
+        self._in_use = threading.Lock()
+        self._is_closed = False
         self._screen = Screen(aspect)
         self.is_large = width * height > LARGE_PIXELS
-        decoder.options = _DECODER_OPTIONS
+        decoder.options = DECODER_OPTIONS
         decoder.thread_type = "AUTO"
         self._damaged_packets = 0
         self._lost_frames = 0
@@ -108,52 +115,81 @@ class VideoReader:
         """How many frames were damaged so far; decoders conceal some and do not say so."""
         return max(self._damaged_packets, self._lost_frames)
 
+    @property
+    def errors(self) -> list[CigposeError]:
+        """What was wrong with it so far."""
+        if not self.skipped:
+            return []
+        return [
+            CheckError(
+                f"{self._name}: expected {self.read + self.skipped} frames, found {self.skipped} "
+                "damaged or missing ones; the results have the others"
+            )
+        ]
+
+    @property
+    def duration(self) -> float | None:
+        """In seconds, as far as the file says."""
+        return None if self._container.duration is None else self._container.duration / 1e6
+
     def __iter__(self) -> Iterator[Frame]:
         import av
 
-        clock = Clock(self._container, self._stream.time_base)
-        for packet in self._packets():
+        time_base = self._stream.time_base
+        clock = Clock(self._container, time_base)
+        for picture in self._pictures():
             try:
-                decoded = packet.decode()
-            except av.error.FFmpegError:
+                pixels = self._screen(picture)
+            except (av.error.FFmpegError, ValueError, MemoryError):
                 self._lost_frames += 1
                 continue
-            for picture in decoded:
-                if picture.is_corrupt:
-                    self._lost_frames += 1
-                    continue
-                try:
-                    pixels = self._screen(picture)
-                except (av.error.FFmpegError, ValueError, MemoryError):
-                    self._lost_frames += 1
-                    continue
-                pts = clock(picture.pts, picture.duration or self._usual_duration)
-                yield Frame(pixels, self.read, pts, self._stream.time_base)
-                self.read += 1
+            pts = clock(picture.pts, picture.duration or self._usual_duration)
+            yield Frame(pixels, self.read, pts, time_base)
+            self.read += 1
         if not self.read:
             raise FileError(
-                f"{self.path}: expected a video of at most {MOST_PIXELS:,} pixels a frame, found "
+                f"{self._name}: expected a video of at most {MOST_PIXELS:,} pixels a frame, found "
                 "no frame that can be decoded; give another file"
             )
 
-    def _packets(self) -> Iterator[Any]:
-        import av
-
+    def _pictures(self) -> Iterator[Any]:
         packets = self._container.demux(self._stream)
         while True:
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError:
-                self._lost_frames += 1  # the file ends in the middle of something
+            with self._in_use:
+                decoded = None if self._is_closed else self._decoded(packets)
+            if decoded is None:
                 return
-            if packet is None:
-                return
-            self._damaged_packets += packet.is_corrupt
-            yield packet
+            for picture in decoded:
+                if picture.is_corrupt:
+                    self._lost_frames += 1
+                else:
+                    yield picture
+
+    def _decoded(self, packets: Iterator[Any]) -> Sequence[Any] | None:
+        """The pictures of the next packet; None at the end."""
+        import av
+
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:
+            self._lost_frames += 1  # the file ends in the middle of something
+            return None
+        if packet is None:
+            return None
+        self._damaged_packets += packet.is_corrupt
+        try:
+            pictures: Sequence[Any] = packet.decode()
+        except av.error.FFmpegError:
+            self._lost_frames += 1
+            return ()
+        return pictures
 
     def close(self) -> None:
-        """Closes the file."""
-        self._container.close()
+        """Closes the file. One that another thread waits for, as a pipe, is left open."""
+        if self._in_use.acquire(timeout=_PATIENCE_S):
+            self._is_closed = True
+            self._container.close()
+            self._in_use.release()
 
     def __enter__(self) -> VideoReader:
         return self
@@ -167,63 +203,44 @@ class VideoReader:
         self.close()
 
 
-class Camera:
-    """The frames of a camera, by its number or its name on this platform; endless."""
-
-    def __init__(self, device: str) -> None:
-        form = CAMERA_FORMATS.get(sys.platform)
-        if form is None:
-            raise FileError(f"expected a camera, found a platform without one ({sys.platform})")
-        name = f"/dev/video{device}" if device.isdigit() and form == "v4l2" else device
-        self.path = Path(name)
-        self._container = _opened(name, self.path, expected="a camera", form=form)
-        self.rate = Fraction(self._container.streams.video[0].average_rate or 30)
-
-    def __iter__(self) -> Iterator[Frame]:
-        import av
-
-        stream = self._container.streams.video[0]
-        clock, screen = Clock(self._container, stream.time_base), Screen()
-        duration = round(1 / (self.rate * stream.time_base))
-        try:
-            for index, picture in enumerate(self._container.decode(stream)):
-                yield Frame(screen(picture), index, clock(picture.pts, duration), stream.time_base)
-        except av.error.FFmpegError as error:
-            raise FileError(
-                f"{self.path}: expected frames of a camera, found: {error.strerror}; check the "
-                "camera, or close what else uses it"
-            ) from error
-
-
 def open_media_file(path: Path) -> Any:
     """PyAV's container of a file with pictures or sound. Raises FileError."""
     with open_file(path, "a video") as file, error_context(path):
         check_sample_counts(file, path.stat().st_size)
-    options = {
-        "protocol_whitelist": "file",
-        "format_whitelist": ",".join(FORMATS),
-        **_DECODER_OPTIONS,
-    }
     # Without the prefix "http:a.mp4" is an address, and "12:30:45.mp4" one of no known kind.
-    return _opened(
-        f"file:{path}", path, expected=f"a video ({', '.join(FORMATS)})", options=options
-    )
+    return open_media(f"file:{path}", path, protocols="file")
 
 
-def _opened(
-    name: str,
-    path: Path,
-    *,
+def open_media(
+    address: Any, name: object, *, protocols: str = "none", formats: Collection[str] = FORMATS
+) -> Any:
+    """PyAV's container of an address of FFmpeg's, or an open file. Raises FileError, about `name`.
+
+    protocols: by which it is reached, of FFmpeg's. An MP4 is one whose header has been looked at.
+    """
+    options = {
+        "protocol_whitelist": protocols,
+        "format_whitelist": ",".join(formats),
+        **DECODER_OPTIONS,
+    }
+    return open_container(address, name, f"a video ({', '.join(formats)})", options=options)
+
+
+def open_container(
+    address: Any,
+    name: object,
     expected: str,
+    *,
     form: str | None = None,
     options: dict[str, str] | None = None,
 ) -> Any:
+    """PyAV's container of whatever FFmpeg finds at an address. Raises FileError, about `name`."""
     import av
 
     try:
-        return av.open(name, format=form, options=options or {}, metadata_errors="replace")
+        return av.open(address, format=form, options=options or {}, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError, MemoryError) as error:
         raise FileError(
-            f"{path}: expected {expected}, but it cannot be read "
+            f"{name}: expected {expected}, but it cannot be read "
             f"({getattr(error, 'strerror', None) or first_line(error)}); give another one"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -31,13 +32,21 @@ LARGE_QUALITY = {**QUALITY, "rc-lookahead": "0", "bf": "0"}
 """Of frames of more than LARGE_PIXELS: 0.7 GB for 8K, where looking ahead takes 2.3 GB."""
 
 
+ROOM_BYTES = 64 << 20
+"""That stay free: the index, 30 bytes a frame, comes last, and other results may go there, too."""
+
+
+SUFFIXES = frozenset({".mp4", ".mov", ".m4v"})
+"""Of names that such a video may have."""
+
+
 class VideoWriter:
     """An H.264 file that plays in a browser, with the sound of another file.
 
     Frames keep their times, and so does the sound. The file has its name only when `close` has
     finished it; what was written until then is kept, also when that comes early. Leaving a `with`
-    block by Ctrl-C finishes it, with no more sound than pictures; leaving it by an error discards
-    it.
+    block by Ctrl-C finishes it, with no more sound than pictures, and so does a disk that is nearly
+    full; leaving it by another error discards it.
     Raises FileError for a place that cannot be written to, and for frames that cannot be encoded.
     """
 
@@ -47,7 +56,7 @@ class VideoWriter:
         import av
 
         self.path = Path(path)
-        if self.path.suffix.lower() not in (".mp4", ".mov", ".m4v"):
+        if self.path.suffix.lower() not in SUFFIXES:
             raise FileError(f"{path}: expected a name that ends in .mp4; give another one")
         if self.path.exists() and not self.path.is_file():
             raise FileError(
@@ -74,6 +83,12 @@ class VideoWriter:
         import av
         from av.video.reformatter import ColorRange, Colorspace
 
+        if shutil.disk_usage(self._target.parent).free < ROOM_BYTES:
+            self.close(ends_early=True)
+            raise FileError(
+                f"{self.path}: expected room for more, found less than {ROOM_BYTES >> 20} MB; the "
+                "file has the frames until then; make room"
+            )
         with self._encoding():
             if self._video is None:
                 self._start(frame)

@@ -14,11 +14,12 @@ import socket
 import string
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from cigpose_runtime.errors import CheckError, CigposeError, DownloadError, first_line
 
@@ -55,14 +56,22 @@ def open_http(url: str, most: int, start: int = 0) -> Iterator[tuple[int, Iterat
     Raises DownloadError, GoneError for 404 and 410, and CheckError for more bytes than `most`;
     while the content is read, too.
     """
-    answer = _ask(url, start)
+    answer = ask(url, start)
     with answer:
         begins = start if answer.status == HTTPStatus.PARTIAL_CONTENT else 0
         yield begins, _content(masked(url), answer, most - begins)
 
 
-def _ask(url: str, start: int) -> _Answer:
+def ask(url: str, start: int = 0, *, expected: str = "a file of a release") -> Answer:
+    """What a server answers, after redirects; start and errors as in open_http.
+
+    A user's name and password in the URL are sent there, and nowhere else. expected: what is there,
+    for messages.
+    """
     shown, headers = masked(url), {"User-Agent": "cigpose-runtime"}
+    url, login = _without_login(url)
+    if login:
+        headers["Authorization"] = f"Basic {b64encode(unquote(login).encode()).decode()}"
     if start:
         headers["Range"] = f"bytes={start}-"
     for _ in range(MOST_REDIRECTS + 1):
@@ -70,7 +79,7 @@ def _ask(url: str, start: int) -> _Answer:
             if urlsplit(url).scheme not in ("http", "https"):
                 raise ValueError("neither http nor https")
             opener = urllib.request.build_opener(_OverHTTP, _OverHTTPS, _AsItIs)
-            answer: _Answer = opener.open(
+            answer: Answer = opener.open(
                 urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S
             )
         except Exception as error:  # an odd URL or answer makes urllib raise nearly anything
@@ -82,9 +91,10 @@ def _ask(url: str, start: int) -> _Answer:
             break
         answer.close()
         url = _redirected(shown, url, answer.headers.get("Location", ""))
+        headers.pop("Authorization", None)
     else:
         raise DownloadError(
-            f"{shown}: expected a file of a release, found more than {MOST_REDIRECTS} redirects; "
+            f"{shown}: expected {expected}, found more than {MOST_REDIRECTS} redirects; "
             "check where it is published"
         )
     if answer.status == HTTPStatus.OK or (start and answer.status == HTTPStatus.PARTIAL_CONTENT):
@@ -92,9 +102,17 @@ def _ask(url: str, start: int) -> _Answer:
     answer.close()  # what else it says is not read
     is_gone = answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
     raise (GoneError if is_gone else DownloadError)(
-        f"{shown}: expected a file of a release, the server answers {_status(answer.status)}; "
+        f"{shown}: expected {expected}, the server answers {_status(answer.status)}; "
         "check where it is published"
     )
+
+
+def _without_login(url: str) -> tuple[str, str]:
+    """The URL without user and password, and these."""
+    scheme, mark, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    login, _, host = place.rpartition("@")
+    return f"{scheme}{mark}{host}{slash}{path}", login
 
 
 def _redirected(shown: str, url: str, location: str) -> str:
@@ -113,7 +131,7 @@ def _redirected(shown: str, url: str, location: str) -> str:
     return target
 
 
-def _content(shown: str, answer: _Answer, most: int) -> Iterator[bytes]:
+def _content(shown: str, answer: Answer, most: int) -> Iterator[bytes]:
     announced: int | None = answer.length
     too_much = CheckError(
         f"{shown}: expected at most {most} bytes, the server has more; fetch nothing from there, "
@@ -155,10 +173,10 @@ class _Paced(io.RawIOBase):
         self._left = _HEADER_BYTES
         self._gain_s = 0.0
 
-    def body_follows(self, most: int) -> None:
+    def body_follows(self, most: int, least_rate: float = LEAST_RATE) -> None:
         """From here on at most twice so many bytes come: in chunks each has its own length."""
         self._left += 2 * most
-        self._patience_s, self._gain_s = TIMEOUT_S, 1 / LEAST_RATE
+        self._patience_s, self._gain_s = TIMEOUT_S, 1 / least_rate
 
     def readable(self) -> bool:
         return True
@@ -181,7 +199,7 @@ class _Paced(io.RawIOBase):
         super().close()
 
 
-class _Answer(http.client.HTTPResponse):
+class Answer(http.client.HTTPResponse):
     """An answer that is read through _Paced, from its first line on."""
 
     def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
@@ -192,11 +210,11 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _HTTP(http.client.HTTPConnection):
-    response_class = _Answer
+    response_class = Answer
 
 
 class _HTTPS(http.client.HTTPSConnection):
-    response_class = _Answer
+    response_class = Answer
 
 
 class _OverHTTP(urllib.request.HTTPHandler):

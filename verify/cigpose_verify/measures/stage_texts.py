@@ -34,12 +34,16 @@ def gates() -> dict[str, str]:
         "range": "of a file in reduced precision: finite, and in the range of its types",
         "intervention": "the graph chooses the keypoints that PyTorch chooses",
         "parity": (
-            f"max|difference| ≤ {parity_tolerance()}, cosine ≥ {exact(tolerances.LEAST_COSINE)}"
+            f"max|difference| ≤ {parity_tolerance()}, cosine ≥ {exact(tolerances.LEAST_COSINE)}; "
+            "where the noise floor of a case is larger, what that explains"
         ),
         "precision": (
-            f"error against float64 at most {precision_factor()} times that of PyTorch's own "
-            f"float32, + {exact(tolerances.PRECISION_FLOOR)}; in reduced precision, "
-            f"{reduced_factor()} times"
+            f"error against float64 at most {precision_factor()} times the noise floor of the "
+            "case, which is the worst of several float32 evaluations by PyTorch, "
+            f"+ {exact(tolerances.PRECISION_FLOOR)}; in reduced precision, {reduced_factor()} "
+            "times; at most one case in "
+            f"{1 / tolerances.MOST_ILL_CONDITIONED:.0f} with a floor of more than "
+            f"{_percent(tolerances.WORST_CONDITION)} of its outputs"
         ),
         "replacement": "with each keypoint replaced in turn, the head gives what PyTorch's gives",
         "batch": "a row of a batch equals the same row run alone, to the parity gate",
@@ -60,7 +64,7 @@ def parity_tolerance() -> str:
 
 
 def precision_factor() -> str:
-    """How many times PyTorch's own error the precision gate allows."""
+    """How many times the noise floor the precision gate allows."""
     return exact(tolerances.PRECISION_FACTOR)
 
 
@@ -71,10 +75,14 @@ def reduced_factor() -> str:
 
 def most_near_ties() -> str:
     """The largest share of near ties that the keypoints gate allows, in percent."""
-    return f"{exact(100 * Decimal(str(keypoints.MOST_NEAR_TIES)))} %"
+    return _percent(keypoints.MOST_NEAR_TIES)
 
 
 def exact(limit: float | Decimal) -> str:
     """A limit with all its digits: 4, 0.999999, 1e-4."""
     number = Decimal(str(limit)).normalize()
     return f"{number:e}" if abs(number) < Decimal("0.001") else f"{number:f}"
+
+
+def _percent(share: float) -> str:
+    return f"{exact(100 * Decimal(str(share)))} %"

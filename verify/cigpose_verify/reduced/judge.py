@@ -48,6 +48,7 @@ from cigpose_verify.summary import (
     cases_of,
     environment,
     keypoints_of,
+    notes_of,
     precision_of,
     worst_crop,
 )
@@ -103,18 +104,24 @@ def judge_reduced(
             "made from": parent_sha256,
         },
         environment=environment(),
-        cases=tuple(cases_of(rows, own)),
+        cases=tuple(cases_of(rows, own, reduced_limit)),
         cells=tuple(trial.cells),
-        precision=precision_of(rows, own, reduced_limit(own.error)) if rows else None,
+        precision=precision_of(rows, reduced_limit) if rows else None,
         intervention=trial.examined.result(forced=0) if trial.examined else None,
-        keypoints=keypoints_of(rows, own, reduced_limit(own.error)) if rows else None,
+        keypoints=keypoints_of(rows, own, reduced_limit) if rows else None,
         worst=picture_worst(*worst, record.contract) if worst else None,
         divergence=None,
         not_applicable=OF_INTERVENTION if record.sweep is None else (),
         foreign=False,
-        notes=(note,) if (note := record.origin.get(CHECKPOINT_NOTE)) else (),
+        notes=tuple(notes_of(own)),
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+def _in_reduced_precision(row: Row, outputs: Outputs) -> Row:
+    """The row by what is asked of such files."""
+    share = row.error64 / reduced_limit(row.candidate.floor)
+    return replace(row, share=share, misread=misread(outputs, row.candidate))
 
 
 def _contract_problems(
@@ -226,8 +233,7 @@ class _Trial:
                 if is_emulation:  # the last bits of a batch's sums decide which way it rounds
                     new = [(replace(row, against_single=0.0), outputs) for row, outputs in new]
                 self.rows += [
-                    (replace(row, misread=misread(outputs, row.candidate)), outputs)
-                    for row, outputs in new
+                    (_in_reduced_precision(row, outputs), outputs) for row, outputs in new
                 ]
 
     def _failures_of_rows(self) -> Iterator[Failure]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cigpose_runtime.errors import FileError
@@ -13,7 +13,7 @@ from cigpose_runtime.files import appears_whole, read_bytes
 from cigpose_verify.measures.stage_texts import STAGES
 from cigpose_verify.report.typed import typed
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PICTURE = "data:image/jpeg;base64,"
 VECTORS = {"torch_x", "onnx_x", "torch_y", "onnx_y"}
 
@@ -31,9 +31,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """The largest figures of one case over the whole matrix, beside PyTorch's own float32 error.
+    """The largest figures of one case over the whole matrix, beside its noise floor.
 
-    gap: by how much the intervention's choice leads in confound score.
+    gap: by how much the intervention's choice leads in confound score. floor_float64: the largest
+    error against float64 of several float32 evaluations by PyTorch; limit_float64: what follows
+    from it for error_float64; condition: the floor as a share of the outputs.
     """
 
     name: str
@@ -43,9 +45,11 @@ class CaseResult:
     box_xyxy: tuple[float, ...] | None
     gap: Figure
     error: Figure
-    tolerance: float
+    tolerance: Figure
     error_float64: Figure
-    torch_error_float64: float
+    floor_float64: Figure
+    limit_float64: Figure
+    condition: Figure
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Cell:
     """All cases under one setting and batch.
 
     excess: the largest error / tolerance. against_single: the largest difference of a row from the
-    same row run by itself. milliseconds: per person.
+    same row run by itself. milliseconds: per person, None in a report `without_times`.
     """
 
     provider: str
@@ -66,17 +70,22 @@ class Cell:
     cosine: Figure
     error_float64: Figure
     against_single: Figure
-    milliseconds: float
+    milliseconds: Figure
 
 
 @dataclass(frozen=True)
 class Precision:
-    """max|error| against float64 over everything: ours, PyTorch's, and the limit for ours."""
+    """Of the case that takes most of what the gate allows: error against float64, floor, limit.
 
+    ratio: error / floor. condition: the worst of all cases, see CaseResult.
+    """
+
+    case: str
     error_float64: Figure
-    torch_error_float64: float
-    limit: float
+    floor_float64: Figure
+    limit: Figure
     ratio: Figure
+    condition: Figure
 
 
 @dataclass(frozen=True)
@@ -90,13 +99,13 @@ class InterventionResult:
     """
 
     score_error: Figure
-    score_limit: float
+    score_limit: Figure
     choices: int
     agreeing: int
     near_ties: int
     forced: int
     sweep_error: Figure
-    sweep_limit: float
+    sweep_limit: Figure
 
 
 @dataclass(frozen=True)
@@ -106,14 +115,14 @@ class KeypointResult:
     Distances are [p50, p99, max] between PyTorch's keypoint and ours: in pixels of the input over
     all cases, in pixels of the photograph over the crops. near_tie_share: of the confident
     keypoints on crops, how many have a rival within the error that was measured on their case.
-    misread: keypoints that differ though the reference leads by more than twice epsilon, the limit
-    of the precision gate.
+    misread: keypoints that differ though the reference leads by more than twice the limit of the
+    precision gate on their case, of which epsilon is the largest.
     """
 
     compared: int
     argmax_agreement: float
     misread: int
-    epsilon: float
+    epsilon: Figure
     confident: int
     near_tie_share: Figure
     input_px: tuple[Figure, ...]
@@ -206,7 +215,7 @@ class Report:
     not_applicable: tuple[str, ...]
     foreign: bool
     notes: tuple[str, ...]
-    seconds: float
+    seconds: Figure
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -219,6 +228,11 @@ class Report:
         """The first stage that failed."""
         failed = {failure.stage for failure in self.failures}
         return next((stage for stage in STAGES if stage in failed), None)
+
+    def without_times(self) -> Report:
+        """The same verdict without what differs from one run to the next: how long it took."""
+        cells = tuple(replace(cell, milliseconds=None) for cell in self.cells)
+        return replace(self, cells=cells, seconds=None)
 
     def to_json(self) -> str:
         """The report as JSON without NaN or infinities."""
@@ -255,7 +269,8 @@ def _problems(report: Report) -> Iterator[str]:
     named = {*report.not_applicable, *(failure.stage for failure in report.failures)}
     if unknown := named - set(STAGES):
         yield f"expected stages of the protocol, found {sorted(unknown)[0]!r}"
-    positive = [report.precision.limit] if report.precision else []
+    limit = report.precision.limit if report.precision else None
+    positive = [] if limit is None else [limit]
     if (worst := report.worst) is not None:
         positive += [worst.split_ratio, *worst.input_wh]
         if not worst.picture.startswith(PICTURE):

@@ -36,11 +36,12 @@ def _lines(reports: Sequence[Report]) -> Iterator[str]:
         return
     yield ""
     yield (
-        "| model | verdict | error / limit | error to float64 / PyTorch's "
-        f"(≤ {precision_factor()}; reduced precision: ≤ {reduced_factor()}) | intervention | "
+        "| model | verdict | error / limit | error to float64 / noise floor "
+        f"(≤ {precision_factor()}; reduced precision: ≤ {reduced_factor()}) | "
+        "worst noise floor / outputs | intervention | "
         "misread outside near ties | same bins, near ties too | near ties on crops | sha256 |"
     )
-    yield "|---|---|--:|--:|--:|--:|--:|--:|---|"
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|---|"
     for report in reports:
         yield f"| {' | '.join(map(_cell, _cells(report)))} |"
     yield ""
@@ -58,6 +59,7 @@ def _cells(report: Report) -> Iterator[str]:
     yield "passed" if report.passed else f"failed ({report.stage})"
     yield percent(largest_share(report)) if report.cells else "-"
     yield number(precision.ratio) if precision else "-"
+    yield number(precision.condition) if precision else "-"
     yield choices_agreeing(report)
     yield f"{points.misread} of {points.compared}" if points else "-"
     yield percent(points.argmax_agreement) if points else "-"

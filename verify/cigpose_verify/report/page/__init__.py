@@ -85,6 +85,7 @@ def _summary(report: Report) -> Iterator[str]:
     chosen, points, precision = report.intervention, report.keypoints, report.precision
     yield percent(largest_share(report)) if report.cells else "-"
     yield number(precision.ratio) if precision else "-"
+    yield number(precision.condition) if precision else "-"
     yield choices_agreeing(report)
     yield f"{chosen.near_ties}, {chosen.forced}" if chosen else "-"
     yield str(points.misread) if points else "-"
@@ -92,7 +93,7 @@ def _summary(report: Report) -> Iterator[str]:
     share = points.near_tie_share if points else None
     yield f"{share:.2%}" if share is not None else "-"
     yield " / ".join(map(number, points.input_px)) if points else "-"
-    yield f"{report.seconds:.0f}"
+    yield "-" if report.seconds is None else f"{report.seconds:.0f}"
 
 
 def _settings(cells: Iterable[Cell]) -> list[tuple[str, Mapping[int, Cell]]]:

@@ -15,16 +15,15 @@ ROW = 24
 
 
 def error_strip(reports: Sequence[Report]) -> Markup:
-    """One row a model and one mark a case: errors against float64, ours and PyTorch's own."""
+    """One row a model, three marks a case: error against float64, noise floor and limit."""
     rows = [report for report in reports if report.precision and report.cells]
     values = [
         value
         for report in rows
         for case in report.cases
-        for value in (case.error_float64, case.torch_error_float64)
+        for value in (case.error_float64, case.floor_float64, case.limit_float64)
         if value and value > 0
     ]
-    values += [report.precision.limit for report in rows if report.precision]
     if not values:
         return Markup()
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
@@ -42,21 +41,18 @@ def error_strip(reports: Sequence[Report]) -> Markup:
         parts.append(f'<text class="tick" x="{at - 12:.1f}" y="{bottom + 16}">1e{power}</text>')
     for index, report in enumerate(rows):
         y = 20 + index * ROW
-        assert report.precision is not None
         parts.append(f'<text x="0" y="{y + 4}">{escape(report.model)}</text>')
-        at = x(report.precision.limit)
-        parts.append(
-            f'<line class="limit" stroke-width="2" x1="{at:.1f}" x2="{at:.1f}" '
-            f'y1="{y - 9}" y2="{y + 9}"/>'
-        )
         for case in report.cases:
-            name = escape(case.name)
-            parts.append(_diamond(x(case.torch_error_float64 or 0), y + 4, name))
+            name, limit = escape(case.name), case.limit_float64 or 0
+            at = x(limit)
+            parts.append(
+                f'<line class="limit" x1="{at:.1f}" x2="{at:.1f}" y1="{y - 9}" y2="{y + 9}"/>'
+            )
+            parts.append(_diamond(x(case.floor_float64 or 0), y + 4, name))
             if case.error_float64 is None:
                 parts.append(f'<text class="bad" x="{WIDTH - 70}" y="{y + 4}">not finite</text>')
             else:
-                within = case.error_float64 <= report.precision.limit
-                kind = "dot-onnx" if within else "dot-bad"
+                kind = "dot-onnx" if case.error_float64 <= limit else "dot-bad"
                 parts.append(
                     f'<circle class="{kind}" opacity="0.75" r="3.5" '
                     f'cx="{x(case.error_float64):.1f}" cy="{y - 4}"><title>{name}: '
@@ -68,7 +64,7 @@ def error_strip(reports: Sequence[Report]) -> Markup:
 
 def _diamond(x: float, y: float, title: str) -> str:
     points = f"{x:.1f},{y - 4} {x + 4:.1f},{y} {x:.1f},{y + 4} {x - 4:.1f},{y}"
-    return f'<polygon class="torch" points="{points}"><title>PyTorch, {title}</title></polygon>'
+    return f'<polygon class="torch" points="{points}"><title>floor, {title}</title></polygon>'
 
 
 def crop_picture(worst: Worst) -> Markup:

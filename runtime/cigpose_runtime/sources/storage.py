@@ -1,9 +1,10 @@
-"""Files by path or URL: listed, looked at, and opened for reading, all by fsspec."""
+"""Files by path or URL: listed, looked at, and opened for reading; URLs by fsspec."""
 
 from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +22,19 @@ def is_url(name: str) -> bool:
 def kind_of(name: str) -> str | None:
     """What it is: "directory", "file", "other" (a pipe, a device), or None if nothing is there."""
     with access(name):
-        fs, path = file_system(name)
         try:
+            if not is_url(name):
+                return _kind(Path(name).stat().st_mode)
+            fs, path = file_system(name)
             return str(fs.info(path)["type"])
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "directory"
+    return "file" if stat.S_ISREG(mode) else "other"
 
 
 def stamp_of(name: str) -> str:
@@ -44,7 +53,7 @@ def stamp_of(name: str) -> str:
             return ""
 
 
-def files_below(folder: str, *, but: str) -> Iterator[tuple[str, str]]:
+def files_below(folder: str, *, but: str | None) -> Iterator[tuple[str, str]]:
     """Name and stamp of every file in a folder and its folders, sorted, but not those below `but`.
 
     The names start with `folder`, as it was given. Links to folders are not followed.
@@ -52,19 +61,19 @@ def files_below(folder: str, *, but: str) -> Iterator[tuple[str, str]]:
     given = folder.rstrip("/") or "/"
     if not is_url(folder):
         with access(folder):
-            names = sorted(_local_files_below(given, os.path.realpath(but)))
+            names = sorted(_local_files_below(given, but and os.path.realpath(but)))
         yield from ((name, stamp_of(name)) for name in names)
         return
     with access(folder):
         fs, root = file_system(folder)
         found = fs.find(root, detail=True)
-        left_out = f"{file_system(but)[1].rstrip('/')}/" if is_url(but) else None
+        left_out = f"{file_system(but)[1].rstrip('/')}/" if but and is_url(but) else None
     for path in sorted(found):
         if left_out is None or not path.startswith(left_out):
             yield f"{given}{path.removeprefix(root.rstrip('/'))}", _stamp(found[path])
 
 
-def _local_files_below(folder: str, but: str) -> Iterator[str]:
+def _local_files_below(folder: str, but: str | None) -> Iterator[str]:
     """As files_below. What may not be listed is an error, which fsspec would leave out."""
 
     def fail(error: OSError) -> None:
