@@ -64,7 +64,7 @@ def measure_video(model: Path) -> dict[str, VideoSpeed]:
         runs: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         for _ in range(ROUNDS):
             for name, arguments in sides.items():
-                runs[name].append(_run([sys.executable, *map(str, arguments)]))
+                runs[name].append(_run([sys.executable, "-P", *map(str, arguments)]))
     return {
         name: VideoSpeed(*(round(statistics.median(some), 2) for some in zip(*each, strict=True)))
         for name, each in runs.items()

@@ -1,9 +1,11 @@
 """Full-size variants, exported once for all tests of this folder."""
 
+from functools import cache
+
 import pytest
 
 from cigpose_export.jobs.export import export_models
-from tiny_project import ONE_OF_EACH_SET, copy_of_clone
+from tiny_project import copy_of_clone
 
 
 @pytest.fixture(scope="session")
@@ -13,9 +15,15 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported(project):
-    """Variant name -> exported file, one small variant of each keypoint set."""
-    out = project.artefact_folder("synthetic")
-    variants = project.select(ONE_OF_EACH_SET)
-    outcomes = export_models(project, variants, weights="synthetic", out=out, jobs=1)
-    assert [o.error for o in outcomes] == [None] * len(outcomes)
-    return {outcome.name: outcome.path for outcome in outcomes}
+    """Variant name -> exported file, made when it is first asked for."""
+
+    @cache
+    def path_of(name):
+        out = project.artefact_folder("synthetic")
+        (one,) = export_models(
+            project, project.select([name]), weights="synthetic", out=out, jobs=1
+        )
+        assert one.error is None
+        return one.path
+
+    return path_of

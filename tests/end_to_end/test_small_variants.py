@@ -1,4 +1,4 @@
-"""One full-size variant of each keypoint set: what a user gets, run by others' code and ours."""
+"""Full-size variants, in the long run one of each keypoint set: what their users get."""
 
 import json
 import subprocess
@@ -22,18 +22,24 @@ from tiny_project import ONE_OF_EACH_SET
 PHOTOGRAPH = (
     Path(__file__).resolve().parents[2] / "verify/cigpose_verify/cases/photographs/astronaut.jpg"
 )
-every_set = pytest.mark.parametrize("name", ONE_OF_EACH_SET)
+every_set = pytest.mark.parametrize(
+    "name",
+    [
+        ONE_OF_EACH_SET[0],
+        *(pytest.param(name, marks=pytest.mark.long) for name in ONE_OF_EACH_SET[1:]),
+    ],
+)
 
 
 @every_set
 def test_published_client_reads_size_and_split_ratio_from_our_metadata(exported, name):
-    session, width, height, split_ratio = load_pose_model(str(exported[name]))
+    session, width, height, split_ratio = load_pose_model(str(exported(name)))
     assert "cigpose_meta" in session.get_modelmeta().custom_metadata_map
     assert (width, height, split_ratio) == (192, 256, 2.0)
 
 
 def test_published_client_takes_the_size_from_the_metadata_and_nowhere_else(exported, tmp_path):
-    path = exported[ONE_OF_EACH_SET[1]]
+    path = exported(ONE_OF_EACH_SET[0])
     other = tmp_path / "other.onnx"
     data = path.read_bytes()
     other.write_bytes(data.replace(b'"input_w":192', b'"input_w":288'))
@@ -44,7 +50,7 @@ def test_published_client_takes_the_size_from_the_metadata_and_nowhere_else(expo
 def test_published_client_draws_on_a_photograph(exported, name):
     frame = cv2.imread(str(PHOTOGRAPH))
     before = frame.copy()
-    model = load_pose_model(str(exported[name]))
+    model = load_pose_model(str(exported(name)))
     drawn = infer_persons(model[0], frame, [[80, 10, 420, 500]], *model[1:], threshold=0.0)
     assert drawn.shape == frame.shape
     changed = (drawn != before).any(axis=-1).mean()
@@ -58,8 +64,8 @@ def test_onnxruntime_agrees_with_the_reference_head(project, exported, name, bat
     checkpoint = load_checkpoint(project.checkpoint_path(name, "synthetic"))
     estimator = build_reference(load_config(project.config_path(name)))
     load_weights(estimator, checkpoint)
-    images = clear_cases(read_contract(exported[name]), estimator, count=batch)
-    session = ort.InferenceSession(exported[name], providers=["CPUExecutionProvider"])
+    images = clear_cases(read_contract(exported(name)), estimator, count=batch)
+    session = ort.InferenceSession(exported(name), providers=["CPUExecutionProvider"])
     outputs = session.run(["simcc_x", "simcc_y"], {"input": images})
     reference = run_reference(estimator, images)
     for output, expected in zip(outputs, (reference.simcc_x, reference.simcc_y), strict=True):
@@ -69,7 +75,7 @@ def test_onnxruntime_agrees_with_the_reference_head(project, exported, name, bat
 
 @every_set
 def test_inspect_describes_the_file(exported, name):
-    command = [sys.executable, "-m", "cigpose_runtime.cli", "inspect", "--json", exported[name]]
+    command = [sys.executable, "-m", "cigpose_runtime.cli", "inspect", "--json", exported(name)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     (described,) = json.loads(done.stdout)["files"]
     assert described["contract"]["name"] == name

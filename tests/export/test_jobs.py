@@ -288,8 +288,17 @@ def test_same_bytes_from_another_folder_and_hash_seed(tmp_path):
     assert len(digests) == 1
 
 
+in_any_process = pytest.mark.parametrize(
+    "generations",
+    [
+        pytest.param(1, id="in the worker"),
+        pytest.param(2, id="in onnxsim", marks=pytest.mark.long),
+    ],
+)
+
+
 @on_linux
-@pytest.mark.parametrize("generations", [1, 2], ids=["in the worker", "in onnxsim"])
+@in_any_process
 def test_ctrl_c_ends_all_processes_and_the_next_run_completes(tiny_project, tmp_path, generations):
     out = tmp_path / "out"
     with start_export(tiny_project, out) as process:
@@ -308,7 +317,7 @@ def test_ctrl_c_ends_all_processes_and_the_next_run_completes(tiny_project, tmp_
 
 
 @on_linux
-@pytest.mark.parametrize("generations", [1, 2], ids=["in the worker", "in onnxsim"])
+@in_any_process
 def test_no_process_outlives_a_killed_export(tiny_project, tmp_path, generations):
     with start_export(tiny_project, tmp_path / "out") as process:
         descendants = wait_for_descendants(process.pid, generations)

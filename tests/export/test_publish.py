@@ -428,7 +428,9 @@ def test_an_update_of_a_folder_goes_on_after_it_was_interrupted(release, tmp_pat
     assert contents(there) == contents(tmp_path / "other")
 
 
-@pytest.mark.parametrize("kind", ["500", "cut", "lost"])
+@pytest.mark.parametrize(
+    "kind", ["lost", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("500", "cut"))]
+)
 def test_a_failure_at_any_request_to_s3_is_overcome(s3, release, kind):
     number = 1
     while True:

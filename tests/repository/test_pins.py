@@ -32,8 +32,8 @@ def test_every_requirement_has_hashes(name):
 def test_the_lock_has_every_pin_of_the_project():
     direct = runpy.run_path(str(REQUIREMENTS / "direct.py"))["pins"]()
     assert len(direct) > 40
-    pins = [PIN.fullmatch(pin).groups() for pin in direct]
-    assert [pin for pin in pins if pin[1] not in locked().get(pin[0].lower(), set())] == []
+    pins, lock = [PIN.fullmatch(pin).groups() for pin in direct], locked()
+    assert [pin for pin in pins if pin[1] not in lock.get(pin[0].lower(), set())] == []
 
 
 def test_the_cpu_build_of_torch_is_of_the_pinned_version():

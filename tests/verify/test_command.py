@@ -240,7 +240,9 @@ def test_a_folder_without_a_fork_is_refused(model, run, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.long)]
+)
 def test_an_interrupted_verification_leaves_no_verdict_and_the_next_one_completes(
     project, model, how
 ):
