@@ -1,10 +1,20 @@
-"""MMPose's own code as the other side of comparisons."""
+"""A model of random weights, and MMPose's own code as the other side of comparisons."""
 
 import warnings
 from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
+
+from tiny_onnx import tiny_model
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A file with 133 keypoints that runs in no time and sees nothing."""
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(tiny_model(num_keypoints=133, seed=3).SerializeToString())
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -28,13 +28,6 @@ RUN = [sys.executable, "-m", "cigpose_runtime.cli"]
 
 
 @pytest.fixture
-def model(tmp_path):
-    path = tmp_path / "tiny.onnx"
-    path.write_bytes(tiny_model(num_keypoints=133, seed=3).SerializeToString())
-    return path
-
-
-@pytest.fixture
 def picture(tmp_path):
     path = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)).save(path)

@@ -14,14 +14,6 @@ from cigpose_runtime import cli
 from cigpose_runtime.errors import InputError
 from cigpose_runtime.estimation.pose_pipeline import PosePipeline
 from clips import flash_and_click
-from tiny_onnx import tiny_model
-
-
-@pytest.fixture
-def model(tmp_path):
-    path = tmp_path / "tiny.onnx"
-    path.write_bytes(tiny_model(num_keypoints=133, seed=3).SerializeToString())
-    return path
 
 
 @pytest.fixture

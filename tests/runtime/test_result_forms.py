@@ -9,14 +9,6 @@ from PIL import Image
 
 from cigpose_runtime import cli
 from clips import flash_and_click
-from tiny_onnx import tiny_model
-
-
-@pytest.fixture
-def model(tmp_path):
-    path = tmp_path / "tiny.onnx"
-    path.write_bytes(tiny_model(num_keypoints=133, seed=3).SerializeToString())
-    return path
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import signal
 import struct
 import subprocess
 import sys
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -293,7 +294,7 @@ def clip(here):
 
 
 def frames(reader):
-    with reader:
+    with closing(reader):
         return [(frame.index, frame.seconds, frame.pixels.mean()) for frame in reader]
 
 

@@ -172,7 +172,7 @@ class _Job:
         resumed_at = self._followed(pipeline)
         first_id = written.next_image_id
         failed = 0
-        with clip.open() as reader:
+        with closing(clip.open()) as reader:
             depth = 1 if reader.is_large else DEPTH  # a frame of 8K takes 100 MB
             with (
                 progress("video", reader.announced or None, "frames") as advance,

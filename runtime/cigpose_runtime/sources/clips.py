@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path, PurePath
-from types import TracebackType
 from typing import Protocol
 
 from cigpose_runtime.errors import CigposeError, FileError
@@ -37,13 +36,7 @@ class Frames(Protocol):
     @property
     def errors(self) -> list[CigposeError]: ...
     def __iter__(self) -> Iterator[Frame]: ...
-    def __enter__(self) -> Frames: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)

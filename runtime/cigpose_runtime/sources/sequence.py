@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from types import TracebackType
 
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.media.images import read_image
@@ -40,16 +39,8 @@ class PictureSequence:
             yield Frame(pixels, index, index, 1 / self.rate)
             self.read += 1
 
-    def __enter__(self) -> PictureSequence:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
+    def close(self) -> None:
+        """Does nothing: no picture stays open."""
 
 
 def by_number(name: str) -> list[tuple[bool, int | str]]:

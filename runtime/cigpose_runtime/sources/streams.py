@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from types import TracebackType
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
@@ -153,17 +152,6 @@ class LiveStream:
     def close(self) -> None:
         """Ends the connection."""
         self._reader.close()
-
-    def __enter__(self) -> LiveStream:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _at(frame: Frame, index: int, seconds: float) -> Frame:
