@@ -24,7 +24,9 @@ from cigpose_runtime.errors import last_line
 from cigpose_runtime.files import file_sha256
 
 LOCK = "requirements/lock.txt"
-_PINS = (LOCK, "requirements/openmmlab.txt")
+PINS = (LOCK, "requirements/openmmlab.txt", "requirements/build.txt")
+"""What setup installs for making a release; paths in the project."""
+
 _PIN = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
 PACKAGES = {
     "cigpose_export": "export/cigpose_export",
@@ -98,10 +100,15 @@ def require_code_of(project: Project) -> None:
                 )
 
 
+def pinned_packages(project: Project) -> list[tuple[str, str]]:
+    """Name and version of all packages that setup installs for making a release, sorted."""
+    texts = [(project.root / name).read_text("utf-8") for name in PINS]
+    return sorted({pin for text in texts for pin in _PIN.findall(text)})
+
+
 def require_pinned_tools(project: Project) -> None:
     """Raises ReleaseError unless the packages that make models are the pinned ones."""
-    texts = [(project.root / name).read_text("utf-8") for name in _PINS]
-    pins = {name.lower(): version for text in texts for name, version in _PIN.findall(text)}
+    pins = {name.lower(): version for name, version in pinned_packages(project)}
     for name, version in tool_versions().items():
         if name in pins and pins[name] != version:
             raise ReleaseError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import re
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,21 +13,12 @@ from cigpose_export import __version__
 from cigpose_export.project import Project
 from cigpose_export.release.evidence.model_card import cyclonedx_model_card
 from cigpose_export.release.extra import release_extra
+from cigpose_export.release.source import PINS, pinned_packages
 from cigpose_export.release.verified_models import VerifiedModel
 from cigpose_runtime.files import file_sha256
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
-
-_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s#;]+)", re.MULTILINE)
-_PINS = ("lock.txt", "openmmlab.txt", "build.txt")
-
-
-def pinned_packages(project: Project) -> list[tuple[str, str]]:
-    """Name and version of all packages that setup installs for making a release, sorted."""
-    folder = project.root / "requirements"
-    pins = {pin for name in _PINS for pin in _PIN.findall((folder / name).read_text("utf-8"))}
-    return sorted(pins)
 
 
 def write_bill_of_materials(
@@ -47,7 +37,7 @@ def write_bill_of_materials(
 
     pins = pinned_packages(project)
     of_models = [one.report.sha256 for one in models]
-    of_pins = [file_sha256(project.root / "requirements" / name) for name in _PINS]
+    of_pins = [file_sha256(project.root / name) for name in PINS]
     bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_OID, "".join(of_models + of_pins)))
     bom.metadata.timestamp = datetime.datetime.fromtimestamp(epoch, datetime.UTC)
     made = Component(

@@ -15,6 +15,7 @@ from typing import Any
 from cigpose_export import __version__
 from cigpose_export.project import Project
 from cigpose_export.release.figures import published_variant
+from cigpose_export.release.source import LOCK
 from cigpose_export.release.verified_models import VerifiedModel
 from cigpose_runtime.files import file_sha256
 
@@ -25,7 +26,6 @@ BUILD_TYPE = f"pkg:generic/cigpose-toolchain@{__version__}#docs/releasing.md"
 LOCAL_BUILD = f"pkg:generic/cigpose-toolchain@{__version__}?run=local"
 
 _RUN = ("GITHUB_SERVER_URL", "GITHUB_WORKFLOW_REF", "GITHUB_REPOSITORY", "GITHUB_REF")
-_LOCK = "requirements/lock.txt"
 
 
 def write_provenance(
@@ -53,7 +53,7 @@ def write_provenance(
                 },
                 "resolvedDependencies": [
                     _source(commit, run),
-                    {"name": _LOCK, "digest": {"sha256": file_sha256(project.root / _LOCK)}},
+                    {"name": LOCK, "digest": {"sha256": file_sha256(project.root / LOCK)}},
                     *map(_checkpoint, models),
                 ],
             },
