@@ -32,7 +32,7 @@ def start_repository(folder):
 def project(tmp_path):
     """A committed project with a manifest of checkpoints and pins."""
     root = tmp_path / "clone"
-    for name in ("checkpoints/manifest.toml", PINS, "requirements/openmmlab.txt"):
+    for name in ("checkpoints/manifest.toml", *source.PINS):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("# nothing\n")
     start_repository(root)
