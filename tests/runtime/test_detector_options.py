@@ -1,6 +1,8 @@
 """--detector with its options, from the command line."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -106,6 +108,16 @@ def test_an_error_of_a_function_is_that_of_its_picture(run, model, tmp_path):
     assert (status, [box_scores(one) for one in lines]) == (2, [[0.8], [0.8]])
     assert "b.png: find_dark:people: expected boxes" in line
     assert "found RuntimeError: too bright" in line
+
+
+def test_the_function_of_the_page_finds_its_person(run, model, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "detectors.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    (tmp_path / "my_detector.py").write_text(example)
+    Image.new("RGB", (640, 480)).save(tmp_path / "photo.png")
+    status, (line,), _ = run("image", model, "photo.png", "--detector", "my_detector:people")
+    assert status == 0
+    assert [person["box_xyxy"] for person in line["people"]] == [[40, 30, 180, 420]]
 
 
 def test_frames_detected_at_once_have_the_people_of_each(run, model, rtmdet, clip, monkeypatch):
