@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from cigpose_export import __version__
-from cigpose_export.accuracy.annotations import read_pictures
+from cigpose_export.accuracy.annotations import Selection, read_pictures
 from cigpose_export.accuracy.estimate import Estimator, RuntimeEstimator, estimate
 from cigpose_export.accuracy.evaluate import (
     Estimate,
@@ -43,7 +43,8 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 class Accuracy:
     """What was measured, and how.
 
-    boxes: "annotated" or the detected ones' file name. figures: by side, 0 to 1, by name.
+    boxes: "annotated" or the detected ones' file name. selection: which of these count, None for
+    all. figures: by side, 0 to 1, by name.
     keypoint_difference: the mean distance in frame pixels between the sides, if there are two.
     """
 
@@ -51,6 +52,7 @@ class Accuracy:
     sha256: str
     protocol: str
     boxes: str
+    selection: Selection | None
     flip: bool
     pictures: int
     people: int
@@ -66,6 +68,7 @@ def measure_accuracy(
     annotations: Path,
     images: Path,
     boxes: Path | None,
+    selection: Selection | None = None,
     flip: bool,
     pytorch: bool,
     config: str | None = None,
@@ -88,13 +91,14 @@ def measure_accuracy(
     model = PoseModel(path, flip=flip)
     contract = model.contract
     protocol = protocol_of(contract)
-    pictures = read_pictures(annotations, images, boxes, protocol)
+    pictures = read_pictures(annotations, images, boxes, protocol, selection)
     out.mkdir(parents=True, exist_ok=True)
     sha256 = file_sha256(path)
     key: dict[str, Any] = {
         "schema_version": JSON_SCHEMA_VERSION,
         "annotations": file_sha256(annotations),
         "boxes": file_sha256(boxes) if boxes else None,
+        "selection": asdict(selection) if selection else None,
         "flip": flip,
         "version": __version__,
     }
@@ -123,6 +127,7 @@ def measure_accuracy(
         sha256=sha256,
         protocol=protocol.name,
         boxes=boxes.name if boxes else "annotated",
+        selection=selection,
         flip=flip,
         pictures=len(pictures),
         people=len(estimates["runtime"]),

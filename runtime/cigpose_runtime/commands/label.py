@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cigpose_runtime import __version__
-from cigpose_runtime.commands import options
+from cigpose_runtime.commands import options, people
 from cigpose_runtime.errors import CheckError, CigposeError
 from cigpose_runtime.files import file_sha256
 from cigpose_runtime.machine import cores
@@ -39,6 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "error, and the exit status 1.",
     )
     options.add_options(parser)
+    people.add_options(parser)
     parser.add_argument(
         "sources",
         nargs="+",
@@ -127,7 +128,7 @@ def open_worker(args: argparse.Namespace, folder: Folder, about: dict[str, Any])
         args = argparse.Namespace(**{**vars(args), "threads": threads_each})
     return ShardWorker(
         options.open_pose_model(args, alone=False),
-        options.open_detector(args, alone=False),
+        people.open_detector(args, alone=False),
         folder,
         about,
         every=args.every,
@@ -150,7 +151,9 @@ def _about(args: argparse.Namespace) -> dict[str, Any]:
             if len(args.sources) <= MOST_RECORDED
             else _digest(args.sources),
             "whole_frame": args.whole_frame,
-            "detector_sha256": sha256(args.detector),
+            "detector_sha256": sha256(people.detector_file(args)),
+            "detector_function": people.detector_function(args),
+            "detector_options": people.detector_options(args),
             "boxes_sha256": sha256(args.boxes),
             "metadata_sha256": sha256(args.metadata),
             "flip": args.flip,
