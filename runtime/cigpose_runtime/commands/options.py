@@ -13,8 +13,9 @@ from cigpose_runtime.errors import (
     quoted,
 )
 from cigpose_runtime.estimation.frame_model import FrameModel
-from cigpose_runtime.estimation.pose_model import PoseModel
+from cigpose_runtime.estimation.pose_model import MAX_BATCH, PoseModel
 from cigpose_runtime.files import Named
+from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.contract import Contract
 from cigpose_runtime.model_file.frame_contract import is_packed
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
@@ -107,13 +108,17 @@ def inputs(args: argparse.Namespace) -> list[Named]:
     return [(what, path) for what, path in named.items() if path is not None]
 
 
-def open_model(args: argparse.Namespace, *, alone: bool) -> PoseModel | FrameModel:
-    """The model that the options ask for, packed or not. alone: no other thread works meanwhile.
+def open_model(
+    args: argparse.Namespace, *, alone: bool, at_once: int = 1
+) -> PoseModel | FrameModel:
+    """The model that the options ask for, packed or not.
 
+    alone: no other thread works meanwhile. at_once: threads that call it at the same time; they
+    share its threads and its largest batch.
     Raises InputError for options that a packed file has decided already.
     """
     if not is_packed(read_onnx_file(args.model)):
-        return open_pose_model(args, alone=alone)
+        return open_pose_model(args, alone=alone, at_once=at_once)
     if args.flip or args.metadata is not None:
         option = "--flip" if args.flip else "--metadata"
         raise InputError(
@@ -121,20 +126,28 @@ def open_model(args: argparse.Namespace, *, alone: bool) -> PoseModel | FrameMod
             "inside or not; leave the option out, or pack the model again"
         )
     return FrameModel(
-        args.model, providers=DEVICES[args.device], threads=args.threads, spinning=alone
+        args.model,
+        providers=DEVICES[args.device],
+        threads=_threads_each(args, at_once),
+        spinning=alone,
     )
 
 
-def open_pose_model(args: argparse.Namespace, *, alone: bool) -> PoseModel:
+def open_pose_model(args: argparse.Namespace, *, alone: bool, at_once: int = 1) -> PoseModel:
     """As open_model, for models that are not packed."""
     return PoseModel(
         args.model,
         override=read_override(args),
         providers=DEVICES[args.device],
-        threads=args.threads,
+        threads=_threads_each(args, at_once),
         spinning=alone,
+        max_batch=MAX_BATCH // at_once,
         flip=args.flip,
     )
+
+
+def _threads_each(args: argparse.Namespace, at_once: int) -> int | None:
+    return args.threads if at_once == 1 else max(1, (args.threads or cores()) // at_once)
 
 
 def read_override(args: argparse.Namespace) -> Contract | None:

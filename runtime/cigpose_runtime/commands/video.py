@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from itertools import dropwhile, islice
@@ -18,6 +18,7 @@ from cigpose_runtime.commands.records import NoRoomError
 from cigpose_runtime.commands.targets import in_folder
 from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
 from cigpose_runtime.files import require_apart, require_folder
+from cigpose_runtime.machine import cores
 from cigpose_runtime.terminal import echo
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 
 MOST_DETECTED_AT_ONCE = 64
 """Frames that are in memory for it; at 4K, 25 MB each."""
+
+MOST_AT_ONCE = 4
+"""Frames whose poses are estimated at once. Each takes its own memory."""
+
+LARGE_AT_ONCE = 2
+"""Of frames that take 100 MB each."""
 
 MOST_NAMED = 10
 """Frames of a video without poses that have an error each; further ones are counted."""
@@ -103,7 +110,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         [*results.outputs(args), *(("--save", target) for target in targets if target)],
         [*options.inputs(args), *(("the video", path) for one in clips for path in one.inputs)],
     )
-    model = options.open_model(args, alone=False)
+    model = options.open_model(args, alone=False, at_once=_at_once(args))
     detector_for = people.open_detector_for(args, model, alone=False)
     _require_batches(args, detector_for)
     try:
@@ -126,6 +133,13 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     except CigposeError as error:
         errors.append(error)
     return errors
+
+
+def _at_once(args: argparse.Namespace) -> int:
+    """Frames whose poses are estimated at once, each with fewer threads, which is faster."""
+    if args.device != "cpu" or args.detect_every > 1:  # where a frame needs the poses of the last
+        return 1
+    return min(args.threads or cores(), MOST_AT_ONCE)
 
 
 def _require_batches(
@@ -177,6 +191,31 @@ def _targets(args: argparse.Namespace, clips: Sequence[Clip]) -> list[Path | Non
     return list(in_folder(folder, (clip.relative.with_suffix(".mp4") for clip in clips)))
 
 
+@dataclass(eq=False)
+class _Seen:
+    """A frame on its way: where its people are, then their poses, and what is wrong with it.
+
+    is_lost: it cannot have poses.
+    """
+
+    frame: Frame
+    name: str
+    found: Detections | None = None
+    poses: Poses | None = None
+    errors: list[CigposeError] = field(default_factory=list)
+    is_lost: bool = False
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """A part of the way, whose error ends it."""
+        try:
+            with error_context(self.name):
+                yield
+        except CigposeError as error:
+            self.errors.append(error)
+            self.is_lost = True
+
+
 @dataclass(frozen=True)
 class _Job:
     """One video, and what becomes of it."""
@@ -193,7 +232,7 @@ class _Job:
         from cigpose_runtime.commands.annotated import AnnotatedVideo
         from cigpose_runtime.commands.progress import progress
         from cigpose_runtime.estimation.pose_pipeline import PosePipeline
-        from cigpose_runtime.media.threads import DEPTH, prefetched
+        from cigpose_runtime.media.threads import DEPTH, in_order, prefetched
         from cigpose_runtime.poses import Poses
         from cigpose_runtime.tracking.smoothing import Smoother
         from cigpose_runtime.tracking.tracker import Tracker
@@ -207,7 +246,8 @@ class _Job:
         first_id = written.next_image_id
         failed = 0
         with closing(clip.open()) as reader:
-            depth = 1 if reader.is_large else DEPTH  # a frame of 8K takes 100 MB
+            depth = 1 if reader.is_large else DEPTH
+            at_once = min(_at_once(args), LARGE_AT_ONCE if reader.is_large else MOST_AT_ONCE)
             with (
                 progress("video", reader.announced or None, "frames") as advance,
                 AnnotatedVideo(
@@ -220,14 +260,15 @@ class _Job:
                 closing(prefetched(reader, depth=depth)) as frames,
             ):
                 to_do = dropwhile(lambda frame: frame.index < resumed_at, frames)
-                for frame, found in self._detected(to_do):
-                    name = f"{clip.name}, frame {frame.index}"
-                    poses, wrong = self._poses(pipeline, frame, found, name)
-                    yield from wrong[: max(0, MOST_NAMED - failed)]
-                    failed += len(wrong)
-                    if poses is None:
+                found = self._found(pipeline, to_do)
+                for seen in in_order(partial(_estimate, pipeline), found, at_once=at_once):
+                    frame = seen.frame
+                    yield from seen.errors[: max(0, MOST_NAMED - failed)]
+                    failed += len(seen.errors)
+                    if seen.poses is None:
                         annotated.add(frame, Poses.none(self.model.keypoint_set))
                         continue
+                    poses = pipeline.track(seen.poses)
                     if smooth is not None:
                         poses = smooth(poses, frame.seconds)
                     written.add(
@@ -255,6 +296,19 @@ class _Job:
                 )
             yield from reader.errors
 
+    def _found(self, pipeline: PosePipeline, frames: Iterator[Frame]) -> Iterator[_Seen]:
+        """The frames, and where the people are in them."""
+        for frame, found in self._detected(frames):
+            seen = _Seen(frame, f"{self.clip.name}, frame {frame.index}", found)
+            if isinstance(self.detector, GivenBoxes):
+                self.detector.frame = frame.index
+            if found is None:
+                with seen.step():
+                    seen.found = pipeline.find(frame.pixels)
+            if isinstance(self.detector, GivenBoxes):
+                seen.errors += self.detector.take_errors(seen.name)
+            yield seen
+
     def _detected(self, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Detections | None]]:
         """The frames, and what was found in them where the detector takes several at once."""
         from cigpose_runtime.estimation.onnx_detector import OnnxDetector
@@ -267,29 +321,12 @@ class _Job:
                     found = self.detector.detect([frame.pixels for frame in batch])
             yield from zip(batch, found, strict=True)
 
-    def _poses(
-        self, pipeline: PosePipeline, frame: Frame, found: Detections | None, name: str
-    ) -> tuple[Poses | None, list[CigposeError]]:
-        """The poses of a frame, None where there are none, and what is wrong with it or boxes."""
-        errors: list[CigposeError] = []
-        poses = None
-        if isinstance(self.detector, GivenBoxes):
-            self.detector.frame = frame.index
-        try:
-            with error_context(name):
-                poses = pipeline(frame.pixels, found)
-        except CigposeError as error:
-            errors.append(error)
-        if isinstance(self.detector, GivenBoxes):
-            errors += self.detector.take_errors(name)
-        return poses, errors
-
     def _followed(self, pipeline: PosePipeline) -> int:
         """Leads it through what an earlier run did; returns the first frame that is to do."""
         to_do = 0
         if self.clip.name == self.written.last_source:
             for document, poses in self.written.earlier_frames(self.model.keypoint_set):
-                pipeline.follow(poses)
+                pipeline.track(poses)
                 to_do = document["frame"] + 1
         return to_do
 
@@ -302,3 +339,11 @@ class _Job:
                 f"{name}: expected HDR that FFmpeg can tone-map, found another; it is pale",
                 err=True,
             )
+
+
+def _estimate(pipeline: PosePipeline, seen: _Seen) -> _Seen:
+    """The same frame with its poses."""
+    if not seen.is_lost:
+        with seen.step():
+            seen.poses = pipeline.estimate(seen.frame.pixels, seen.found)
+    return seen

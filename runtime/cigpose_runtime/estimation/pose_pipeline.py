@@ -68,25 +68,28 @@ class PosePipeline:
 
         found: what the detector found in it, where it has seen the frame already.
         """
+        return self.track(self.estimate(frame, self.find(frame) if found is None else found))
+
+    def find(self, frame: NDArray[np.uint8]) -> Detections | None:
+        """The people in the next frame, before its poses; None if the model finds them itself."""
         if self.detector is None:
+            return None
+        if self._frames % self.detect_every:
+            return followed(self._last, frame.shape[1], frame.shape[0])
+        return self.detector(frame)
+
+    def estimate(self, frame: NDArray[np.uint8], found: Detections | None) -> Poses:
+        """The poses of the people found in a frame: what threads may do for several at once."""
+        if found is None:
             assert isinstance(self.model, FrameModel)
-            poses = self.model(frame)
-        else:
-            if self._frames % self.detect_every:
-                found = followed(self._last, frame.shape[1], frame.shape[0])
-            elif found is None:
-                found = self.detector(frame)
-            poses = self.model(frame, found.boxes_xyxy, box_scores=found.scores)
+            return self.model(frame)
+        return self.model(frame, found.boxes_xyxy, box_scores=found.scores)
+
+    def track(self, poses: Poses) -> Poses:
+        """The same poses, tracked; also of frames that an earlier run has estimated."""
         self._frames += 1
         self._last = poses
         return poses if self.tracker is None else self.tracker(poses)
-
-    def follow(self, poses: Poses) -> None:
-        """Goes on behind a frame whose poses are known, as those that an earlier run wrote."""
-        self._frames += 1
-        self._last = poses
-        if self.tracker is not None:
-            self.tracker(poses)
 
 
 def followed(poses: Poses, width: int, height: int) -> Detections:
