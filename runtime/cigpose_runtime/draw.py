@@ -28,7 +28,8 @@ _FINE = 0.45
 """How thick lines of face and hands are, as a share of the body's."""
 
 _EDGE_OPACITY = np.float32(0.5)
-_PIXELS_AT_ONCE = 1 << 20
+_PIXELS_AT_ONCE = 1 << 15
+"""Roughly: what is computed of so many stays in a cache, which halves the time of 1 << 20."""
 _WIDTH_SHARE = 0.011
 _MIN_WIDTH, _MAX_WIDTH = 1.5, 14.0
 """Line width in pixels: a share of the box's mean side, within these."""

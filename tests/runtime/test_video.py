@@ -5,6 +5,7 @@ import stat
 import struct
 import subprocess
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from PIL import Image
 from chromium import chromium, needs_chromium
 from cigpose_runtime.errors import FileError
 from cigpose_runtime.media import video, video_writer
-from cigpose_runtime.media.threads import Behind, prefetched
+from cigpose_runtime.media.threads import Behind, in_order, prefetched
 from cigpose_runtime.media.video import Frame, VideoReader
 from cigpose_runtime.media.video_writer import VideoWriter
 
@@ -420,8 +421,6 @@ def test_who_stops_early_stops_the_maker():
 
 
 def test_a_stalled_camera_is_one_clear_line():
-    import threading
-
     never = threading.Event()
 
     def stalled():
@@ -441,6 +440,46 @@ def test_all_items_are_worked_on_before_the_end():
         for item in range(50):
             behind.put(item)
     assert done == list(range(50))
+
+
+def test_results_come_in_the_order_of_their_items():
+    later = [threading.Event() for _ in range(6)]
+
+    def waits_for_the_next(item):
+        assert item % 2 or later[item + 1].wait(30)
+        later[item].set()
+        return item
+
+    assert list(in_order(waits_for_the_next, range(6), at_once=2)) == list(range(6))
+
+
+def test_one_at_a_time_waits_until_a_result_is_taken():
+    log = []
+
+    def items():
+        for item in range(3):
+            log.append(f"made {item}")
+            yield item
+
+    for item in in_order(lambda item: log.append(f"run {item}") or item, items(), at_once=1):
+        log.append(f"taken {item}")
+    assert log == [f"{what} {item}" for item in range(3) for what in ("made", "run", "taken")]
+
+
+def test_an_error_comes_in_the_place_of_its_result():
+    taken = []
+    with pytest.raises(ZeroDivisionError):
+        for result in in_order(lambda item: 6 / (3 - item), range(50), at_once=2):
+            taken.append(result)
+    assert taken == [2, 3, 6]
+
+
+def test_whoever_leaves_early_has_few_items_run():
+    run = []
+    results = in_order(run.append, range(1000), at_once=2)
+    next(results)
+    results.close()
+    assert len(run) <= 4
 
 
 def test_an_error_behind_comes_back():

@@ -1,4 +1,4 @@
-"""The annotated video that --save asks for, drawn and encoded in another thread."""
+"""The annotated video that --save asks for, drawn and encoded in other threads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class AnnotatedVideo:
         if path is not None:
             self._writer: VideoWriter | None = VideoWriter(path, rate=rate, audio_from=audio_from)
             self._stack.enter_context(self._writer)
-            self._behind = self._stack.enter_context(Behind(self._draw, depth=depth))
+            # Each in a thread of its own: together they may take longer than the model.
+            self._written = self._stack.enter_context(Behind(self._writer.write, depth=depth))
+            self._drawn = self._stack.enter_context(Behind(self._draw, depth=depth))
         else:
             self._writer = None
 
@@ -46,14 +48,13 @@ class AnnotatedVideo:
         """Hands over the next frame."""
         if self._writer is not None and self.error is None:
             try:
-                self._behind.put((frame, poses))
+                self._drawn.put((frame, poses))
             except CigposeError as error:
                 self.error = error
 
     def _draw(self, item: tuple[Frame, Poses]) -> None:
         frame, poses = item
-        assert self._writer is not None
-        self._writer.write(replace(frame, pixels=self._make(frame.pixels, poses)))
+        self._written.put(replace(frame, pixels=self._make(frame.pixels, poses)))
 
     @property
     def sound_left_out(self) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from cigpose_runtime.errors import FileError
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 DEPTH = 4
 """Items that wait in a queue: enough to even out, few enough to fit in memory."""
@@ -55,6 +58,30 @@ def prefetched(
             yield item
     finally:
         stopped.set()
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, at_once: int
+) -> Generator[Result]:
+    """function(item) for each item, in the order of the items, several at once in other threads.
+
+    at_once: how many. With 1, each is called here, and the next item is asked for only when its
+    result has been taken. Closing it waits for those that run.
+    """
+    if at_once == 1:
+        yield from map(function, items)
+        return
+    running: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        for item in items:
+            running.append(pool.submit(function, item))
+            if len(running) > at_once:  # one more than run, so that no thread waits for an item
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class Behind(Generic[Item]):
