@@ -77,6 +77,12 @@ def test_the_job_that_builds_comes_before_all_and_the_one_that_publishes_last():
     }
 
 
+def test_a_release_is_published_only_once_its_signature_is_verified():
+    commands = [step.get("run", "") for step in RELEASE["publish"]["steps"]]
+    (verifying,) = (at for at, command in enumerate(commands) if "--require-signature" in command)
+    assert verifying < commands.index("make publish")
+
+
 def test_a_release_from_a_workflow_takes_no_checkpoint_whose_hash_is_not_committed():
     commands = [step.get("run", "") for step in RELEASE["build"]["steps"]]
     (fetching,) = (command for command in commands if "checkpoints" in command)
