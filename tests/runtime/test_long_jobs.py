@@ -129,7 +129,7 @@ def test_a_folder_in_the_place_of_a_result_is_found_before_the_work(
     def work(*_args):
         raise AssertionError
 
-    monkeypatch.setattr(PosePipeline, "__call__", work)
+    monkeypatch.setattr(PosePipeline, "find", work)
     target = tmp_path / ("out.mp4" if command == "video" else "out")
     in_the_way = target / "1.png" if (command, option) == ("image", "--save") else target
     in_the_way.mkdir(parents=True)
@@ -140,17 +140,17 @@ def test_a_folder_in_the_place_of_a_result_is_found_before_the_work(
 
 @pytest.fixture
 def fails_on(monkeypatch):
-    """Poses of the calls with these numbers cannot be estimated."""
+    """In the frames with these numbers, of all that are looked at, nobody can be found."""
 
     def seed(numbers):
-        estimate, calls = PosePipeline.__call__, iter(range(1000))
+        find, calls = PosePipeline.find, iter(range(1000))
 
-        def call(self, *frame):
+        def call(self, frame):
             if next(calls) in numbers:
                 raise InputError("seeded")
-            return estimate(self, *frame)
+            return find(self, frame)
 
-        monkeypatch.setattr(PosePipeline, "__call__", call)
+        monkeypatch.setattr(PosePipeline, "find", call)
 
     return seed
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
-from itertools import dropwhile, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import drawing, options, people, results
-from cigpose_runtime.commands.boxes import GivenBoxes
 from cigpose_runtime.commands.records import NoRoomError
 from cigpose_runtime.commands.targets import in_folder
 from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
@@ -22,12 +18,7 @@ from cigpose_runtime.machine import cores
 from cigpose_runtime.terminal import echo
 
 if TYPE_CHECKING:
-    from cigpose_runtime.estimation.detector import Detections, Detector
-    from cigpose_runtime.estimation.frame_model import FrameModel
-    from cigpose_runtime.estimation.pose_model import PoseModel
-    from cigpose_runtime.estimation.pose_pipeline import PosePipeline
-    from cigpose_runtime.media.video import Frame
-    from cigpose_runtime.poses import Poses
+    from cigpose_runtime.estimation.detector import Detector
     from cigpose_runtime.sources.clips import Clip
 
 MOST_DETECTED_AT_ONCE = 64
@@ -35,12 +26,6 @@ MOST_DETECTED_AT_ONCE = 64
 
 MOST_AT_ONCE = 4
 """Frames whose poses are estimated at once. Each takes its own memory."""
-
-LARGE_AT_ONCE = 2
-"""Of frames that take 100 MB each."""
-
-MOST_NAMED = 10
-"""Frames of a video without poses that have an error each; further ones are counted."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -100,6 +85,7 @@ def _rate(text: str) -> Fraction:
 def run(args: argparse.Namespace) -> list[CigposeError]:
     """Goes through the videos; decoding, estimating, and drawing with encoding overlap."""
     options.require_extra()
+    from cigpose_runtime.commands.video_job import VideoJob
     from cigpose_runtime.sources.clips import find_clips
 
     errors: list[CigposeError] = []
@@ -110,7 +96,8 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         [*results.outputs(args), *(("--save", target) for target in targets if target)],
         [*options.inputs(args), *(("the video", path) for one in clips for path in one.inputs)],
     )
-    model = options.open_model(args, alone=False, at_once=_at_once(args))
+    at_once = _at_once(args)
+    model = options.open_model(args, alone=False, at_once=at_once)
     detector_for = people.open_detector_for(args, model, alone=False)
     _require_batches(args, detector_for)
     try:
@@ -124,7 +111,9 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
                     continue
                 try:
                     detector = detector_for(Path(clip.name))
-                    for error in _Job(args, clip, target, model, detector, written).run():
+                    for error in VideoJob(
+                        args, clip, target, model, detector, written, at_once
+                    ).run():
                         errors.append(error)
                 except NoRoomError:
                     raise
@@ -189,161 +178,3 @@ def _targets(args: argparse.Namespace, clips: Sequence[Clip]) -> list[Path | Non
     if folder.suffix and not folder.is_dir():
         raise FileError(f"{folder}: expected a name that ends in .mp4, or a folder; give another")
     return list(in_folder(folder, (clip.relative.with_suffix(".mp4") for clip in clips)))
-
-
-@dataclass(eq=False)
-class _Seen:
-    """A frame on its way: where its people are, then their poses, and what is wrong with it.
-
-    is_lost: it cannot have poses.
-    """
-
-    frame: Frame
-    name: str
-    found: Detections | None = None
-    poses: Poses | None = None
-    errors: list[CigposeError] = field(default_factory=list)
-    is_lost: bool = False
-
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """A part of the way, whose error ends it."""
-        try:
-            with error_context(self.name):
-                yield
-        except CigposeError as error:
-            self.errors.append(error)
-            self.is_lost = True
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One video, and what becomes of it."""
-
-    args: argparse.Namespace
-    clip: Clip
-    target: Path | None
-    model: PoseModel | FrameModel
-    detector: Detector | None
-    written: results.Results
-
-    def run(self) -> Iterator[CigposeError]:
-        """Goes through it; yields the errors that cost less than all of it."""
-        from cigpose_runtime.commands.annotated import AnnotatedVideo
-        from cigpose_runtime.commands.progress import progress
-        from cigpose_runtime.estimation.pose_pipeline import PosePipeline
-        from cigpose_runtime.media.threads import DEPTH, in_order, prefetched
-        from cigpose_runtime.poses import Poses
-        from cigpose_runtime.tracking.smoothing import Smoother
-        from cigpose_runtime.tracking.tracker import Tracker
-
-        args, clip, written = self.args, self.clip, self.written
-        pipeline = PosePipeline(
-            self.detector, self.model, Tracker(), detect_every=args.detect_every
-        )
-        smooth = Smoother() if args.smooth else None
-        resumed_at = self._followed(pipeline)
-        first_id = written.next_image_id
-        failed = 0
-        with closing(clip.open()) as reader:
-            depth = 1 if reader.is_large else DEPTH
-            at_once = min(_at_once(args), LARGE_AT_ONCE if reader.is_large else MOST_AT_ONCE)
-            with (
-                progress("video", reader.announced or None, "frames") as advance,
-                AnnotatedVideo(
-                    self.target,
-                    rate=reader.rate,
-                    audio_from=clip.file,
-                    draw=drawing.drawer(args),
-                    depth=depth,
-                ) as annotated,
-                closing(prefetched(reader, depth=depth)) as frames,
-            ):
-                to_do = dropwhile(lambda frame: frame.index < resumed_at, frames)
-                found = self._found(pipeline, to_do)
-                for seen in in_order(partial(_estimate, pipeline), found, at_once=at_once):
-                    frame = seen.frame
-                    yield from seen.errors[: max(0, MOST_NAMED - failed)]
-                    failed += len(seen.errors)
-                    if seen.poses is None:
-                        annotated.add(frame, Poses.none(self.model.keypoint_set))
-                        continue
-                    poses = pipeline.track(seen.poses)
-                    if smooth is not None:
-                        poses = smooth(poses, frame.seconds)
-                    written.add(
-                        poses,
-                        clip.name,
-                        index=frame.index,
-                        seconds=frame.seconds,
-                        image_id=first_id + frame.index,
-                        canvas_wh=frame.pixels.shape[1::-1],
-                    )
-                    annotated.add(frame, poses)
-                    advance(len(poses))
-                    if annotated.error is not None and not written.has_files:
-                        break
-            if annotated.error is not None:
-                yield annotated.error
-            left_out = annotated.sound_left_out
-            if not clip.inputs:
-                left_out = "only that of a file is taken"
-            self._say(left_out if self.target else "", reader.is_pale)
-            if failed > MOST_NAMED:
-                yield InputError(
-                    f"{clip.name}: expected frames and boxes that poses can be estimated for, "
-                    f"found {failed - MOST_NAMED} more that are not; the results have the others"
-                )
-            yield from reader.errors
-
-    def _found(self, pipeline: PosePipeline, frames: Iterator[Frame]) -> Iterator[_Seen]:
-        """The frames, and where the people are in them."""
-        for frame, found in self._detected(frames):
-            seen = _Seen(frame, f"{self.clip.name}, frame {frame.index}", found)
-            if isinstance(self.detector, GivenBoxes):
-                self.detector.frame = frame.index
-            if found is None:
-                with seen.step():
-                    seen.found = pipeline.find(frame.pixels)
-            if isinstance(self.detector, GivenBoxes):
-                seen.errors += self.detector.take_errors(seen.name)
-            yield seen
-
-    def _detected(self, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Detections | None]]:
-        """The frames, and what was found in them where the detector takes several at once."""
-        from cigpose_runtime.estimation.onnx_detector import OnnxDetector
-
-        while batch := list(islice(frames, self.args.detector_batch)):
-            found: Sequence[Detections | None] = [None] * len(batch)
-            if len(batch) > 1 and isinstance(self.detector, OnnxDetector):
-                # What fails together is tried one by one, so that each frame has its own error.
-                with suppress(CigposeError):
-                    found = self.detector.detect([frame.pixels for frame in batch])
-            yield from zip(batch, found, strict=True)
-
-    def _followed(self, pipeline: PosePipeline) -> int:
-        """Leads it through what an earlier run did; returns the first frame that is to do."""
-        to_do = 0
-        if self.clip.name == self.written.last_source:
-            for document, poses in self.written.earlier_frames(self.model.keypoint_set):
-                pipeline.track(poses)
-                to_do = document["frame"] + 1
-        return to_do
-
-    def _say(self, sound_left_out: str, is_pale: bool) -> None:
-        name = self.clip.name
-        if sound_left_out:
-            echo(f"{self.target}: without all the sound of {name}: {sound_left_out}", err=True)
-        if is_pale:
-            echo(
-                f"{name}: expected HDR that FFmpeg can tone-map, found another; it is pale",
-                err=True,
-            )
-
-
-def _estimate(pipeline: PosePipeline, seen: _Seen) -> _Seen:
-    """The same frame with its poses."""
-    if not seen.is_lost:
-        with seen.step():
-            seen.poses = pipeline.estimate(seen.frame.pixels, seen.found)
-    return seen
