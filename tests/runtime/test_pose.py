@@ -222,7 +222,7 @@ def test_a_model_that_stops_when_it_runs_is_one_error(tmp_path, frame):
 def test_what_onnxruntime_refuses_is_one_error_and_nothing_is_printed(tmp_path, capfd):
     """Its message has a name that is not UTF-8; its own fallback would print that to stdout."""
     model = tiny_model()
-    model.graph.node[2].input[0] = "NAME"
+    model.graph.node[1].name = model.graph.node[2].name = "NAME"  # they have to differ
     path = tmp_path / "tiny.onnx"
     path.write_bytes(model.SerializeToString().replace(b"NAME", b"\xff\xfe\xff\xfe"))
     with pytest.raises(OnnxFileError, match="found one that it refuses"):

@@ -202,9 +202,7 @@ def test_pictures_of_ones_own_add_crops(model, run, tmp_path):
 def make_fork(root, *, wrong):
     """A checkout of MMPose that has a CIGHead of its own; `wrong` ones compute something else."""
     installed = Path(importlib.util.find_spec("mmpose").submodule_search_locations[0])
-    shutil.copytree(
-        installed, root / "mmpose", ignore=shutil.ignore_patterns(".mim", "__pycache__")
-    )
+    shutil.copytree(installed, root / "mmpose", ignore=shutil.ignore_patterns(".mim"))
     source = (CLONE / "export/cigpose_export/modeling/cig_head.py").read_text()
     source = source.replace(
         "from cigpose_export.openmmlab import RTMCCHead, ScaleNorm",
@@ -222,7 +220,13 @@ def make_fork(root, *, wrong):
         file.write("\nfrom .cig_head import CIGHead\n")
 
 
-@pytest.mark.parametrize("wrong", [False, True], ids=["the same", "another"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(False, id="the same", marks=pytest.mark.long),
+        pytest.param(True, id="another"),
+    ],
+)
 def test_a_forks_own_head_is_the_pytorch_side(model, run, tmp_path, wrong):
     make_fork(tmp_path / "fork", wrong=wrong)
     status, _, err = run(model, "--against", tmp_path / "fork", "--json", tmp_path / "out.json")
