@@ -68,10 +68,10 @@ bench: setup  ## measure what exporting, verifying and running cost
 	$(BIN)/python -m benchmarks
 
 test: setup  ## run the tests (under 15 minutes on 2 cores)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-long: setup  ## run the long campaigns too: all 14 at full size, kill points, fuzzing
-	$(BIN)/python -m pytest -n auto --dist loadfile -m 'long or not long'
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'long or not long'
 
 test-runtime:  ## the runtime's own tests, on its wheel and sdist alone [PYTHON=python3.12]
 	@for kind in whl tar.gz; do \
