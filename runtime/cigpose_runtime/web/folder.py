@@ -56,7 +56,10 @@ def read_folder(folder: Path | None) -> Folder:
         files = {
             path.name: path
             for path in sorted(folder.iterdir())
-            if path.suffix.lower() in FILE_TYPES and path.is_file() and not path.is_symlink()
+            if path.suffix.lower() in FILE_TYPES
+            and not path.name.startswith(".")
+            and path.is_file()
+            and not path.is_symlink()
         }
     hashes = {}
     if folder is not None and MANIFEST in files:

@@ -96,9 +96,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(size))
+        self.end_headers()
+
+    def end_headers(self) -> None:
         for name, value in HEADERS.items():
             self.send_header(name, value)
-        self.end_headers()
+        super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: requests of one's own browser are no news."""
