@@ -38,6 +38,16 @@ function show(text, isError = false) {
   get("status").classList.toggle("error", isError);
 }
 
+/** What is open, and what is missing. */
+function showWhatRuns() {
+  const { model, source } = state;
+  if (!model) return show(`${source.name} is open. Open a model.`);
+  const device = model.device === "webgpu" ? "WebGPU" : "the CPU";
+  const note = model.note ? ` (${model.note})` : "";
+  const next = source ? "" : " Open a picture, a clip or the camera.";
+  return show(`${model.entry.name} runs on ${device}${note}.${next}`);
+}
+
 function onProgress(done, size, isKept) {
   const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
   const verb = isKept ? "Reading from this browser's cache" : "Downloading";
@@ -62,9 +72,7 @@ async function useModel(entry) {
   showMetadata(get("metadata"), metadata);
   get("about").hidden = false;
   choosePeople();
-  const device = opened.device === "webgpu" ? "WebGPU" : "the CPU";
-  const note = opened.note ? ` (${opened.note})` : "";
-  show(`${name} runs on ${device}${note}.${state.source ? "" : " Open a picture, a clip or the camera."}`);
+  showWhatRuns();
   await restart();
 }
 
@@ -79,7 +87,7 @@ async function useSource(opening) {
     document.querySelector("[name=people][value=boxes]").checked = true;
   }
   choosePeople();
-  show(state.model ? source.name : `${source.name} is open. Open a model.`);
+  showWhatRuns();
   await restart();
 }
 
@@ -171,7 +179,8 @@ function redraw() {
 function choosePeople() {
   const isDrawing = people() === "boxes";
   canvas.classList.toggle("drawable", isDrawing && Boolean(state.source));
-  get("clear").disabled = !state.boxes.length || !isDrawing;
+  get("drawing").hidden = !isDrawing;
+  get("clear").disabled = !state.boxes.length;
 }
 
 function setBoxes(boxes, isDone) {
