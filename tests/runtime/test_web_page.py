@@ -68,7 +68,7 @@ def browser(tmp_path_factory):
         yield page
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def served():
     """Serves a folder; returns the page's address."""
     servers = []
@@ -146,10 +146,15 @@ class Web:
         return entries, foreign
 
 
+@pytest.fixture(scope="module")
+def url(served, folder):
+    return served(folder)
+
+
 @pytest.fixture
-def web(browser, served, folder, tmp_path):
+def web(browser, url, tmp_path):
     """The page with the folder; after the test: no complaint, and no request elsewhere."""
-    page = Web(browser, served(folder), tmp_path)
+    page = Web(browser, url, tmp_path)
     yield page
     assert page.complaints() == ([], [])
 

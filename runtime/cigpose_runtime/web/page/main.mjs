@@ -41,6 +41,7 @@ function show(text, isError = false) {
 /** What is open, and what is missing. */
 function showWhatRuns() {
   const { model, source } = state;
+  get("results").hidden = !model || !source;
   if (!model) return show(`${source.name} is open. Open a model.`);
   const device = model.device === "webgpu" ? "WebGPU" : "the CPU";
   const note = model.note ? ` (${model.note})` : "";
@@ -63,8 +64,8 @@ async function useModel(entry) {
   show(`Starting ${name} …`);
   const opened = await openModel(bytes, get("device").value);
   state.model = { entry, ...opened };
+  get("models").value = numberOf(folder.models, name);
   const { findsPeople, metadata } = opened.contract;
-  const choice = (value) => document.querySelector(`[name=people][value=${value}]`);
   choice("detector").disabled = !findsPeople;
   choice("boxes").disabled = choice("frame").disabled = findsPeople;
   if (findsPeople) choice("detector").checked = true;
@@ -83,12 +84,17 @@ async function useSource(opening) {
   Object.assign(canvas, { width: source.width, height: source.height });
   Object.assign(pixels.canvas, { width: source.width, height: source.height });
   get("empty").hidden = true;
-  if (state.boxes.length && people() === "frame") {
-    document.querySelector("[name=people][value=boxes]").checked = true;
-  }
+  get("media").value = numberOf(folder.media, source.name);
+  if (people() !== "detector") choice(state.boxes.length ? "boxes" : "frame").checked = true;
   choosePeople();
   showWhatRuns();
   await restart();
+}
+
+/** Of what a folder lists, the one of this name, as its <select> has it. */
+function numberOf(entries, wanted) {
+  const number = entries.findIndex(({ name }) => name === wanted);
+  return number < 0 ? "" : number;
 }
 
 /** The boxes that the folder has for a picture or clip. */
@@ -116,6 +122,7 @@ async function useFiles(files) {
 
 // Running
 
+const choice = (value) => document.querySelector(`[name=people][value=${value}]`);
 const people = () => document.querySelector("[name=people]:checked").value;
 const wholeFrame = () => [[0, 0, canvas.width, canvas.height]];
 
@@ -125,6 +132,7 @@ async function restart() {
   state.lines = [];
   const { model, source } = state;
   if (!source) return;
+  get("rate").textContent = "–";
   if (!source.isLive) {
     await look(run, { frame: 0 });
     return;
@@ -158,7 +166,6 @@ async function look(run, about) {
     if (state.lines.length < MOST_LINES) state.lines.push(line);
     get("count").textContent = found.people.length;
     get("time").textContent = isNobody ? "–" : `${found.milliseconds.toFixed(0)} ms`;
-    get("save").disabled = false;
   }
   redraw();
 }
@@ -265,12 +272,10 @@ get("media").addEventListener("change", ({ target }) => {
 
 /** Of a folder's models, one that is packed, since it is what others may run, too. */
 function demoModel() {
-  return folder.models.findIndex(({ name }) => /_frame(_det)?\.onnx$/.test(name)) ;
+  return folder.models.findIndex(({ name }) => /_frame(_det)?\.onnx$/.test(name));
 }
 
 onClick("demo", async () => {
-  get("models").value = demoModel();
-  get("media").value = 0;
   await useModel(folder.models[demoModel()]);
   await useSource(openFile(await folder.media[0].read()));
 });
