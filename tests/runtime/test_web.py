@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from cigpose_runtime import cli
+from cigpose_runtime.errors import FileError
 from cigpose_runtime.files import file_sha256
 from cigpose_runtime.releases.manifest import read_manifest
 from cigpose_runtime.web.engine import ENGINE_FILES, VERSION
 from cigpose_runtime.web.folder import read_folder
-from cigpose_runtime.web.server import HEADERS, PAGE_FOLDER, WebServer, page_files
+from cigpose_runtime.web.server import HEADERS, PAGE_FOLDER, WebServer, page_files, write_site
 from small_release import make_release
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -133,6 +134,17 @@ def test_a_releases_models_have_the_hashes_of_its_manifest_whatever_they_became(
     assert [model["sha256"] for model in read_folder(tmp_path).listing["models"]] == [
         released.sha256
     ]
+
+
+def test_a_site_is_written_into_a_new_folder_alone(folder, tmp_path):
+    files = page_files({}, read_folder(folder))
+    write_site(files, tmp_path / "site")
+    written = {
+        p.relative_to(tmp_path / "site").as_posix() for p in (tmp_path / "site").rglob("*.*")
+    }
+    assert written == {name for name in files if name}
+    with pytest.raises(FileError, match="expected no such folder yet"):
+        write_site(files, tmp_path / "site")
 
 
 def test_the_tests_npm_package_is_the_pinned_one():

@@ -4,7 +4,11 @@ import hashlib
 import json
 import shutil
 import threading
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import onnx
@@ -19,7 +23,7 @@ from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.media.video import VideoReader
 from cigpose_runtime.web.engine import engine_files
 from cigpose_runtime.web.folder import read_folder
-from cigpose_runtime.web.server import WebServer, page_files
+from cigpose_runtime.web.server import WebServer, page_files, write_site
 from clips import flash_and_click
 from packing import boxes_around, pixel_model, save
 from tiny_yolox import yolox
@@ -68,21 +72,22 @@ def browser(tmp_path_factory):
         yield page
 
 
-@pytest.fixture(scope="module")
-def served():
-    """Serves a folder; returns the page's address."""
-    servers = []
-
-    def serve(folder=None):
-        server = WebServer(0, page_files(engine_files(ENGINE), read_folder(folder)))
+@contextmanager
+def served(folder, port=0):
+    """Serves a folder; yields the page's address."""
+    files = page_files(engine_files(ENGINE), read_folder(folder))
+    with WebServer(port, files) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,)).start()
-        servers.append(server)
-        return server.url
+        try:
+            yield server.url
+        finally:
+            server.shutdown()
 
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+
+@pytest.fixture(scope="module")
+def url(folder):
+    with served(folder) as url:
+        yield url
 
 
 class Web:
@@ -144,11 +149,6 @@ class Web:
             u for u in self.browser.requests if not u.startswith((self.url, "blob:", "data:"))
         ]
         return entries, foreign
-
-
-@pytest.fixture(scope="module")
-def url(served, folder):
-    return served(folder)
 
 
 @pytest.fixture
@@ -323,35 +323,68 @@ def test_a_release_is_opened_by_its_manifest(web, folder, tmp_path):
 
 
 @pytest.mark.parametrize("megabytes", [24, pytest.param(240, marks=pytest.mark.long)])
-def test_a_large_model_shows_its_progress_and_is_kept(
-    browser, served, tmp_path_factory, tmp_path, megabytes
-):
-    folder = tmp_path_factory.mktemp("large")
+def test_a_large_model_shows_its_progress_and_is_kept(browser, tmp_path, megabytes):
+    folder = tmp_path / "large"
+    folder.mkdir()
     model, _ = pixel_model(input_size_wh=(48, 64))
     weights = np.zeros(megabytes * 250_000, np.float32)
     model.graph.initializer.append(numpy_helper.from_array(weights, "unused"))
     onnx.save(model, folder / "large.onnx")
-    url = served(folder)
-    page = Web(browser, url, tmp_path)
-    page.do("""(() => {
-        window.seen = [];
-        const status = document.getElementById('status');
-        const note = () => window.seen.push(status.textContent);
-        new MutationObserver(note).observe(status, { childList: true });
-    })()""")
-    page.choose("models", "large.onnx")
-    page.wait_for_status("runs on the CPU")
-    progress = [text for text in page.do("window.seen") if text.startswith("Downloading: ")]
-    assert len(progress) > 3
-    size = (folder / "large.onnx").stat().st_size / 1e6
-    assert progress[-1] == f"Downloading: {size:.1f} of {size:.1f} MB"
-    assert f"{url}folder/large.onnx" in browser.requests
+    with served(folder) as url:
+        page = Web(browser, url, tmp_path)
+        page.do("""(() => {
+            window.seen = [];
+            const status = document.getElementById('status');
+            const note = () => window.seen.push(status.textContent);
+            new MutationObserver(note).observe(status, { childList: true });
+        })()""")
+        page.choose("models", "large.onnx")
+        page.wait_for_status("runs on the CPU")
+        progress = [text for text in page.do("window.seen") if text.startswith("Downloading: ")]
+        assert len(progress) > 3
+        size = (folder / "large.onnx").stat().st_size / 1e6
+        assert progress[-1] == f"Downloading: {size:.1f} of {size:.1f} MB"
+        assert f"{url}folder/large.onnx" in browser.requests
+    with served(folder, urlsplit(url).port) as url:  # the command again: another secret path
+        page = Web(browser, url, tmp_path)
+        page.choose("models", "large.onnx")
+        page.wait_for_status("runs on the CPU")
+        assert f"{url}folder/large.onnx" not in browser.requests
+        assert page.complaints() == ([], [])
 
-    page = Web(browser, url, tmp_path)
-    page.choose("models", "large.onnx")
-    page.wait_for_status("runs on the CPU")
-    assert f"{url}folder/large.onnx" not in browser.requests
-    assert page.complaints() == ([], [])
+
+def test_a_written_site_runs_from_any_server(browser, folder, tmp_path):
+    site = tmp_path / "site"
+    write_site(page_files(engine_files(ENGINE), read_folder(folder)), site)
+    handler = partial(QuietHandler, directory=site)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        try:
+            page = Web(browser, f"http://127.0.0.1:{server.server_port}/", tmp_path)
+            assert not page.do("self.crossOriginIsolated")
+            page.click("demo")
+            page.wait_for_people(2)
+            assert page.complaints() == ([], [])
+        finally:
+            server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format, *args):
+        pass
+
+
+def test_a_clip_and_a_model_are_dropped_at_once(web):
+    web.do("""(async () => {
+        const dropped = new DataTransfer();
+        for (const [name, type] of [['clip.mp4', 'video/mp4'], ['small_frame.onnx', '']]) {
+            const content = await (await fetch(`folder/${name}`)).blob();
+            dropped.items.add(new File([content], name, { type }));
+        }
+        const event = new DragEvent('drop', { dataTransfer: dropped, bubbles: true });
+        document.body.dispatchEvent(event);
+    })()""")
+    web.wait_for_people(1)
 
 
 def test_crops_are_the_runtimes_bit_by_bit(web, folder):

@@ -43,14 +43,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=DEFAULT_PORT,
         help=f"0 takes a free one  [default: {DEFAULT_PORT}]",
     )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write the page into a new folder, for any web server, and serve nothing",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> list[CigposeError]:
-    """Serves until Ctrl-C."""
-    from cigpose_runtime.web.server import WebServer, page_files
+    """Serves until Ctrl-C, or writes a site."""
+    from cigpose_runtime.web.server import WebServer, page_files, write_site
 
     files = page_files(engine_files(args.engine), read_folder(args.folder))
+    if args.out is not None:
+        write_site(files, args.out)
+        return []
     with WebServer(args.port, files) as server:
         echo(f"open {server.url}", err=True)
         server.serve_forever()

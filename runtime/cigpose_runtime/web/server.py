@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from cigpose_runtime.errors import FileError
 from cigpose_runtime.loopback import PATIENCE_S, LoopbackServer
 from cigpose_runtime.web.folder import FILE_TYPES, LISTING, Folder
 
@@ -53,6 +54,22 @@ def page_files(engine: Mapping[str, Path], folder: Folder) -> dict[str, Path | b
         **{f"{FOLDER}/{name}": path for name, path in folder.files.items()},
         f"{FOLDER}/{LISTING}": json.dumps(folder.listing).encode(),
     }
+
+
+def write_site(files: Mapping[str, Path | bytes], folder: Path) -> None:
+    """Writes page_files into a new folder that any web server can serve, GitHub Pages too.
+
+    Raises FileError where there is something already.
+    """
+    if folder.exists():
+        raise FileError(f"{folder}: expected no such folder yet, found one; name another")
+    for name, content in files.items():
+        target = folder / (name or INDEX)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            target.write_bytes(content)
+        else:
+            shutil.copyfile(content, target)
 
 
 class WebServer(LoopbackServer):

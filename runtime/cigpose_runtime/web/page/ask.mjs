@@ -15,7 +15,9 @@ worker.onmessage = ({ data: { number, answer, error } }) => {
 
 worker.onerror = (event) => {
   event.preventDefault();
-  const error = new PageError(`the model's thread ended: ${event.message ?? "it did not start"}; load the page again`);
+  const error = new PageError(
+    `the model's thread ended: ${event.message ?? "it did not start"}; load the page again`,
+  );
   for (const { reject } of waiting.values()) reject(error);
   waiting.clear();
 };

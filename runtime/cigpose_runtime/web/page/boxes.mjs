@@ -51,7 +51,8 @@ export function drawBoxesOn(canvas, { isOn, boxes, onChange }) {
 
 /** Enter adds a box, Delete removes the last, arrows move it, and with Shift change its size. */
 function keyed({ key, shiftKey }, boxes, { width, height }) {
-  if (key === "Enter") return [...boxes, [width / 4, height / 8, (width * 3) / 4, (height * 7) / 8]];
+  if (key === "Enter")
+    return [...boxes, [width / 4, height / 8, (width * 3) / 4, (height * 7) / 8]];
   if (!boxes.length) return null;
   const others = boxes.slice(0, -1);
   if (key === "Delete" || key === "Backspace") return others;

@@ -6,7 +6,8 @@ import { readOnnxFile } from "./onnx_file.mjs";
 const PACKED_KEY = "cigpose_frame";
 const CROPS_KEY = "cigpose_meta";
 
-const isInt = (least, most) => (value) => Number.isInteger(value) && value >= least && value <= most;
+const isInt = (least, most) => (value) =>
+  Number.isInteger(value) && value >= least && value <= most;
 const isNumber = (least, most) => (value) =>
   Number.isFinite(value) && value >= least && value <= most;
 const isList = (holds, length) => (value) =>
@@ -55,7 +56,9 @@ export function readModel(bytes) {
   check(model ?? {}, RULES);
   const { num_keypoints: count } = model;
   if (model.keypoint_names.length !== count || model.skeleton.flat().some((k) => k >= count)) {
-    throw new PageError(`expected names and lines of ${count} keypoints in the metadata, found others; export the model again`);
+    throw new PageError(
+      `expected names and lines of ${count} keypoints in the metadata, found others; export the model again`,
+    );
   }
   const findsPeople = Boolean(packed?.detector);
   checkInterface(file, packed ? frameInterface(findsPeople) : CROPS_INTERFACE);
@@ -88,7 +91,9 @@ function entry(file, key) {
     if (texts.length === 1) document = JSON.parse(texts[0]);
   } catch {} // as if it said something else than an object
   if (document === null || typeof document !== "object" || Array.isArray(document)) {
-    throw new PageError(`expected one JSON object as ${key}, found another; export the model again`);
+    throw new PageError(
+      `expected one JSON object as ${key}, found another; export the model again`,
+    );
   }
   return document;
 }

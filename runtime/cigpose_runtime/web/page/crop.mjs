@@ -34,7 +34,10 @@ export function writeCrop(frame, crop, model, planes) {
     const [upper, lower] = neighbours(toUnits(yStep * row + yStart), frame.height);
     const start = toUnits(xDrift * row + xStart);
     if (!pairs.has(start)) {
-      pairs.set(start, columns.map((column) => neighbours(start + column, frame.width)));
+      pairs.set(
+        start,
+        columns.map((column) => neighbours(start + column, frame.width)),
+      );
     }
     const [upperRow, lowerRow] = [upper.at * frame.width * 4, lower.at * frame.width * 4];
     pairs.get(start).forEach(([before, after], column) => {
@@ -64,11 +67,22 @@ function normalised(model) {
 function cropToFrame({ center: [x, y], scale }, w, h) {
   const xLeft = f32(x - scale[0] / 2);
   const yDown = f32(y + f32(x - xLeft));
-  const [a, b, c] = solve([[x, y, 1, w / 2], [xLeft, y, 1, 0], [xLeft, yDown, 1, 0]]);
-  const [d, e, f] = solve([[xLeft, y, 1, h / 2], [x, y, 1, h / 2], [xLeft, yDown, 1, (h + w) / 2]]);
+  const [a, b, c] = solve([
+    [x, y, 1, w / 2],
+    [xLeft, y, 1, 0],
+    [xLeft, yDown, 1, 0],
+  ]);
+  const [d, e, f] = solve([
+    [xLeft, y, 1, h / 2],
+    [x, y, 1, h / 2],
+    [xLeft, yDown, 1, (h + w) / 2],
+  ]);
   const inverse = 1 / (a * e - b * d);
   const [A, B, D, E] = [e * inverse, b * -inverse, d * -inverse, a * inverse];
-  return [[A, B, -A * c - B * f], [D, E, -D * c - E * f]];
+  return [
+    [A, B, -A * c - B * f],
+    [D, E, -D * c - E * f],
+  ];
 }
 
 /** Three linear equations, each as coefficients and right-hand side, by OpenCV's elimination. */
@@ -102,7 +116,10 @@ function neighbours(units, size) {
   const steps = Math.floor((units + UNITS / STEPS / 2) / (UNITS / STEPS));
   const pixel = Math.floor(steps / STEPS);
   const share = steps - STEPS * pixel;
-  return [[pixel, STEPS - share], [pixel + 1, share]].map(([wanted, weight]) => {
+  return [
+    [pixel, STEPS - share],
+    [pixel + 1, share],
+  ].map(([wanted, weight]) => {
     const at = Math.min(Math.max(wanted, 0), size - 1);
     return { at, weight: at === wanted ? weight : 0 };
   });

@@ -36,7 +36,11 @@ export function drawPerson(context, person, model, threshold) {
   context.lineCap = "round";
   for (const shapes of [lines, dots]) {
     for (const isOutline of [true, false]) {
-      for (const { points: [from, to], width: thickness, colour } of shapes) {
+      for (const {
+        points: [from, to],
+        width: thickness,
+        colour,
+      } of shapes) {
         context.strokeStyle = isOutline ? OUTLINE : colour;
         context.lineWidth = isOutline ? thickness * 1.5 : thickness;
         context.beginPath();
@@ -51,7 +55,10 @@ export function drawPerson(context, person, model, threshold) {
 /** A box [left, top, right, bottom], for people to see where a person is looked for. */
 export function drawBox(context, [left, top, right, bottom]) {
   const width = Math.max(1, context.canvas.width / 480);
-  for (const [thickness, colour, dashes] of [[3 * width, OUTLINE, []], [width, BOX, [6 * width, 4 * width]]]) {
+  for (const [thickness, colour, dashes] of [
+    [3 * width, OUTLINE, []],
+    [width, BOX, [6 * width, 4 * width]],
+  ]) {
     context.lineWidth = thickness;
     context.strokeStyle = colour;
     context.setLineDash(dashes);

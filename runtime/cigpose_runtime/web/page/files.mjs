@@ -32,10 +32,14 @@ export async function servedFolder() {
 
 /** The models of a release in a folder of this machine; files: a FileList. Throws PageError. */
 export async function pickedRelease(files) {
-  const byPath = new Map([...files].map((file) => [file.webkitRelativePath.replace(/^[^/]*\//, ""), file]));
+  const byPath = new Map(
+    [...files].map((file) => [file.webkitRelativePath.replace(/^[^/]*\//, ""), file]),
+  );
   const manifest = byPath.get(MANIFEST);
   if (!manifest) {
-    throw new PageError("expected a release's folder, found none of its manifest.json; choose the folder that make release leaves");
+    throw new PageError(
+      "expected a release's folder, found none of its manifest.json; choose the folder that make release leaves",
+    );
   }
   let listed;
   try {
@@ -43,7 +47,9 @@ export async function pickedRelease(files) {
     listed = Object.values(models).map((path) => all.find((file) => file.path === path));
     if (!listed.every((file) => /^[0-9a-f]{64}$/.test(file.sha256))) throw new TypeError();
   } catch {
-    throw new PageError("expected the manifest of a release, found another manifest.json; download it again");
+    throw new PageError(
+      "expected the manifest of a release, found another manifest.json; download it again",
+    );
   }
   return listed
     .filter(({ path }) => byPath.has(path))
@@ -56,21 +62,26 @@ export async function pickedRelease(files) {
 
 /** The bytes of a model; from the cache, if they were downloaded before. Throws PageError. */
 async function download(url, size, sha256, onProgress) {
+  const name = decodeURIComponent(url.pathname.split("/").pop());
   const cache = await globalThis.caches?.open(CACHE);
-  const key = new URL(`sha256/${sha256}`, import.meta.url);
+  const key = new URL(`/${CACHE}/${sha256}`, url); // whatever the secret path is this time
   const kept = await cache?.match(key);
-  const response = kept ?? (await fetch(url));
-  if (!response.ok) throw new PageError(`${url.pathname.split("/").pop()}: expected it on the server, found status ${response.status}; start the command again`);
+  const response = kept ?? (await fetch(url).catch(() => ({ status: "none" })));
+  if (!response.ok) {
+    throw new PageError(
+      `${name}: expected it from the server, found status ${response.status}; start the command again, and open its address`,
+    );
+  }
   const bytes = new Uint8Array(size);
   let done = 0;
-  for (const reader = response.body.getReader(); ; ) {
+  for (const reader = response.body.getReader(); ;) {
     const { value } = await reader.read();
     if (!value || done + value.length > size) break;
     bytes.set(value, done);
     done += value.length;
     onProgress(done, size, Boolean(kept));
   }
-  await checked(bytes, sha256, url.pathname.split("/").pop()).catch(async (error) => {
+  await checked(bytes, sha256, name).catch(async (error) => {
     await cache?.delete(key);
     throw error;
   });
@@ -83,7 +94,9 @@ async function checked(bytes, sha256, name) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
   if (hex !== sha256) {
-    throw new PageError(`${name}: expected the file that was listed, found other bytes; load the page again`);
+    throw new PageError(
+      `${name}: expected the file that was listed, found other bytes; load the page again`,
+    );
   }
   return bytes;
 }

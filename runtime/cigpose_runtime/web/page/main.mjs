@@ -102,9 +102,16 @@ function boxesOf({ name, width, height }) {
   const listed = folder.boxes[name];
   if (!Array.isArray(listed)) return [];
   return listed.filter(
-    (box) => Array.isArray(box) && box.length === 4 && box.every(Number.isFinite) &&
-      box[2] - box[0] >= 1 && box[3] - box[1] >= 1 &&
-      box[2] > 0 && box[3] > 0 && box[0] < width && box[1] < height,
+    (box) =>
+      Array.isArray(box) &&
+      box.length === 4 &&
+      box.every(Number.isFinite) &&
+      box[2] - box[0] >= 1 &&
+      box[3] - box[1] >= 1 &&
+      box[2] > 0 &&
+      box[3] > 0 &&
+      box[0] < width &&
+      box[1] < height,
   );
 }
 
@@ -113,7 +120,10 @@ const openFile = (file) => (file.type.startsWith("video/") ? openClip(file) : op
 async function useFiles(files) {
   for (const file of files) {
     if (/\.onnx$/i.test(file.name)) {
-      await useModel({ name: file.name, read: async () => new Uint8Array(await file.arrayBuffer()) });
+      await useModel({
+        name: file.name,
+        read: async () => new Uint8Array(await file.arrayBuffer()),
+      });
     } else {
       await useSource(openFile(file));
     }
@@ -130,23 +140,25 @@ const wholeFrame = () => [[0, 0, canvas.width, canvas.height]];
 async function restart() {
   const run = ++state.run;
   state.lines = [];
-  const { model, source } = state;
+  const { source } = state;
   if (!source) return;
-  get("rate").textContent = "–";
-  if (!source.isLive) {
-    await look(run, { frame: 0 });
-    return;
-  }
+  for (const id of ["count", "time", "rate"]) get(id).textContent = "–";
+  if (source.isLive) attempt(() => follow(run));
+  else await look(run, { frame: 0 });
+}
+
+/** Looks at frames of a live source as they come, as long as nothing else is started. */
+async function follow(run) {
   let last = performance.now();
   let rate = 0;
   for (let frame = 0; run === state.run; frame++) {
-    const seconds = await source.next();
+    const seconds = await state.source.next();
     if (run !== state.run) return;
     await look(run, { frame, seconds: Math.round(seconds * 1e6) / 1e6 });
     const now = performance.now();
     rate = frame ? 0.9 * rate + 100 / (now - last) : 1000 / (now - last);
     last = now;
-    get("rate").textContent = model ? `${rate.toFixed(1)} /s` : "–";
+    if (run === state.run) get("rate").textContent = `${rate.toFixed(1)} /s`;
   }
 }
 
@@ -177,7 +189,8 @@ function redraw() {
   if (people() === "boxes") state.boxes.forEach((box) => drawBox(context, box));
   if (people() === "detector") state.people.forEach(({ box }) => drawBox(context, box));
   const threshold = Number(get("threshold").value);
-  if (model) state.people.forEach((person) => drawPerson(context, person, model.contract.model, threshold));
+  if (model)
+    state.people.forEach((person) => drawPerson(context, person, model.contract.model, threshold));
   canvas.setAttribute("aria-label", `${source.name}, ${state.people.length} people found`);
 }
 
@@ -201,7 +214,11 @@ function onClick(id, task) {
   get(id).addEventListener("click", () => attempt(task));
 }
 
-for (const [button, input] of [["open-model", "model-file"], ["open-release", "release-folder"], ["open-source", "source-file"]]) {
+for (const [button, input] of [
+  ["open-model", "model-file"],
+  ["open-release", "release-folder"],
+  ["open-source", "source-file"],
+]) {
   get(button).addEventListener("click", () => get(input).click());
 }
 
@@ -258,7 +275,9 @@ document.addEventListener("drop", (event) => {
 
 function listModels(models) {
   folder.models = models;
-  const names = models.map(({ name, size }, i) => new Option(`${name} (${(size / 1e6).toFixed(0)} MB)`, i));
+  const names = models.map(
+    ({ name, size }, i) => new Option(`${name} (${(size / 1e6).toFixed(0)} MB)`, i),
+  );
   get("models").replaceChildren(new Option("choose …", ""), ...names);
   get("listed").hidden = !models.length;
 }
@@ -267,7 +286,8 @@ get("models").addEventListener("change", ({ target }) => {
   if (target.value) attempt(() => useModel(folder.models[target.value]));
 });
 get("media").addEventListener("change", ({ target }) => {
-  if (target.value) attempt(async () => useSource(openFile(await folder.media[target.value].read())));
+  if (target.value)
+    attempt(async () => useSource(openFile(await folder.media[target.value].read())));
 });
 
 /** Of a folder's models, one that is packed, since it is what others may run, too. */

@@ -11,7 +11,9 @@ function rows(prefix, document) {
     const isObject = value !== null && typeof value === "object" && !Array.isArray(value);
     if (isObject) return rows(`${prefix}${key} · `, value);
     const row = window.document.createElement("tr");
-    const [name, shown] = ["th", "td"].map((tag) => row.appendChild(window.document.createElement(tag)));
+    const [name, shown] = ["th", "td"].map((tag) =>
+      row.appendChild(window.document.createElement(tag)),
+    );
     name.scope = "row";
     name.textContent = prefix + key;
     shown.textContent = Array.isArray(value) ? list(value) : String(value);
@@ -20,7 +22,9 @@ function rows(prefix, document) {
 }
 
 function list(values) {
-  const shown = values.slice(0, MOST_SHOWN).map((value) => (Array.isArray(value) ? value.join("–") : String(value)));
+  const shown = values
+    .slice(0, MOST_SHOWN)
+    .map((value) => (Array.isArray(value) ? value.join("–") : String(value)));
   const more = values.length - shown.length;
   return shown.join(", ") + (more > 0 ? ` and ${more} more` : "");
 }

@@ -46,7 +46,8 @@ const MISTAKEN = [
  * is no tensor. Inputs that an initializer supplies are left out. Throws PageError.
  */
 export function readOnnxFile(bytes) {
-  if (!bytes.length) throw new PageError("expected an ONNX model, found an empty file; choose another");
+  if (!bytes.length)
+    throw new PageError("expected an ONNX model, found an empty file; choose another");
   const beginning = new TextDecoder("latin1").decode(bytes.subarray(0, 256));
   const text = beginning.replace(/^(?:ï»¿|[ \t\r\n])+/, "").toLowerCase();
   const mistaken = MISTAKEN.find(([start]) => text.startsWith(start));
@@ -71,24 +72,29 @@ export function readOnnxFile(bytes) {
       `expected one operator set in an ONNX model, found ${opsets.length || "none"}; export it again`,
     );
   }
-  const values = (number) => messages(graph, number, VALUE_INFO).map((value) => {
-    const name = texts(value, 1);
-    const [type] = messages(value, 2, TYPE);
-    const [tensor] = type ? messages(type, 1, TENSOR_TYPE) : [];
-    if (!tensor) return { name, elemType: null, shape: null };
-    const number = signed((tensor.get(1) ?? [0])[0]);
-    const [shape] = messages(tensor, 2, SHAPE);
-    return {
-      name,
-      elemType: ELEM_TYPES[number] ?? `type-${number}`,
-      shape: shape ? messages(shape, 1, DIMENSION).map((size) => {
-        if (size.has(1) && size.has(2)) {
-          throw new PageError("expected a size or its name, found both; export the model again");
-        }
-        return size.has(1) ? signed(size.get(1)[0]) : texts(size, 2) || null;
-      }) : null,
-    };
-  });
+  const values = (number) =>
+    messages(graph, number, VALUE_INFO).map((value) => {
+      const name = texts(value, 1);
+      const [type] = messages(value, 2, TYPE);
+      const [tensor] = type ? messages(type, 1, TENSOR_TYPE) : [];
+      if (!tensor) return { name, elemType: null, shape: null };
+      const number = signed((tensor.get(1) ?? [0])[0]);
+      const [shape] = messages(tensor, 2, SHAPE);
+      return {
+        name,
+        elemType: ELEM_TYPES[number] ?? `type-${number}`,
+        shape: shape
+          ? messages(shape, 1, DIMENSION).map((size) => {
+              if (size.has(1) && size.has(2)) {
+                throw new PageError(
+                  "expected a size or its name, found both; export the model again",
+                );
+              }
+              return size.has(1) ? signed(size.get(1)[0]) : texts(size, 2) || null;
+            })
+          : null,
+      };
+    });
   return {
     opset: opsets[0],
     metadata: messages(model, 14, ENTRY).map((entry) => [texts(entry, 1), texts(entry, 2)]),

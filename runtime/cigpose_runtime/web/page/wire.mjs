@@ -42,7 +42,7 @@ export class WireReader {
    */
   message(schema, start = 0, end = this.#bytes.length) {
     const found = new Map();
-    for (let at = start; at < end; ) {
+    for (let at = start; at < end;) {
       if (++this.#fields > MOST_FIELDS) refuse("too many fields");
       const [tag, after] = this.#varint(at, end);
       if (tag >= 2 ** 32) refuse(`a tag of more than 32 bits at byte ${at}`);
