@@ -5,7 +5,7 @@ const STEP = 0.02; // of the frame, for each press of an arrow
 
 /**
  * Lets boxes be drawn on `canvas`. box: [left, top, right, bottom] in frame pixels.
- * isOn(): whether boxes are wanted now. boxes(): the list. onChange(boxes, isDone): with another one.
+ * isOn(): whether boxes are wanted. boxes(): the list. onChange(boxes, isDone): another one.
  */
 export function drawBoxesOn(canvas, { isOn, boxes, onChange }) {
   let start = null;
