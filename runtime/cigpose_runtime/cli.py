@@ -23,6 +23,7 @@ COMMANDS = {
     "image": "cigpose_runtime.commands.image",
     "video": "cigpose_runtime.commands.video",
     "webcam": "cigpose_runtime.commands.webcam",
+    "web": "cigpose_runtime.commands.web",
     "label": "cigpose_runtime.commands.label",
     "label-export": "cigpose_runtime.commands.label_export",
     "inspect": "cigpose_runtime.commands.inspect",

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cigpose_runtime.errors import InputError
+from cigpose_runtime.loopback import MOST_CLIENTS
 from cigpose_runtime.media import live
-from cigpose_runtime.media.live import HEADERS, MOST_CLIENTS, Page
+from cigpose_runtime.media.live import HEADERS, Page
 
 
 @pytest.fixture

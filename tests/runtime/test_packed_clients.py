@@ -1,4 +1,4 @@
-"""Clients of packed files that have nothing of ours: plain onnxruntime, and Node."""
+"""Clients of packed files that have nothing of ours: plain onnxruntime, Node, and C++."""
 
 import json
 import re
@@ -13,11 +13,13 @@ from PIL import Image
 
 from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
 from cigpose_runtime import PoseModel, YoloxDetector
+from cigpose_runtime.estimation.ort import ort
 from packing import save
 from tiny_yolox import yolox
 
 CLONE = Path(__file__).resolve().parents[2]
 EXAMPLES = CLONE / "runtime" / "examples"
+NPM = "npm install --ignore-scripts --no-save --prefix runtime/examples"
 BOX = (20, 10, 400, 505)  # that of docs/one-file.md
 
 
@@ -58,18 +60,47 @@ def test_the_snippet_in_the_docs_prints_the_runtimes_keypoints(folder, monkeypat
     ]
 
 
-@pytest.fixture(scope="module")
-def node():
-    """Runs estimate.mjs; returns what it prints."""
+def node_example(_folder):
+    """The command that runs estimate.mjs."""
     command = shutil.which("node")
     if command is None:
         pytest.skip("no Node is installed")
     if not (EXAMPLES / "node_modules" / "onnxruntime-node").is_dir():
         pytest.skip("no onnxruntime-node: npm install --ignore-scripts --prefix runtime/examples")
+    return [command, EXAMPLES / "estimate.mjs"]
+
+
+# Wheels have the shared library without headers; Microsoft's are in this package's part for iOS.
+HEADERS_PACKAGE = "com.github.asus4.onnxruntime"
+HEADERS = "Plugins/iOS~/onnxruntime.xcframework/ios-arm64/onnxruntime.framework/Headers"
+
+
+def cpp_example(folder):
+    """The command that runs estimate.cpp, compiled for the wheel's shared library."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no g++ is installed")
+    headers = EXAMPLES / "node_modules" / HEADERS_PACKAGE / HEADERS
+    if not headers.is_dir():
+        pytest.skip(f"no headers of onnxruntime: {NPM} {HEADERS_PACKAGE}@0.4.9")
+    (library,) = (Path(ort.__file__).parent / "capi").glob("libonnxruntime.so.*")
+    linked = folder / "libonnxruntime.so.1"  # its SONAME, which the wheel does without
+    linked.symlink_to(library)
+    program = folder / "estimate"
+    source = EXAMPLES / "estimate.cpp"
+    command = [compiler, "-std=c++17", "-Wall", "-Werror", "-isystem", headers, source, linked]
+    subprocess.run([*command, "-o", program, f"-Wl,-rpath,{folder}"], check=True)
+    return [program]
+
+
+@pytest.fixture(scope="module", params=[node_example, cpp_example])
+def client(request, tmp_path_factory):
+    """Runs an example with arguments; returns what it prints."""
+    command = request.param(tmp_path_factory.mktemp("program"))
 
     def run(folder, *arguments):
         return subprocess.run(
-            [command, EXAMPLES / "estimate.mjs", *arguments],
+            [*command, *arguments],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -80,10 +111,10 @@ def node():
     return run
 
 
-def test_the_node_example_prints_the_runtimes_poses(node, folder):
+def test_an_example_prints_the_runtimes_poses(client, folder):
     boxes = [BOX, (100.5, -20, 300, 200.25)]
     given = [",".join(map(str, box)) for box in boxes]
-    ended = node(folder, "cigpose-m_coco_256x192_frame.onnx", "photo.ppm", *given)
+    ended = client(folder, "cigpose-m_coco_256x192_frame.onnx", "photo.ppm", *given)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     expected = PoseModel(folder / "model.onnx")(frame_of(folder), boxes)
@@ -91,8 +122,8 @@ def test_the_node_example_prints_the_runtimes_poses(node, folder):
     np.testing.assert_allclose(found["scores"], expected.scores, rtol=1e-5)
 
 
-def test_the_node_example_lets_a_packed_detector_find_the_people(node, folder):
-    ended = node(folder, "det.onnx", "photo.ppm")
+def test_an_example_lets_a_packed_detector_find_the_people(client, folder):
+    ended = client(folder, "det.onnx", "photo.ppm")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     expected = YoloxDetector(folder / "yolox.onnx")(frame_of(folder))
@@ -101,7 +132,13 @@ def test_the_node_example_lets_a_packed_detector_find_the_people(node, folder):
     np.testing.assert_allclose(found["keypoints"], poses.keypoints, atol=1e-3)
 
 
-def test_the_node_example_says_what_is_wrong_with_a_picture(node, folder):
-    ended = node(folder, "det.onnx", "photo.jpg")
+def test_an_example_says_what_is_wrong_with_a_picture(client, folder):
+    ended = client(folder, "det.onnx", "photo.jpg")
     assert ended.returncode != 0
     assert "expected a binary PPM of 8 bits" in ended.stderr
+
+
+def test_an_example_is_under_80_lines():
+    lines = {p.name: len(p.read_text().splitlines()) for p in EXAMPLES.glob("estimate.*")}
+    assert len(lines) == 2
+    assert max(lines.values()) < 80

@@ -1,8 +1,16 @@
-"""Two readers, one file: what ours reads of a model is what protobuf's own reader reads."""
+"""Two readers, one file: what ours reads of a model is what protobuf's own reader reads.
 
+Ours are two, the runtime's and the web page's.
+"""
+
+import base64
 import copy
+import json
 import random
+import shutil
+import subprocess
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -141,6 +149,80 @@ def test_500_damaged_models_are_refused_or_read_alike():
     both, theirs = compare(500, seed=1)
     assert both > 50
     assert theirs > 50  # protobuf is more lenient than we are
+
+
+# The page's reader
+
+
+def seen_by_the_page(models):
+    """What it reads of each, in Node, with the error in the place of what it refuses."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no Node is installed")
+    script = Path(__file__).parents[1] / "support" / "read_onnx.mjs"
+    asked = json.dumps([base64.b64encode(data).decode() for data in models])
+    ended = subprocess.run(
+        [node, script], input=asked, capture_output=True, text=True, timeout=300, check=True
+    )
+    return json.loads(ended.stdout)
+
+
+def plain(values):
+    """Shapes as JSON has them; sizes as JavaScript has numbers."""
+    return [
+        [name, shape and [float(s) if isinstance(s, int) else s for s in shape]]
+        for name, shape in values
+    ]
+
+
+def compare_with_the_page(count, seed):
+    """Counts of models that it reads and ours, that it reads alone, and that it refuses."""
+    models = list(damaged_models(count, seed))
+    kinds = Counter()
+    for data, seen in zip(models, seen_by_the_page(models), strict=True):
+        assert "failed" not in seen, seen
+        try:
+            file = parse_onnx(data)
+        except OnnxFileError:
+            file = None
+        if "refused" in seen:
+            assert file is None, seen
+            assert "; " in seen["refused"]
+            assert "\n" not in seen["refused"]
+            kinds["refused"] += 1
+            continue
+        found = [
+            [[value["name"], value["shape"]] for value in seen[kind]]
+            for kind in ("inputs", "outputs")
+        ]
+        if file is not None:
+            elem_types = [v["elemType"] for kind in ("inputs", "outputs") for v in seen[kind]]
+            assert elem_types == [v.elem_type for v in (*file.inputs, *file.outputs)]
+            assert seen["opset"] == file.opset
+        kinds["both" if file is not None else "page"] += 1
+        try:
+            model = onnx.ModelProto.FromString(data)
+        except DecodeError:
+            continue
+        supplied = {tensor.name for tensor in model.graph.initializer}
+        inputs = [value for value in model.graph.input if value.name not in supplied]
+        assert found == [plain(map(shape_of, values)) for values in (inputs, model.graph.output)]
+        assert seen["metadata"] == [[entry.key, entry.value] for entry in model.metadata_props]
+    return kinds
+
+
+def test_the_page_refuses_300_damaged_models_or_reads_them_alike():
+    kinds = compare_with_the_page(300, seed=3)
+    assert kinds["both"] > 30
+    assert kinds["refused"] > 100
+
+
+@pytest.mark.long
+def test_the_page_refuses_20_000_damaged_models_or_reads_them_alike(record_property):
+    kinds = compare_with_the_page(20_000, seed=4)
+    record_property("figure", f"20,000 damaged models and the page's reader: {dict(kinds)}")
+    assert kinds["both"] > 2_000
+    assert kinds["refused"] > 5_000
 
 
 @pytest.mark.long

@@ -30,7 +30,10 @@ FLAGS = [
 
 
 class Page:
-    """One tab. `events` are all that came while commands were waited for, as (method, params)."""
+    """One tab and its workers.
+
+    `events` are all that came while commands were waited for, as (method, params).
+    """
 
     def __init__(self, commands, reports):
         self.events = []
@@ -40,21 +43,40 @@ class Page:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
+        self.call("Page.enable")
+        self._watch(self._session)
 
     def call(self, method, **params):
         """Sends a command and returns its result."""
-        number = next(self._numbers)
-        message = {"id": number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        self._commands.write(json.dumps(message).encode() + b"\0")
-        self._commands.flush()
+        number = self._send(self._session, method, **params)
         while (answer := self._next()).get("id") != number:
-            self.events.append((answer["method"], answer["params"]))
+            self._note(answer)
         assert "error" not in answer, answer
         return answer["result"]
+
+    def _send(self, session, method, **params):
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": params}
+        if session:
+            message["sessionId"] = session
+        self._commands.write(json.dumps(message).encode() + b"\0")
+        self._commands.flush()
+        return number
+
+    def _watch(self, session):
+        """Has a tab or worker report; workers that it starts wait until they are watched, too."""
+        for domain in ("Runtime", "Log", "Network"):
+            self._send(session, f"{domain}.enable")
+        attach = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
+        self._send(session, "Target.setAutoAttach", **attach)
+        self._send(session, "Runtime.runIfWaitingForDebugger")
+
+    def _note(self, answer):
+        if "method" not in answer:
+            return  # of a command that nobody waits for
+        self.events.append((answer["method"], answer["params"]))
+        if answer["method"] == "Target.attachedToTarget":
+            self._watch(answer["params"]["sessionId"])
 
     def open(self, url, width=1280, height=800):
         """Opens a page and waits until it is loaded."""
@@ -65,16 +87,44 @@ class Page:
             deviceScaleFactor=1,
             mobile=False,
         )
+        self.events.clear()
         self.call("Page.navigate", url=url)
-        while not any(method == "Page.loadEventFired" for method, _ in self.events):
-            answer = self._next()
-            self.events.append((answer["method"], answer["params"]))
+        self.wait_for_event("Page.loadEventFired")
+
+    def wait_for_event(self, method):
+        """The parameters of the next event of this kind, or of one that came before."""
+        while not (found := [params for name, params in self.events if name == method]):
+            self._note(self._next())
+        return found[-1]
 
     def evaluate(self, expression):
-        """The value of a JavaScript expression in the page."""
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"][
-            "value"
-        ]
+        """The value of a JavaScript expression in the page, of a promise when it has one."""
+        result = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def wait_until(self, condition, seconds=120):
+        """Waits until a JavaScript condition holds in the page; returns whether it did."""
+        return self.evaluate(f"""new Promise(done => {{
+            const end = performance.now() + {1000 * seconds};
+            const look = () => {{
+                const holds = Boolean({condition});
+                if (holds || performance.now() > end) done(holds);
+                else setTimeout(look, 20);
+            }};
+            look();
+        }})""")
+
+    def choose_files(self, element_id, *paths):
+        """Chooses files in an <input type="file">, or a folder."""
+        found = self.call("Runtime.evaluate", expression=f"document.getElementById('{element_id}')")
+        self.call(
+            "DOM.setFileInputFiles",
+            files=[str(path) for path in paths],
+            objectId=found["result"]["objectId"],
+        )
 
     @property
     def requests(self):
@@ -102,7 +152,7 @@ class Page:
 
 
 @contextlib.contextmanager
-def chromium(profile):
+def chromium(profile, *flags):
     """A tab of a fresh Chromium whose profile is in the folder `profile`."""
     their_commands, commands = os.pipe()
     reports, their_reports = os.pipe()
@@ -114,7 +164,7 @@ def chromium(profile):
         os.dup2(second, 4)
 
     process = subprocess.Popen(
-        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}"],
+        [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}"],
         preexec_fn=as_3_and_4,  # noqa: PLW1509 - nothing else gives a child descriptor 3
         close_fds=False,
         stdout=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ import numpy as np
 from cigpose_export.drawn.clip import draw_clip
 from cigpose_export.drawn.scene import draw_scene
 from cigpose_export.errors import ExportError
+from cigpose_export.graph.frame.pack import pack_file
 from cigpose_export.jobs.batch import OnStage, State
 from cigpose_export.jobs.export import export_models
 from cigpose_export.jobs.verify import verify_files
@@ -30,12 +31,16 @@ SIZE_WH = 960, 640
 CLIP_FRAMES = 100
 RATE = Fraction(25)
 
+Boxes = list[list[float]]
+"""Left, top, right, bottom of each person, in pixels."""
+
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo leaves: the model, its parity page, an annotated picture and clip."""
+    """What the demo leaves: the model, also packed, its parity page, a picture and a clip."""
 
     model: Path
+    packed: Path
     page: Path
     picture: Path
     clip: Path
@@ -53,12 +58,15 @@ def run_demo(project: Project, out: Path, *, on_stage: OnStage, say: Callable[[s
             raise outcome.error
         if outcome.state == State.INTERRUPTED:
             raise KeyboardInterrupt
-    scene, boxes = _draw_picture(out), out / "boxes.json"
-    clip, clip_boxes = _draw_clip(out), out / "clip-boxes.json"
+    packed = pack_file(exported.path)
+    scene, scene_boxes = _draw_picture(out)
+    clip, clip_boxes = _draw_clip(out)
+    boxes = out / "boxes.json"  # where `cigpose-runtime web` looks for them, too
+    boxes.write_text(json.dumps({scene.name: scene_boxes, clip.name: clip_boxes}), "utf-8")
     annotated = out / "annotated"
     for arguments in (
         ["image", exported.path, scene, "--boxes", boxes, "--save", annotated, "--flip"],
-        ["video", exported.path, clip, "--boxes", clip_boxes, "--save", annotated / clip.name],
+        ["video", exported.path, clip, "--boxes", boxes, "--save", annotated / clip.name],
     ):
         command = [str(argument) for argument in arguments]
         if "--json" not in command:
@@ -68,23 +76,23 @@ def run_demo(project: Project, out: Path, *, on_stage: OnStage, say: Callable[[s
             raise ExportError("the runtime failed on drawn people; its message is above")
     return Demo(
         model=exported.path,
+        packed=packed,
         page=out / "parity" / "index.html",
         picture=annotated / scene.name,
         clip=annotated / clip.name,
     )
 
 
-def _draw_picture(out: Path) -> Path:
+def _draw_picture(out: Path) -> tuple[Path, Boxes]:
+    """The picture, and the boxes of its people."""
     scene = draw_scene(SCENE_SEED, size_wh=SIZE_WH)
     path = out / "people.png"
     write_image(scene.picture, path)
-    boxes = [person.box_xyxy for person in scene.people]
-    (out / "boxes.json").write_text(json.dumps(boxes), "utf-8")
-    return path
+    return path, [list(person.box_xyxy) for person in scene.people]
 
 
-def _draw_clip(out: Path) -> Path:
-    """The boxes are those that hold each person in all frames."""
+def _draw_clip(out: Path) -> tuple[Path, Boxes]:
+    """The clip, and boxes that hold each person in all frames."""
     path = out / "clip.mp4"
     boxes = []
     with VideoWriter(path, rate=RATE) as writer:
@@ -93,5 +101,4 @@ def _draw_clip(out: Path) -> Path:
             boxes.append([person.box_xyxy for person in scene.people])
     low, high = np.split(np.array(boxes), 2, axis=-1)
     whole = np.concatenate([low.min(axis=0), high.max(axis=0)], axis=-1)
-    (out / "clip-boxes.json").write_text(json.dumps(whole.round(1).tolist()), "utf-8")
-    return path
+    return path, whole.round(1).tolist()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import secrets
-import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from cigpose_runtime.arrays import Pixels
 from cigpose_runtime.errors import InputError
+from cigpose_runtime.loopback import PATIENCE_S, LoopbackServer
 
 JPEG_QUALITY = 80
 
@@ -34,34 +34,7 @@ HEADERS = {
 }
 """Of every answer: no other page may show it, keep it, or learn its address."""
 
-MOST_CLIENTS = 8
-"""Connections at once: a page takes two, and each has a thread."""
-
-PATIENCE_S = 10.0
-"""For a client that neither asks nor takes what it asked for."""
-
 _BOUNDARY = b"frame"
-
-
-class _Server(ThreadingHTTPServer):
-    """One that serves so many clients and no more."""
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._free = threading.Semaphore(MOST_CLIENTS)
-        super().__init__(address, handler)
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        return self._free.acquire(blocking=False)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # which says that the client has left
-            super().handle_error(request, client_address)
 
 
 class Page:
@@ -76,16 +49,9 @@ class Page:
         self._number = 0
         self._changed = threading.Condition()
         self._open = True
-        try:
-            self._server = _Server(("127.0.0.1", port), self._handler())
-        except OSError as error:
-            raise InputError(
-                f"--serve {port}: expected a free port, found: {error.strerror}; give another"
-            ) from error
-        port = self._server.server_port
-        self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+        self._server = LoopbackServer(port, self._handler(), "--serve")
         self._path = f"/{secrets.token_urlsafe(16)}/"
-        self.url = f"http://127.0.0.1:{port}{self._path}"
+        self.url = f"http://127.0.0.1:{self._server.server_port}{self._path}"
 
     def show(self, pixels: Pixels) -> bool:
         """Shows the next picture, (H, W, 3) uint8 BGR; returns whether to go on."""
@@ -116,7 +82,7 @@ class Page:
             timeout = PATIENCE_S
 
             def do_GET(self) -> None:
-                if self.headers.get("Host") not in page._hosts:  # a name that leads here
+                if not page._server.is_host(self.headers.get("Host")):
                     self._say(421, "text/plain", b"this is no host of that name\n")
                 elif page._is(self.path):
                     self._say(200, "text/html; charset=utf-8", PAGE)

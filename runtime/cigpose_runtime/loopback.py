@@ -1,0 +1,50 @@
+"""A server on this machine alone, for a page: who connects, and which names lead to it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from cigpose_runtime.errors import InputError
+
+MOST_CLIENTS = 8
+"""Connections at once: browsers open at most 6, and each has a thread."""
+
+PATIENCE_S = 10.0
+"""For a client that neither asks nor takes what it asked for."""
+
+
+class LoopbackServer(ThreadingHTTPServer):
+    """Serves so many clients on 127.0.0.1 and no more.
+
+    port: 0 takes a free one, `server_port` says which. option: how the command line names it, for
+    the message. Raises InputError when the port is taken.
+    """
+
+    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler], option: str) -> None:
+        self._free = threading.Semaphore(MOST_CLIENTS)
+        try:
+            super().__init__(("127.0.0.1", port), handler)
+        except OSError as error:
+            raise InputError(
+                f"{option} {port}: expected a free port, found: {error.strerror}; give another"
+            ) from error
+
+    def is_host(self, name: str | None) -> bool:
+        """Whether a request's Host is this machine, and no other name that leads here."""
+        return name in {f"{host}:{self.server_port}" for host in ("127.0.0.1", "localhost")}
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return self._free.acquire(blocking=False)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # which says that the client has left
+            super().handle_error(request, client_address)
