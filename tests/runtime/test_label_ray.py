@@ -1,7 +1,5 @@
 """`label --ray`: the rows of one process, on a cluster that loses workers, nodes and its head."""
 
-import os
-import signal
 import socket
 import time
 from functools import partial
@@ -13,13 +11,13 @@ pytest.importorskip("ray")
 
 from cigpose_runtime import cli
 from cigpose_runtime.commands import options
-from cigpose_runtime.errors import CheckError, InputError
+from cigpose_runtime.errors import CheckError, FileError, InputError
 from cigpose_runtime.labelling import cluster as on_cluster
 from cigpose_runtime.labelling.cluster import Cluster, _Driver
 from cigpose_runtime.labelling.shards import plan
 from cigpose_runtime.labelling.sources import find_items
 from labels import label, make_clip, make_model, make_pictures, rows
-from ray_nodes import NODE, ray_cluster, workers_of
+from ray_nodes import NODE, ray_cluster
 from suicidal_worker import suicidal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:ResourceWarning", "ignore:.*:FutureWarning")
@@ -39,11 +37,16 @@ def given(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(given, tmp_path_factory):
-    """The rows of one process."""
-    out = tmp_path_factory.mktemp("whole") / "out"
+def labelled(given, tmp_path_factory):
+    """The results of one process."""
+    out = tmp_path_factory.mktemp("labelled") / "out"
     assert label(*given, "--out", out) == 1
-    return rows(out)
+    return out
+
+
+@pytest.fixture
+def whole(labelled):
+    return rows(labelled)
 
 
 @pytest.fixture
@@ -61,19 +64,16 @@ def run(capsys):
 
 def test_a_cluster_gives_the_rows_of_one_process(given, whole, tmp_path, monkeypatch):
     model, pictures, *others = given
-    monkeypatch.chdir(pictures.parent)
-    (tmp_path / "absolute").mkdir()
+    monkeypatch.chdir(pictures.parent)  # relative paths hold on the nodes, too
+    relative = [model.name, pictures.name, *others]
     with ray_cluster(num_cpus=2) as nodes:
-        relative = [model.name, pictures.name, *others]
-        assert label(*relative, "--out", tmp_path / "out", "--ray", nodes.address) == 1
         monkeypatch.setenv("RAY_ADDRESS", nodes.address)
-        assert label(*given, "--out", tmp_path / "out2", "--ray") == 1
-    assert rows(tmp_path / "out2") == whole
-    found = rows(tmp_path / "out")
-    assert [{**row, "source": f"{pictures.parent}/{row['source']}"} for row in found] == [
-        {**row, "error": row["error"] and row["error"].replace(f"{pictures.parent}/", "")}
-        for row in whole
-    ]
+        assert label(*relative, "--out", tmp_path / "out", "--ray") == 1
+    here = f"{pictures.parent}/"
+    for row in whole:
+        row["source"] = row["source"].removeprefix(here)
+        row["error"] = row["error"] and row["error"].replace(here, "")
+    assert rows(tmp_path / "out") == whole
 
 
 # What cannot be done
@@ -135,12 +135,13 @@ def node(cpus, gpus=0, *, alive=True):
     ],
 )
 def test_workers_are_as_many_as_fit(wanted, nodes, threads, workers):
-    driver = _Driver([], lambda _cores: None, Cluster("auto", **wanted))
+    number = wanted.pop("workers", None)
+    driver = _Driver([], lambda _cores: None, Cluster("auto", **wanted), number)
     assert driver._share(nodes) == (threads, workers)
 
 
 def test_a_cluster_without_what_workers_need_is_an_error():
-    driver = _Driver([], lambda _cores: None, Cluster("auto", gpu=True))
+    driver = _Driver([], lambda _cores: None, Cluster("auto", gpu=True), None)
     with pytest.raises(InputError, match="a node for 1 threads and with a GPU, found none"):
         driver._share([node(64)])
 
@@ -168,7 +169,7 @@ def run_until(cluster, given, shards, out, at):
         at.get(len(seen), lambda: None)()
 
     make_worker = partial(suicidal, given[0], out)
-    on_cluster.run(shards, make_worker, Cluster(cluster.address), on_picture)
+    on_cluster.run(shards, make_worker, Cluster(cluster.address), None, on_picture)
     return seen
 
 
@@ -220,7 +221,7 @@ def test_pictures_that_a_node_does_not_have_are_no_errors_of_pictures(
         plan(find_items([str(tmp_path / name)], out=""), 1)[0] for name in ("a.png", "b.png")
     )
     (tmp_path / "b.png").unlink()
-    with pytest.raises(CheckError, match=r"on node .*b\.png: expected the file that the run"):
+    with pytest.raises(FileError, match=r"on node .*b\.png: expected the file that the run"):
         run_until(nodes, given, [one, two], tmp_path / "out", {})
 
 

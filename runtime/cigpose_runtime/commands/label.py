@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 SHARD_SIZE = 1000
 
-MOST_DECODERS = 8
-
 MOST_RECORDED = 32
 """Sources that are recorded by name."""
 
@@ -75,7 +73,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         nargs="?",
         const="auto",
         metavar="ADDRESS",
-        help="label on a Ray cluster, at HOST:PORT or the one that this machine belongs to",
+        help="work on a Ray cluster, at HOST:PORT or the one that this machine belongs to",
     )
     parser.add_argument(
         "--time-limit",
@@ -102,7 +100,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     shards = plan(find_items(args.sources, out=args.out, say=_say), args.shard_size)
     folder = open_folder(args.out)
     label_shards = partial(_label, args, partial(open_worker, args, folder, about))
-    done = finish(folder, about, contract, shards, label_shards, _say)
+    done = finish(folder, about, contract, shards, label_shards, say=_say)
     errors = sum(counts.errors for counts in done.values())
     if not errors:
         return []
@@ -116,17 +114,15 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
 
 def _label(args: argparse.Namespace, make_worker: MakeWorker, shards: Sequence[Shard]) -> None:
     from cigpose_runtime.commands.progress import progress
-    from cigpose_runtime.labelling import cluster, local
+    from cigpose_runtime.labelling.cluster import Cluster
+    from cigpose_runtime.labelling.job import run_by
 
+    gpu = args.device in ("cuda", "tensorrt")
+    cluster = None if args.ray is None else Cluster(args.ray, args.threads, gpu)
     videos = any(item.kind == "video" for shard in shards for item in shard.items)
     total = None if videos else sum(len(shard.items) for shard in shards)
     with progress("label", total, "pictures") as advance:
-        if args.ray is None:
-            local.run(shards, make_worker, args.workers or 1, advance)
-        else:
-            gpu = args.device in ("cuda", "tensorrt")
-            chosen = cluster.Cluster(args.ray, args.workers, args.threads, gpu)
-            cluster.run(shards, make_worker, chosen, advance)
+        run_by(cluster, args.workers, shards, make_worker, advance)
 
 
 def open_worker(
@@ -136,7 +132,7 @@ def open_worker(
 
     Raises FileError where the options' files are not those that the run was started with.
     """
-    from cigpose_runtime.labelling.worker import TIME_LIMIT_S, ShardWorker
+    from cigpose_runtime.labelling.worker import MOST_DECODERS, TIME_LIMIT_S, ShardWorker
 
     if _about(args) != about:
         raise FileError(

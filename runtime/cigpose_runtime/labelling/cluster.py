@@ -47,14 +47,12 @@ _TELL_S = 1.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """Which cluster, and how much of it.
+    """Which cluster, and what each worker takes of it.
 
-    address: HOST:PORT or ANY. workers: None for as many as fit. threads: of each worker, None for
-    CPUS. gpu: whether each needs one.
+    address: HOST:PORT or ANY. threads: None for CPUS. gpu: whether it needs one.
     """
 
     address: str
-    workers: int | None = None
     threads: int | None = None
     gpu: bool = False
 
@@ -63,9 +61,10 @@ def run(
     shards: Sequence[Shard],
     make_worker: MakeWorker,
     cluster: Cluster,
+    workers: int | None,
     on_picture: Callable[[int], None],
 ) -> None:
-    """As `local.run`, but the workers are on the cluster's nodes.
+    """As `local.run`, but the workers are on the cluster's nodes. workers: None for all that fit.
 
     A worker that is lost, alone or with its node, starts again where there is room. Raises
     InputError for a cluster that cannot be used, and CheckError for one that is lost.
@@ -73,7 +72,9 @@ def run(
     address = os.environ.get("RAY_ADDRESS", ANY) if cluster.address == ANY else cluster.address
     if address != ANY:
         _require_reachable(address)
-    driver = Child(partial(_Driver, shards, make_worker, replace(cluster, address=address)))
+    driver = Child(
+        partial(_Driver, shards, make_worker, replace(cluster, address=address), workers)
+    )
     try:
         list(driver.replies(_Driver.import_ray))
         try:
@@ -116,6 +117,7 @@ class _Driver:
     shards: Sequence[Shard]
     make_worker: MakeWorker
     cluster: Cluster
+    workers: int | None
 
     def __call__(self, step: Callable[[_Driver], Iterator[int]]) -> Iterator[int]:
         return step(self)
@@ -196,13 +198,13 @@ class _Driver:
             int(min(one["CPU"] // threads, one["GPU"] if wanted.gpu else math.inf))
             for one in usable
         )
-        if not wanted.workers and not fit:
+        if not self.workers and not fit:
             raise InputError(
                 f"--ray {wanted.address}: expected a node for {threads} threads"
                 f"{' and with a GPU' if wanted.gpu else ''}, found none; change --threads or "
                 "--device, or give --workers to wait for nodes that are to come"
             )
-        return threads, wanted.workers or fit
+        return threads, self.workers or fit
 
 
 @dataclass(eq=False)
