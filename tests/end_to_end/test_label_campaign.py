@@ -1,6 +1,7 @@
 """5,000 pictures and 20 clips: the same rows from one process, two, and a Ray cluster, whatever is
 killed on the way; flat memory; and 100,000 files that are listed."""
 
+import contextlib
 import itertools
 import os
 import re
@@ -26,7 +27,8 @@ from ray_nodes import NODE, ray_cluster, workers_of
 from s3_server import serve_s3
 
 PICTURES, CLIPS, KILLS = 5000, 20, 20
-SHARDS = PICTURES // 50 + CLIPS
+STILLS = PICTURES // 50
+"""Shards of pictures; each clip has one of its own."""
 
 pytestmark = [
     pytest.mark.long,
@@ -56,12 +58,12 @@ def table(given, tmp_path_factory):
     resident = {}
     with started(given, out) as process:
         while process.poll() is None:
-            if (done := shards_in(out)) < SHARDS - 2:
+            if (done := shards_in(out)) <= STILLS:
                 resident[done] = resident_kb(process)
             waited(process)
     assert process.returncode == 0
-    early = max(kb for done, kb in resident.items() if 5 < done <= 20)
-    late = max(kb for done, kb in resident.items() if 80 < done <= 100)
+    early = max(kb for done, kb in resident.items() if STILLS // 20 < done <= STILLS // 5)
+    late = max(kb for done, kb in resident.items() if 4 * STILLS // 5 < done)
     assert late <= 1.05 * early, (early, late)
     rows = table_of(out)
     assert rows.num_rows == PICTURES + sum(10 + number for number in range(CLIPS))
@@ -77,10 +79,8 @@ def started(given, out, *options):
 
 
 def waited(process):
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(0.05)
-    except subprocess.TimeoutExpired:
-        pass
 
 
 def shards_in(out):
@@ -116,7 +116,7 @@ def test_a_cluster_gives_the_rows_of_one_whatever_is_killed(
             assert runs <= 2 * KILLS
             with started(given, out, *options) as process:
                 while process.poll() is None:
-                    due = (len(killed) + 1) * SHARDS // (KILLS + 2)
+                    due = (len(killed) + 1) * (STILLS + CLIPS) // (KILLS + 2)
                     if len(killed) < KILLS and shards_in(out) >= due:
                         kind = next(kinds)
                         killed.append(kind)
@@ -152,11 +152,9 @@ def test_a_bucket_is_source_and_target_of_a_cluster(given, tmp_path, monkeypatch
         for name, content in s3.contents().items():
             if name.startswith("out/shard"):
                 (tmp_path / Path(name).name).write_bytes(content)
-    assert (
-        label(*given[:1], *[given[1] / name for name in names], *options, "--out", tmp_path / "l")
-        == 0
-    )
-    here, there = table_of(tmp_path / "l"), table_of(tmp_path)
+    files = [given[1] / name for name in names]
+    assert label(model, *files, *options, "--out", tmp_path / "local") == 0
+    here, there = table_of(tmp_path / "local"), table_of(tmp_path)
     assert [Path(name).name for name in there["source"].to_pylist()] == names
     assert there.drop_columns("source").equals(here.drop_columns("source"))
 
@@ -169,4 +167,4 @@ def test_100_000_listed_files_are_planned_within_seconds(given, tmp_path, record
     assert len({shard.inputs_sha256 for shard in shards}) == 100
     seconds = time.process_time() - before
     record_property("figure", f"100,000 listed files: planned in {seconds:.1f} CPU seconds")
-    assert seconds < 10  # 1.2 when nothing else runs
+    assert seconds < 10  # 3.2 on a busy machine
