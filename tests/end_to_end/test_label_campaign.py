@@ -63,7 +63,7 @@ def table(given, tmp_path_factory):
             waited(process)
     assert process.returncode == 0
     early = max(kb for done, kb in resident.items() if STILLS // 20 < done <= STILLS // 5)
-    late = max(kb for done, kb in resident.items() if 4 * STILLS // 5 < done)
+    late = max(kb for done, kb in resident.items() if done > 4 * STILLS // 5)
     assert late <= 1.05 * early, (early, late)
     rows = table_of(out)
     assert rows.num_rows == PICTURES + sum(10 + number for number in range(CLIPS))

@@ -185,7 +185,7 @@ def test_the_shard_of_a_killed_worker_is_made_by_another(nodes, given, whole, sh
 def test_a_shard_that_always_kills_its_worker_ends_the_run(nodes, given, shards, tmp_path):
     for number in range(99):
         (tmp_path / f"token{number}").touch()
-    with pytest.raises(CheckError, match="its worker died in each of 3 tries"):
+    with pytest.raises(CheckError, match="a worker died of it in each of 3 tries"):
         run_until(nodes, given, shards[:1], tmp_path / "out", {})
 
 

@@ -10,6 +10,7 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -149,7 +150,6 @@ class _Driver:
             num_cpus=threads, num_gpus=int(self.cluster.gpu), scheduling_strategy="SPREAD"
         )
         to_do, left = deque(self.shards), len(self.shards)
-        idle: list[Any] = []
         at_work: dict[Any, _Work] = {}
         counted, deaths = Counter[int | None](), Counter[int | None]()
 
@@ -160,26 +160,28 @@ class _Driver:
         for _ in range(min(workers, left)):
             start_actor()
         while left:
-            while idle and to_do:
-                work = _Work(idle.pop(), to_do.popleft())
-                at_work[work.actor.label.remote(work.shard)] = work
             (replies,), _ = ray.wait([*at_work], num_returns=1)
             work = at_work[replies]
             try:
                 people = ray.get(next(replies))
             except StopIteration:
                 del at_work[replies]
-                idle.append(work.actor)
                 deaths.pop(work.number, None)
                 left -= work.shard is not None
+                if to_do:
+                    work = _Work(work.actor, to_do.popleft())
+                    at_work[work.actor.label.remote(work.shard)] = work
+                else:  # its place on the cluster is for others
+                    ray.kill(work.actor)
             except RayTaskError as error:
                 raise work.failed(error.cause) from error
             except RayError as error:
                 del at_work[replies]
                 ray.kill(work.actor)  # it may be at work where we cannot reach it
-                start_actor()
                 if work.shard is not None:
                     to_do.appendleft(work.shard)
+                if to_do:
+                    start_actor()
                 deaths[work.number] += not isinstance(error, ActorUnavailableError)
                 if deaths[work.number] == TRIES:
                     raise work.died() from error
@@ -227,19 +229,19 @@ class _Work:
 
     def died(self) -> CigposeError:
         """What is raised when actors died of it in each try."""
-        return self._given_up(f"found that its worker died in each of {TRIES} tries")
+        return self._given_up(f"found that a worker died of it in each of {TRIES} tries")
 
     def _given_up(self, said: str) -> CigposeError:
         if self.shard is None:
             return CheckError(
-                f"expected workers that start on the cluster, {said}; see its logs, or give them "
-                "more memory by --threads"
+                f"expected workers that start on the cluster, {said}; see Ray's logs, or give each "
+                "more of a node by --threads"
             )
         return given_up(self.shard, said)
 
 
 class _Actor:
-    """Holds a worker on some node. Relative paths are as where the run was started."""
+    """Holds a worker on some node. Relative paths are those of the folder, where that is there."""
 
     def __init__(self, make_worker: MakeWorker, threads: int, folder: str) -> None:
         self._make_worker, self._threads, self._folder = make_worker, threads, folder
@@ -248,13 +250,8 @@ class _Actor:
     def open(self) -> Iterator[list[int]]:
         """Makes the worker; yields nothing."""
         with error_context(self._node):
-            try:
+            with suppress(OSError):  # only relative paths are missed
                 os.chdir(self._folder)
-            except OSError as error:
-                raise FileError(
-                    f"{self._folder}: expected the folder that the run was started in, found: "
-                    f"{error.strerror}; start it in one that all nodes have"
-                ) from error
             self._worker = self._make_worker(self._threads)
         yield from ()
 
