@@ -34,6 +34,9 @@ def one_by_one(model, pictures):
         boxes = np.array([person.box_xyxy for person in picture.people], np.float32)
         poses = model(np.asarray(Image.open(picture.path).convert("RGB"))[..., ::-1], boxes)
         found = np.concatenate([poses.keypoints, poses.scores[..., None]], axis=-1)
+        found = np.array([round(float(value), 4) for value in found.ravel()], np.float32).reshape(
+            found.shape
+        )
         _, scales = boxes_to_crops(
             boxes, (contract.input_w, contract.input_h), contract.box_padding
         )
