@@ -19,6 +19,10 @@ SECTIONS = {
     "Poses of a frame": ("estimation.pose_model", "estimation.frame_model", "poses"),
     "Finding and following people": (
         "estimation.detector",
+        "estimation.open_detector",
+        "estimation.yolox",
+        "estimation.mmdeploy_detector",
+        "estimation.own_detector",
         "estimation.pose_pipeline",
         "tracking.tracker",
         "tracking.smoothing",

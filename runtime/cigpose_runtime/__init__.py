@@ -28,11 +28,14 @@ if TYPE_CHECKING:
         Detector,
         FixedBoxesDetector,
         WholeFrameDetector,
-        YoloxDetector,
     )
     from cigpose_runtime.estimation.frame_model import FrameModel
+    from cigpose_runtime.estimation.mmdeploy_detector import MmdeployDetector
+    from cigpose_runtime.estimation.open_detector import open_onnx_detector
+    from cigpose_runtime.estimation.own_detector import FunctionDetector
     from cigpose_runtime.estimation.pose_model import PoseModel
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
+    from cigpose_runtime.estimation.yolox import YoloxDetector
     from cigpose_runtime.poses import Poses
     from cigpose_runtime.tracking.smoothing import Smoother
     from cigpose_runtime.tracking.tracker import Tracker
@@ -51,9 +54,11 @@ __all__ = [
     "FixedBoxesDetector",
     "FrameContract",
     "FrameModel",
+    "FunctionDetector",
     "InputError",
     "KeypointSet",
     "MetadataError",
+    "MmdeployDetector",
     "OnnxFile",
     "OnnxFileError",
     "PoseModel",
@@ -68,6 +73,7 @@ __all__ = [
     "YoloxDetector",
     "check_against_graph",
     "contract_of",
+    "open_onnx_detector",
     "parse_onnx",
     "read_contract",
     "read_onnx_file",
@@ -80,13 +86,16 @@ _NEED_NUMPY = {
     "Detector": "estimation.detector",
     "FixedBoxesDetector": "estimation.detector",
     "FrameModel": "estimation.frame_model",
+    "FunctionDetector": "estimation.own_detector",
+    "MmdeployDetector": "estimation.mmdeploy_detector",
     "PoseModel": "estimation.pose_model",
     "PosePipeline": "estimation.pose_pipeline",
     "Poses": "poses",
     "Smoother": "tracking.smoothing",
     "Tracker": "tracking.tracker",
     "WholeFrameDetector": "estimation.detector",
-    "YoloxDetector": "estimation.detector",
+    "open_onnx_detector": "estimation.open_detector",
+    "YoloxDetector": "estimation.yolox",
 }
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cigpose_export.accuracy.annotations import Person, Picture, read_pictures
+from cigpose_export.accuracy.annotations import Person, Picture, Selection, read_pictures
 from cigpose_export.accuracy.estimate import estimate
 from cigpose_export.accuracy.protocols import COCO, CROWDPOSE
 from cigpose_runtime.errors import FileError
@@ -65,6 +65,27 @@ def test_detected_boxes_take_the_place_of_the_annotated_ones(save, tmp_path):
     boxes.write_text(json.dumps([{**found, "category_id": 3}, found]))
     (picture,) = read_pictures(save(annotation(1)), tmp_path, boxes, COCO)
     assert picture.people == (Person(1, (1, 2, 4, 6), 0.5),)
+
+
+@pytest.mark.parametrize(
+    ("selection", "scores"),
+    [
+        ({}, [0.9, 0.6, 0.3]),
+        ({"score_threshold": 0.6}, [0.9, 0.6]),
+        ({"nms_threshold": 0.5}, [0.9, 0.3]),
+        ({"max_people": 1}, [0.9]),
+    ],
+)
+def test_detected_boxes_count_as_the_selection_says(save, tmp_path, selection, scores):
+    boxes = tmp_path / "boxes.json"
+    places = {0.6: [1, 2, 10, 20], 0.9: [2, 2, 10, 20], 0.3: [16, 2, 10, 20]}
+    found = [
+        {"image_id": 1, "category_id": 1, "bbox": bbox, "score": score}
+        for score, bbox in places.items()
+    ]
+    boxes.write_text(json.dumps(found))
+    (picture,) = read_pictures(save(annotation(1)), tmp_path, boxes, COCO, Selection(**selection))
+    assert [person.score for person in picture.people] == scores
 
 
 @pytest.mark.parametrize(

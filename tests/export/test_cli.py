@@ -219,3 +219,9 @@ def test_outputs_do_not_destroy_inputs(run, here, tmp_path):
     )
     assert (status, "for results than --annotations" in err) == (2, True)
     assert {path.read_bytes() for path in (model, checkpoint, accuracy)} == {b"precious"}
+
+
+def test_annotated_boxes_are_not_selected_by_options_of_detectors(run, tmp_path):
+    places = ("--annotations", str(tmp_path), "--images", str(tmp_path))
+    status, _, err = run("accuracy", str(tmp_path / "a.onnx"), *places, "--max-people", "3")
+    assert (status, "--max-people: expected --boxes beside them" in err) == (2, True)

@@ -15,7 +15,7 @@ from cigpose_export.graph.frame.detector import letterboxed
 from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
 from cigpose_export.graph.frame.pixels import Frame
 from cigpose_runtime import PoseModel, YoloxDetector, parse_onnx, read_onnx_file
-from cigpose_runtime.estimation.detector import letterbox
+from cigpose_runtime.estimation.letterbox import letterbox
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.estimation.session import open_session
 from cigpose_runtime.model_file.frame_contract import FRAME_METADATA_KEY, frame_contract_of

@@ -256,7 +256,7 @@ def test_results_go_into_a_pipe_which_stays_one(model, picture, tmp_path):
             ],
             "for --save than --json",
         ),
-        (["image", "{model}", "{picture}", "--detector", "{model}"], "expected a YOLOX"),
+        (["image", "{model}", "{picture}", "--detector", "{model}"], "expected a detector"),
         (["video", "{model}", "{clip}", "--whole-frame", "--save", "{folder}/x.gif"], ".mp4"),
         (["video", "{model}", "{clip}", "--whole-frame", "--save", "{clip}"], "another file"),
         (["video", "{model}", "{clip}", "--whole-frame", "--detect-every", "0"], "detect_every"),

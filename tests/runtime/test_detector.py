@@ -10,7 +10,8 @@ import pytest
 from cigpose_runtime import FixedBoxesDetector, OnnxFileError, WholeFrameDetector, YoloxDetector
 from cigpose_runtime.errors import InputError
 from cigpose_runtime.estimation import detector as detector_module
-from cigpose_runtime.estimation.detector import Detections, letterbox, nms
+from cigpose_runtime.estimation.detector import Detections, nms
+from cigpose_runtime.estimation.letterbox import letterbox
 from cigpose_runtime.overlap import iou
 from tiny_yolox import P5, P6, yolox
 
@@ -177,7 +178,7 @@ def test_an_output_of_another_shape_than_the_file_says_is_one_error(save):
     model.graph.output[0].name = "turned"
     for dimension in model.graph.output[0].type.tensor_type.shape.dim:
         dimension.Clear()
-    with pytest.raises(OnnxFileError, match=r"turned: expected float32 \(1, 168, any\), found"):
+    with pytest.raises(OnnxFileError, match=r"turned: expected float32 \(1, any, any\), found"):
         YoloxDetector(save(model))
 
 

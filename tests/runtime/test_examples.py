@@ -18,7 +18,7 @@ NAMES = {
     "Smoother": "tracking.smoothing",
     "Tracker": "tracking.tracker",
     "WholeFrameDetector": "estimation.detector",
-    "YoloxDetector": "estimation.detector",
+    "YoloxDetector": "estimation.yolox",
     "draw_poses": "draw",
     "read_contract": "model_file.reader",
 }

@@ -145,10 +145,10 @@ def fails_on(monkeypatch):
     def seed(numbers):
         estimate, calls = PosePipeline.__call__, iter(range(1000))
 
-        def call(self, frame):
+        def call(self, *frame):
             if next(calls) in numbers:
                 raise InputError("seeded")
-            return estimate(self, frame)
+            return estimate(self, *frame)
 
         monkeypatch.setattr(PosePipeline, "__call__", call)
 

@@ -43,13 +43,13 @@ def test_frames_of_a_video_are_openpose_files_with_their_numbers(run, model, box
 
 
 def test_pictures_are_openpose_files_with_their_names(run, model, boxes, tmp_path):
-    for folder in "ab":
+    for folder, name in (("a", "x.png"), ("b", "X.png")):  # one name to some file systems
         (tmp_path / folder).mkdir()
-        Image.new("RGB", (80, 60)).save(tmp_path / folder / "x.png")
+        Image.new("RGB", (80, 60)).save(tmp_path / folder / name)
     given = ["image", model, tmp_path / "a", tmp_path / "b", "--boxes", boxes]
     assert run(*given, "--openpose", tmp_path / "op")[0] == 0
     names = sorted(path.name for path in (tmp_path / "op").iterdir())
-    assert names == ["x-2_keypoints.json", "x_keypoints.json"]
+    assert names == ["X-2_keypoints.json", "x_keypoints.json"]
 
 
 def test_arrays_are_what_json_lines_are(run, model, boxes, tmp_path):

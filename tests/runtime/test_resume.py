@@ -38,7 +38,7 @@ def run(capsys, monkeypatch):
     looked = []
     estimate = PosePipeline.__call__
     monkeypatch.setattr(
-        PosePipeline, "__call__", lambda self, frame: looked.append(1) or estimate(self, frame)
+        PosePipeline, "__call__", lambda self, *frame: looked.append(1) or estimate(self, *frame)
     )
 
     def call(*arguments):

@@ -49,6 +49,24 @@ def test_what_sigterm_leaves_is_in_sync(here):
         assert abs(seen_until - heard_until) < 0.1  # an AAC frame of 64 ms, and a picture's 40
 
 
+def test_the_video_that_sigkill_leaves_plays_in_sync(here):
+    clip = flash_and_click(Path("clip.mp4"), count=900)
+    for point in range(POINTS):
+        frames = 100 + 30 * point
+        with start(clip, "--save", "out.mp4", "--json", "-") as process:
+            for _ in range(frames):
+                assert process.stdout.readline()
+            process.kill()
+        (left,) = here.glob(".out.mp4.*.partial")
+        flash, click, seen_until, heard_until = when(left)
+        left.unlink()
+        assert flash == pytest.approx(FLASH / 25, abs=1e-3)
+        assert click == pytest.approx(FLASH / 25, abs=2e-3)
+        assert abs(seen_until - heard_until) < 0.25  # AAC frames of 64 ms, pictures out of order
+        print(f"{frames} frames, {frames / 25:.2f} s: {seen_until:.2f} s play")
+        assert seen_until > frames / 25 - 3  # in the encoder, in queues, and of the last second
+
+
 def test_what_sigkill_leaves_is_taken_up_to_the_same_end(here):
     clip = flash_and_click(Path("clip.mp4"), count=900)
     with start(clip, "--json", "whole.jsonl") as process:

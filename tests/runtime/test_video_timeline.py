@@ -1,5 +1,6 @@
 """Pictures and sound have one timeline, whatever the clock of the file says."""
 
+import shutil
 from fractions import Fraction
 
 import av
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from cigpose_runtime.commands.webcam import _as_they_happen
+from cigpose_runtime.media import video_writer
 from cigpose_runtime.media.video import VideoReader
 from cigpose_runtime.media.video_writer import VideoWriter
 from clips import FLASH, flash_and_click, when
@@ -75,6 +77,45 @@ def test_after_ctrl_c_there_is_no_more_sound_than_pictures(tmp_path, sound):
     shift = seconds(clip)[0]
     assert pictures == pytest.approx(shift + 20 / 25, abs=1e-3)
     assert pictures - 0.1 < heard < pictures + 1024 / 16_000 + 0.001  # one AAC frame
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
+def test_what_is_written_plays_in_sync_before_it_is_finished(tmp_path, name):
+    clip = flash_and_click(tmp_path / name, count=100)
+    with (
+        VideoReader(clip) as reader,
+        VideoWriter(tmp_path / "b.mp4", rate=reader.rate, audio_from=clip) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+        (growing,) = tmp_path.glob(".b.mp4.*.partial")
+        flash, click, pictures, heard = when(growing)
+    assert flash == pytest.approx(click, abs=SYNC_S)
+    assert pictures > 2  # of 4 seconds: one of them and what the encoder looks ahead are to come
+    assert abs(pictures - heard) < 0.25  # two AAC frames, and pictures that come out of order
+
+
+def boxes(path):
+    """The names of an MP4's outermost boxes, in order."""
+    data, place, names = path.read_bytes(), 0, []
+    while place < len(data):
+        names.append(data[place + 4 : place + 8].decode())
+        place += int.from_bytes(data[place : place + 4], "big")
+    return names
+
+
+def test_a_finished_video_has_its_index_first_where_there_is_room_for_a_copy(tmp_path, monkeypatch):
+    clip = flash_and_click(tmp_path / "a.mp4")
+    saved(clip, tmp_path / "b.mp4")
+    real = shutil.disk_usage
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: real(path)._replace(free=video_writer.ROOM_BYTES)
+    )
+    saved(clip, tmp_path / "c.mp4")
+    assert boxes(tmp_path / "b.mp4") == ["ftyp", "moov", "free", "mdat"]
+    assert boxes(tmp_path / "c.mp4") == ["ftyp", "free", "mdat", "moov"]
+    assert when(tmp_path / "b.mp4") == pytest.approx(when(tmp_path / "c.mp4"), abs=1e-4)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_sound_that_outlasts_the_pictures_stays_whole(tmp_path):

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from cigpose_runtime import parse_onnx
 from cigpose_runtime.arrays import Floats, Pixels
-from cigpose_runtime.estimation.detector import Detections, YoloxDetector
+from cigpose_runtime.estimation.detector import Detections
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.session import open_session
+from cigpose_runtime.estimation.yolox import YoloxDetector
 from cigpose_runtime.files import file_sha256
 from cigpose_runtime.media.images import read_image
 from cigpose_runtime.model_file.frame_contract import FrameContract, frame_contract_of

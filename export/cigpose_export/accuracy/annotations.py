@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cigpose_export.accuracy.protocols import Protocol
 from cigpose_runtime.errors import FileError, quoted
+from cigpose_runtime.estimation.detector import surest
 from cigpose_runtime.files import read_bytes
 
 PERSON = 1
@@ -36,6 +39,25 @@ class Person:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which detected boxes count: by score, overlap (IoU), and number in a picture."""
+
+    score_threshold: float = -math.inf
+    nms_threshold: float = 1.0
+    max_people: int | None = None
+
+    def of(self, people: Sequence[Person]) -> list[Person]:
+        """Those of a picture, the surest first."""
+        kept = surest(
+            np.array([person.box_xyxy for person in people], np.float32),
+            np.array([person.score for person in people], np.float32),
+            score_threshold=self.score_threshold,
+            nms_threshold=self.nms_threshold,
+        )
+        return [people[index] for index in kept[: self.max_people]]
+
+
+@dataclass(frozen=True)
 class Picture:
     """A picture of the data set and the people to estimate in it."""
 
@@ -45,11 +67,16 @@ class Picture:
 
 
 def read_pictures(
-    annotations: Path, images: Path, boxes: Path | None, protocol: Protocol
+    annotations: Path,
+    images: Path,
+    boxes: Path | None,
+    protocol: Protocol,
+    selection: Selection | None = None,
 ) -> list[Picture]:
     """The pictures that have people, in the order of the annotations.
 
-    boxes: detected boxes in COCO's results form, in place of the annotated ones. Raises FileError
+    boxes: detected boxes in COCO's results form, in place of the annotated ones. selection: which
+    of these count, None for all. Raises FileError
     in one line for a file that is no such annotation, for an unknown category or picture, and
     for pictures that are not in the folder `images`.
     """
@@ -81,6 +108,8 @@ def read_pictures(
         )
     if boxes is not None:
         _read_boxes(boxes, sizes, people)
+        if selection is not None:
+            people.update({image: selection.of(found) for image, found in people.items()})
     pictures = [
         Picture(image_id, images / files[image_id], tuple(people[image_id]))
         for image_id in sizes

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from cigpose_export import __version__
-from cigpose_export.accuracy.annotations import Picture, read_pictures
+from cigpose_export.accuracy.annotations import Picture, Selection, read_pictures
 from cigpose_export.accuracy.estimate import Estimator, estimate
 from cigpose_export.accuracy.evaluate import (
     Estimate,
@@ -47,7 +47,8 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 class Accuracy:
     """What was measured, and how.
 
-    boxes: "annotated" or the detected ones' file name. figures: by side, 0 to 1, by name.
+    boxes: "annotated" or the detected ones' file name. selection: which of these count, None for
+    all. figures: by side, 0 to 1, by name.
     keypoint_difference: the mean distance in frame pixels between the sides, if there are two.
     """
 
@@ -55,6 +56,7 @@ class Accuracy:
     sha256: str
     protocol: str
     boxes: str
+    selection: Selection | None
     flip: bool
     pictures: int
     people: int
@@ -70,6 +72,7 @@ def measure_accuracy(
     annotations: Path,
     images: Path,
     boxes: Path | None,
+    selection: Selection | None = None,
     flip: bool,
     pytorch: bool,
     config: str | None = None,
@@ -93,7 +96,7 @@ def measure_accuracy(
     )
     contract = read_contract(path)
     protocol = protocol_of(contract)
-    pictures = read_pictures(annotations, images, boxes, protocol)
+    pictures = read_pictures(annotations, images, boxes, protocol, selection)
     out.mkdir(parents=True, exist_ok=True)
     poses: dict[Side, list[Floats]] = {}
     with progress("runtime", len(pictures)) as on_done:
@@ -114,6 +117,7 @@ def measure_accuracy(
             "schema_version": JSON_SCHEMA_VERSION,
             "annotations": file_sha256(annotations),
             "boxes": file_sha256(boxes) if boxes else None,
+            "selection": asdict(selection) if selection else None,
             "flip": flip,
             "version": __version__,
             "weights": weights,
@@ -132,6 +136,7 @@ def measure_accuracy(
         sha256=file_sha256(path),
         protocol=protocol.name,
         boxes=boxes.name if boxes else "annotated",
+        selection=selection,
         flip=flip,
         pictures=len(pictures),
         people=sum(len(picture.people) for picture in pictures),

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from cigpose_export.checkpoints.stored import Storage, StoredTensor
-from cigpose_export.checkpoints.unpickle import Function, Inert, call, unpickle
+from cigpose_export.checkpoints.unpickle import AGAIN, Function, Inert, call, unpickle
 from cigpose_export.errors import CheckpointError
 from cigpose_runtime.errors import quoted
 
@@ -192,7 +192,9 @@ class Storages(dict[str, Storage]):
         Raises `CheckpointError` for one of another form.
         """
         if not (isinstance(identifier, tuple) and len(identifier) in (5, 6)):
-            raise CheckpointError("expected weights, found something else that lies beside them")
+            raise CheckpointError(
+                f"expected weights, found something else that lies beside them; {AGAIN}"
+            )
         kind, dtype, key, _location, count, *view = identifier
         if kind == "module":
             raise CheckpointError(
@@ -207,10 +209,12 @@ class Storages(dict[str, Storage]):
             and view in ([], [None])
         )
         if not sound:
-            raise CheckpointError("expected weights, found a storage of an unknown form")
+            raise CheckpointError(f"expected weights, found a storage of an unknown form; {AGAIN}")
         storage = self.setdefault(key, Storage(dtype, count))
         if (storage.dtype, storage.count) != (dtype, count):
-            raise CheckpointError(f"expected one type and size of the storage {quoted(key)}")
+            raise CheckpointError(
+                f"expected one type and size of the storage {quoted(key)}, found two; {AGAIN}"
+            )
         return storage
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cigpose_export.cli.options import config_option, json_option, pass_project
+from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
 from cigpose_runtime.keypoints import KEYPOINT_SETS
 from cigpose_runtime.terminal import echo
+
+if TYPE_CHECKING:
+    from cigpose_export.accuracy.annotations import Selection
 
 
 @click.command()
@@ -22,6 +27,15 @@ from cigpose_runtime.terminal import echo
 @click.option("--images", required=True, type=click.Path(path_type=Path), help="Folder.")
 @click.option(
     "--boxes", type=click.Path(path_type=Path), help="Detected boxes  [default: the annotated ones]"
+)
+@click.option(
+    "--detector-threshold", type=click.FloatRange(0, 1), help="Of --boxes: the least score."
+)
+@click.option(
+    "--detector-nms", type=click.FloatRange(0, 1), help="Of --boxes: the largest overlap of two."
+)
+@click.option(
+    "--max-people", type=click.IntRange(min=1), help="Of --boxes: the surest of each picture."
 )
 @click.option("--flip", is_flag=True, help="Average with the mirror image, as published AP does.")
 @click.option("--pytorch", is_flag=True, help="Measure MMPose's model and pipeline beside it.")
@@ -50,6 +64,9 @@ def accuracy(
     annotations: Path,
     images: Path,
     boxes: Path | None,
+    detector_threshold: float | None,
+    detector_nms: float | None,
+    max_people: int | None,
     flip: bool,
     pytorch: bool,
     workers: int | None,
@@ -75,6 +92,7 @@ def accuracy(
         annotations=annotations,
         images=images,
         boxes=boxes,
+        selection=_selection(boxes, detector_threshold, detector_nms, max_people),
         flip=flip,
         pytorch=pytorch,
         workers=workers,
@@ -88,6 +106,23 @@ def accuracy(
         click.echo(json.dumps({"schema_version": 1, **asdict(found)}, indent=1))
     else:
         print_accuracy(found)
+
+
+def _selection(
+    boxes: Path | None, score: float | None, nms: float | None, most: int | None
+) -> Selection | None:
+    from cigpose_export.accuracy.annotations import Selection
+
+    given: dict[str, Any] = {"score_threshold": score, "nms_threshold": nms, "max_people": most}
+    asked = {name: value for name, value in given.items() if value is not None}
+    if not asked:
+        return None
+    if boxes is None:
+        raise UsageError(
+            "--detector-threshold, --detector-nms, --max-people: expected --boxes beside them, as "
+            "annotated boxes are not detected, found none; add it"
+        )
+    return Selection(**asked)
 
 
 @click.command()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from cigpose_runtime.commands import drawing, options, results
+from cigpose_runtime.commands import drawing, options, people, results
 from cigpose_runtime.commands.boxes import ByPath, GivenBoxes, read_image_ids
 from cigpose_runtime.commands.targets import in_folder
 from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
@@ -35,6 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "to stdout as JSON lines.",
     )
     options.add_options(parser)
+    people.add_options(parser)
     drawing.add_options(parser, tracks=False)
     parser.add_argument(
         "pictures",
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         ],
     )
     model = options.open_model(args, alone=True)
-    detector_for = options.open_detector_for(args, model, alone=True)
+    detector_for = people.open_detector_for(args, model, alone=True)
     draw = drawing.drawer(args)
     image_ids = None if args.coco_ids is None else read_image_ids(args.coco_ids)
     if args.save is not None:

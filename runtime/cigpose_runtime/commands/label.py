@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cigpose_runtime import __version__
-from cigpose_runtime.commands import options
+from cigpose_runtime.commands import options, people
 from cigpose_runtime.errors import CheckError, CigposeError, FileError
 from cigpose_runtime.files import file_sha256
 from cigpose_runtime.machine import cores
@@ -40,6 +40,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "error, and the exit status 1.",
     )
     options.add_options(parser)
+    people.add_options(parser)
     parser.add_argument(
         "sources",
         nargs="+",
@@ -143,7 +144,7 @@ def open_worker(
         args = argparse.Namespace(**{**vars(args), "threads": cores_each})
     return ShardWorker(
         options.open_pose_model(args, alone=False),
-        options.open_detector(args, alone=False),
+        people.open_detector(args, alone=False),
         folder,
         about,
         every=args.every,
@@ -166,7 +167,9 @@ def _about(args: argparse.Namespace) -> dict[str, Any]:
             if len(args.sources) <= MOST_RECORDED
             else _digest(args.sources),
             "whole_frame": args.whole_frame,
-            "detector_sha256": sha256(args.detector),
+            "detector_sha256": sha256(people.detector_file(args)),
+            "detector_function": people.detector_function(args),
+            "detector_options": people.detector_options(args),
             "boxes_sha256": sha256(args.boxes),
             "metadata_sha256": sha256(args.metadata),
             "flip": args.flip,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cigpose_runtime.commands.forms import Entry
 from cigpose_runtime.files import output_file
 from cigpose_runtime.poses import Poses
 
@@ -25,10 +26,11 @@ class NpzFile:
     _pictures: list[tuple[str, int, float]] = field(default_factory=list)
     _poses: list[Poses] = field(default_factory=list)
 
-    def add(self, poses: Poses, source: str, frame: int, seconds: float | None) -> None:
+    def add(self, entry: Entry) -> None:
         """Adds the people of a picture or frame."""
-        self._pictures.append((source, frame, float("nan") if seconds is None else seconds))
-        self._poses.append(poses)
+        seconds = float("nan") if entry.seconds is None else entry.seconds
+        self._pictures.append((entry.source, entry.index, seconds))
+        self._poses.append(entry.poses)
 
     def close(self) -> None:
         """Writes the file; none without a picture. Raises FileError."""

@@ -7,19 +7,10 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cigpose_runtime.arrays import Pixels
-from cigpose_runtime.commands.boxes import GivenFor, read_boxes
 from cigpose_runtime.errors import (
     InputError,
     InstallError,
     quoted,
-)
-from cigpose_runtime.estimation.detector import (
-    Detections,
-    Detector,
-    DetectorFor,
-    WholeFrameDetector,
-    YoloxDetector,
 )
 from cigpose_runtime.estimation.frame_model import FrameModel
 from cigpose_runtime.estimation.pose_model import PoseModel
@@ -61,6 +52,17 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
+def share(text: str) -> float:
+    """An option's number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {quoted(text)}")
+    return number
+
+
 THREADS = whole_number(1, 1024)
 """Each has a stack of its own; the largest machines have some hundred cores."""
 
@@ -76,19 +78,8 @@ def require_extra(extra: str = "cli", packages: Mapping[str, str] = EXTRA) -> No
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say which model runs, on whom, and how."""
+    """Adds the options that say which model runs, and how."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="CIGPose ONNX file")
-    people = parser.add_argument_group(
-        "where the people are (one of these, unless a detector is packed into the model)"
-    )
-    chosen = people.add_mutually_exclusive_group()
-    chosen.add_argument("--detector", type=Path, metavar="FILE", help="YOLOX ONNX file")
-    chosen.add_argument(
-        "--boxes", type=Path, metavar="FILE", help="boxes in a file: JSON, JSON lines, COCO, MOT"
-    )
-    chosen.add_argument(
-        "--whole-frame", action="store_true", help="one person, who fills the frame"
-    )
     parser.add_argument("--flip", action="store_true", help="average with the mirror image")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="[default: cpu]")
     parser.add_argument("--threads", type=THREADS, metavar="N", help="[default: all cores]")
@@ -152,64 +143,3 @@ def read_override(args: argparse.Namespace) -> Contract | None:
     if args.metadata is None:
         return None
     return read_metadata_file(args.metadata, read_onnx_file(args.model))
-
-
-def open_detector_for(
-    args: argparse.Namespace, model: PoseModel | FrameModel, *, alone: bool
-) -> Callable[[Path], Detector | None]:
-    """As open_detector, but boxes that cannot be used cost themselves, and boxes may go by frames.
-
-    None for a model that finds the people itself.
-
-    Raises InputError where the options say so, too.
-    """
-    if not isinstance(model, FrameModel) or not model.finds_people:
-        return open_detector(args, alone=alone) if args.boxes is None else read_boxes(args.boxes)
-    if args.detector is not None or args.boxes is not None or args.whole_frame:
-        raise InputError(
-            f"{args.model}: expected none of --detector, --boxes and --whole-frame, found one; a "
-            "detector is packed into it"
-        )
-    return lambda _path: None
-
-
-def open_detector(args: argparse.Namespace, *, alone: bool) -> DetectorFor:
-    """The detector that the options ask for, by the path of a picture or video.
-
-    Raises InputError where they ask for none.
-    """
-    if args.detector is not None:
-        yolox = YoloxDetector(
-            args.detector, providers=DEVICES[args.device], threads=args.threads, spinning=alone
-        )
-        return lambda _path: yolox
-    if args.boxes is not None:
-        return _strict(read_boxes(args.boxes))
-    if args.whole_frame:
-        return lambda _path: WholeFrameDetector()
-    raise InputError(
-        f"{args.model}: expected one of --detector, --boxes and --whole-frame, found none; a model "
-        "needs one unless a detector is packed into it"
-    )
-
-
-def _strict(given_for: GivenFor) -> DetectorFor:
-    """Boxes that go by pictures, of which one that cannot be used is the picture's error."""
-
-    def detector_for(path: Path) -> Detector:
-        given = given_for(path)
-        if given.by_frame:
-            raise InputError(
-                f"--boxes: expected boxes for pictures, found some by frames, for {path.name}; "
-                "give them to `video`"
-            )
-
-        def detect(frame: Pixels) -> Detections:
-            found = given(frame)
-            for error in given.take_errors(path.name):
-                raise error
-            return found
-
-        return detect
-
-    return detector_for

@@ -20,7 +20,8 @@ class Records:
 
     A full disk, Ctrl-C or an error may come in the middle of one. What closes the file, as the last
     bracket of a JSON list, is behind the records at any time: there may be no room for it later.
-    file: what is written to. is_file: False for stdout. Raises NoRoomError.
+    file: what is written to. is_file: False for stdout. separator: between records. Raises
+    NoRoomError.
     """
 
     def __init__(
@@ -30,18 +31,25 @@ class Records:
         *,
         is_file: bool,
         header: str = "",
+        separator: str = "",
         closing: str = "",
     ) -> None:
         self._path = path
         self._file = file
-        self._closing = closing.encode()
+        self._separator, self._closing = separator.encode(), closing.encode()
         self._is_regular = is_file and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         self._end = 0
-        self.add(header)
+        self._has_records = False
+        self._write(header.encode())
 
     def add(self, record: str) -> None:
         """Adds a record; one that does not fit leaves those before it as they are."""
         data = record.encode()
+        if data:
+            self._write(self._separator + data if self._has_records else data)
+            self._has_records = True
+
+    def _write(self, data: bytes) -> None:
         try:
             with place_to_write(self._path):
                 if self._is_regular:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from cigpose_runtime.commands.forms import TEXT_FORMS, Entry
 from cigpose_runtime.commands.journal import Document, read_lines
 from cigpose_runtime.commands.npz import NpzFile
 from cigpose_runtime.commands.openpose import OpenposeFolder
@@ -19,14 +19,8 @@ from cigpose_runtime.errors import FileError
 from cigpose_runtime.files import Named, growing_file, open_file, output_file
 from cigpose_runtime.keypoints import KeypointSet
 from cigpose_runtime.poses import Poses
-from cigpose_runtime.writers import CSV_HEADER, to_coco, to_coco_wholebody, to_csv, to_json_line
 
 STDOUT = Path("-")
-
-_FORMS = ("json", "coco", "csv")
-
-_FRAMES = {"csv": {"header": CSV_HEADER}, "coco": {"header": "[", "closing": "\n]\n"}}
-"""What stands before and behind the records."""
 
 
 def add_options(parser: argparse.ArgumentParser, *, resumes: bool = True) -> None:
@@ -54,7 +48,9 @@ def add_options(parser: argparse.ArgumentParser, *, resumes: bool = True) -> Non
 
 def outputs(args: argparse.Namespace) -> list[Named]:
     """The files that these options name. Raises FileError if two forms would go to stdout."""
-    named = [(f"--{form}", path) for form in _FORMS if (path := getattr(args, form)) is not None]
+    named = [
+        (f"--{form}", path) for form in TEXT_FORMS if (path := getattr(args, form)) is not None
+    ]
     on_stdout = [what for what, path in named if path == STDOUT]
     if len(on_stdout) > 1:
         raise FileError(
@@ -88,14 +84,14 @@ class Results:
 
     def __init__(self, args: argparse.Namespace, *, saves: bool, whole: bool = False) -> None:
         self._paths: dict[str, Path] = {
-            form: path for form in _FORMS if (path := getattr(args, form))
+            form: path for form in TEXT_FORMS if (path := getattr(args, form))
         }
         self._npz = None if args.npz is None else NpzFile(args.npz)
         self._openpose = None if args.openpose is None else OpenposeFolder(args.openpose)
         if not self.has_files and not saves:
             self._paths = {"json": STDOUT}
         self._files: dict[str, Records] = {}
-        self._people = self._pictures = self.next_image_id = 0
+        self._pictures = self.next_image_id = 0
         self._whole = whole
         self._resumes = args.resume
         self._last = 0
@@ -122,25 +118,13 @@ class Results:
         known.
         """
         image_id = index if image_id is None else image_id
-        about = {"source": source, "frame": index}
-        if seconds is not None:
-            about["seconds"] = round(seconds, 6)
-        if "json" in self._files:
-            self._files["json"].add(to_json_line(poses, **about))
-        if "csv" in self._files:
-            self._files["csv"].add(to_csv(poses, source, index))
-        if "coco" in self._files:
-            write = to_coco_wholebody if poses.keypoint_set.parts else to_coco
-            people = write(poses, image_id)
-            texts = [f",\n{json.dumps(person)}" for person in people]
-            if texts and not self._people:
-                texts[0] = texts[0].removeprefix(",")
-            self._files["coco"].add("".join(texts))
-            self._people += len(texts)
+        entry = Entry(poses, source, index, seconds, image_id, canvas_wh)
+        for form, file in self._files.items():
+            file.add(TEXT_FORMS[form].record(entry))
         if self._npz is not None:
-            self._npz.add(poses, source, index, seconds)
+            self._npz.add(entry)
         if self._openpose is not None:
-            self._openpose.add(poses, source, None if seconds is None else index, canvas_wh)
+            self._openpose.add(entry)
         self._pictures += 1
         self.next_image_id = max(self.next_image_id, image_id + 1)
 
@@ -153,7 +137,8 @@ class Results:
         with open_file(path, "JSON lines") as file:
             for end, document, poses in read_lines(file, path, keypoint_set):
                 if "csv" in self._files:
-                    self._files["csv"].add(to_csv(poses, document["source"], document["frame"]))
+                    entry = Entry(poses, document["source"], document["frame"])
+                    self._files["csv"].add(TEXT_FORMS["csv"].record(entry))
                 if document["source"] != self.last_source:
                     self.last_source, self._last = document["source"], size
                 pictures, size = pictures + 1, end
@@ -177,8 +162,14 @@ class Results:
                 else:
                     grows = self._resumes and form == "json"
                     file = stack.enter_context((growing_file if grows else output_file)(path))
+                text = TEXT_FORMS[form]
                 self._files[form] = Records(
-                    path, file, is_file=path != STDOUT, **_FRAMES.get(form, {})
+                    path,
+                    file,
+                    is_file=path != STDOUT,
+                    header=text.header,
+                    separator=text.separator,
+                    closing=text.closing,
                 )
             self._stack = stack.pop_all()
         return self

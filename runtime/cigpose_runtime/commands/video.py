@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import dropwhile, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cigpose_runtime.commands import drawing, options, results
+from cigpose_runtime.commands import drawing, options, people, results
 from cigpose_runtime.commands.boxes import GivenBoxes
 from cigpose_runtime.commands.records import NoRoomError
 from cigpose_runtime.commands.targets import in_folder
@@ -20,13 +21,16 @@ from cigpose_runtime.files import require_apart, require_folder
 from cigpose_runtime.terminal import echo
 
 if TYPE_CHECKING:
-    from cigpose_runtime.estimation.detector import Detector
+    from cigpose_runtime.estimation.detector import Detections, Detector
     from cigpose_runtime.estimation.frame_model import FrameModel
     from cigpose_runtime.estimation.pose_model import PoseModel
     from cigpose_runtime.estimation.pose_pipeline import PosePipeline
     from cigpose_runtime.media.video import Frame
     from cigpose_runtime.poses import Poses
     from cigpose_runtime.sources.clips import Clip
+
+MOST_DETECTED_AT_ONCE = 64
+"""Frames that are in memory for it; at 4K, 25 MB each."""
 
 MOST_NAMED = 10
 """Frames of a video without poses that have an error each; further ones are counted."""
@@ -42,6 +46,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "with what is there.",
     )
     options.add_options(parser)
+    people.add_options(parser)
     drawing.add_options(parser, tracks=True)
     parser.add_argument(
         "videos",
@@ -59,6 +64,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--detect-every", type=int, default=1, metavar="N", help="detect on every n-th frame"
+    )
+    parser.add_argument(
+        "--detector-batch",
+        type=options.whole_number(1, MOST_DETECTED_AT_ONCE),
+        default=1,
+        metavar="N",
+        help="detect on N frames at once, for a detector with a dynamic batch",
     )
     options.add_smooth(parser)
     results.add_options(parser)
@@ -92,7 +104,8 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         [*options.inputs(args), *(("the video", path) for one in clips for path in one.inputs)],
     )
     model = options.open_model(args, alone=False)
-    detector_for = options.open_detector_for(args, model, alone=False)
+    detector_for = people.open_detector_for(args, model, alone=False)
+    _require_batches(args, detector_for)
     try:
         with results.Results(args, saves=args.save is not None) as written:
             for target in targets:
@@ -113,6 +126,27 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     except CigposeError as error:
         errors.append(error)
     return errors
+
+
+def _require_batches(
+    args: argparse.Namespace, detector_for: Callable[[Path], Detector | None]
+) -> None:
+    from cigpose_runtime.estimation.onnx_detector import OnnxDetector
+
+    if args.detector_batch == 1:
+        return
+    if args.detect_every > 1:
+        raise InputError(
+            "--detector-batch: expected detection on each frame, found --detect-every; leave one "
+            "of them out"
+        )
+    detector = None if args.detector is None else detector_for(Path())
+    if not isinstance(detector, OnnxDetector):
+        raise InputError(
+            "--detector-batch: expected --detector with an ONNX file, found none; leave it out"
+        )
+    with error_context("--detector-batch"):
+        detector.require_batches()
 
 
 def _targets(args: argparse.Namespace, clips: Sequence[Clip]) -> list[Path | None]:
@@ -185,11 +219,10 @@ class _Job:
                 ) as annotated,
                 closing(prefetched(reader, depth=depth)) as frames,
             ):
-                for frame in frames:
-                    if frame.index < resumed_at:
-                        continue
+                to_do = dropwhile(lambda frame: frame.index < resumed_at, frames)
+                for frame, found in self._detected(to_do):
                     name = f"{clip.name}, frame {frame.index}"
-                    poses, wrong = self._poses(pipeline, frame, name)
+                    poses, wrong = self._poses(pipeline, frame, found, name)
                     yield from wrong[: max(0, MOST_NAMED - failed)]
                     failed += len(wrong)
                     if poses is None:
@@ -222,8 +255,20 @@ class _Job:
                 )
             yield from reader.errors
 
+    def _detected(self, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Detections | None]]:
+        """The frames, and what was found in them where the detector takes several at once."""
+        from cigpose_runtime.estimation.onnx_detector import OnnxDetector
+
+        while batch := list(islice(frames, self.args.detector_batch)):
+            found: Sequence[Detections | None] = [None] * len(batch)
+            if len(batch) > 1 and isinstance(self.detector, OnnxDetector):
+                # What fails together is tried one by one, so that each frame has its own error.
+                with suppress(CigposeError):
+                    found = self.detector.detect([frame.pixels for frame in batch])
+            yield from zip(batch, found, strict=True)
+
     def _poses(
-        self, pipeline: PosePipeline, frame: Frame, name: str
+        self, pipeline: PosePipeline, frame: Frame, found: Detections | None, name: str
     ) -> tuple[Poses | None, list[CigposeError]]:
         """The poses of a frame, None where there are none, and what is wrong with it or boxes."""
         errors: list[CigposeError] = []
@@ -232,7 +277,7 @@ class _Job:
             self.detector.frame = frame.index
         try:
             with error_context(name):
-                poses = pipeline(frame.pixels)
+                poses = pipeline(frame.pixels, found)
         except CigposeError as error:
             errors.append(error)
         if isinstance(self.detector, GivenBoxes):

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cigpose_runtime.commands import drawing, options, results
+from cigpose_runtime.commands import drawing, options, people, results
 from cigpose_runtime.commands.boxes import GivenBoxes
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.files import require_apart
@@ -36,6 +36,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "what was recorded until then stays.",
     )
     options.add_options(parser)
+    people.add_options(parser)
     drawing.add_options(parser, tracks=True)
     parser.add_argument(
         "--source",
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     source = [] if is_url(args.source) else [("the source", Path(args.source))]
     require_apart([*results.outputs(args), *saved], [*options.inputs(args), *source])
     model = options.open_model(args, alone=False)
-    detector_for = options.open_detector_for(args, model, alone=False)
+    detector_for = people.open_detector_for(args, model, alone=False)
     detector = detector_for(Path(args.source))
     pipeline = PosePipeline(detector, model, Tracker(), detect_every=args.detect_every)
     smooth = Smoother() if args.smooth else None

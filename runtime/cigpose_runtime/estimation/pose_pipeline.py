@@ -63,16 +63,19 @@ class PosePipeline:
         self._frames = 0
         self._last = Poses.none(model.keypoint_set)
 
-    def __call__(self, frame: NDArray[np.uint8]) -> Poses:
-        """The poses in the next frame, (H, W, 3) uint8 BGR."""
+    def __call__(self, frame: NDArray[np.uint8], found: Detections | None = None) -> Poses:
+        """The poses in the next frame, (H, W, 3) uint8 BGR.
+
+        found: what the detector found in it, where it has seen the frame already.
+        """
         if self.detector is None:
             assert isinstance(self.model, FrameModel)
             poses = self.model(frame)
         else:
-            if self._frames % self.detect_every == 0:
-                found = self.detector(frame)
-            else:
+            if self._frames % self.detect_every:
                 found = followed(self._last, frame.shape[1], frame.shape[0])
+            elif found is None:
+                found = self.detector(frame)
             poses = self.model(frame, found.boxes_xyxy, box_scores=found.scores)
         self._frames += 1
         self._last = poses

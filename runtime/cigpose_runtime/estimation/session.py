@@ -85,18 +85,22 @@ def open_session(
 
 
 def run_session(
-    session: Any, feed: Mapping[str, Floats], expected: Mapping[str, tuple[int | None, ...]]
-) -> list[Floats]:
+    session: Any,
+    feed: Mapping[str, Floats],
+    expected: Mapping[str, tuple[int | None, ...]],
+    *,
+    labels: str | None = None,
+) -> list[Any]:
     """Runs a model; returns the outputs that are expected, by name, in their order.
 
     expected: the shape of each, None for a size that is not known. Shapes in a file promise
-    nothing: a graph may compute others.
+    nothing: a graph may compute others. labels: the one that has int64 and not float32.
     Raises OnnxFileError when onnxruntime stops, and for outputs of another type or shape.
     """
     import numpy as np  # here: names of providers are needed where numpy is broken
 
     try:
-        outputs: list[Floats] = session.run(list(expected), dict(feed))
+        outputs: list[Any] = session.run(list(expected), dict(feed))
     except Exception as error:
         raise OnnxFileError(
             f"expected the model to run, found that onnxruntime stops ({first_line(error)}); "
@@ -104,11 +108,12 @@ def run_session(
         ) from error
     for (name, shape), output in zip(expected.items(), outputs, strict=True):
         there = np.asarray(output)
-        fits = there.dtype == np.float32 and there.ndim == len(shape)
+        dtype = np.dtype(np.int64 if name == labels else np.float32)
+        fits = there.dtype == dtype and there.ndim == len(shape)
         if not fits or any(a not in (None, b) for a, b in zip(shape, there.shape, strict=True)):
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise OnnxFileError(
-                f"{name}: expected float32 ({wanted}), found {there.dtype} {there.shape}; "
+                f"{name}: expected {dtype} ({wanted}), found {there.dtype} {there.shape}; "
                 "export the model again"
             )
     return outputs

@@ -88,15 +88,21 @@ def _reason(error: Exception) -> str:
 
 
 def _copied(container: Any, stream: Any, target: Any) -> Iterator[Any]:
+    from av.bitstream import BitStreamFilterContext
+
     if stream.codec_context.name not in COPIED:
         raise ValueError(f"{stream.codec_context.name} does not play in browsers")
     clock = Clock(container, stream.time_base)
     copied = target.add_stream_from_template(stream)
-    for packet in _packets(container, stream):
-        if packet.size and packet.dts is not None:
-            packet.pts = packet.dts = clock(packet.dts, packet.duration)
-            packet.stream = copied
-            yield packet
+    is_adts = stream.codec_context.name == "aac" and not stream.codec_context.extradata
+    # As in MPEG-TS. FFmpeg's MP4 changes it by itself, but not where its index comes later.
+    unwrap = BitStreamFilterContext("aac_adtstoasc", stream) if is_adts else None
+    for whole in _packets(container, stream):
+        if whole.size and whole.dts is not None:
+            whole.pts = whole.dts = clock(whole.dts, whole.duration)
+            for packet in unwrap.filter(whole) if unwrap is not None else [whole]:
+                packet.stream = copied
+                yield packet
 
 
 def _encoded(container: Any, stream: Any, target: Any) -> Iterator[Any]:

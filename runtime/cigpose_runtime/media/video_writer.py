@@ -39,6 +39,13 @@ ROOM_BYTES = 64 << 20
 SUFFIXES = frozenset({".mp4", ".mov", ".m4v"})
 """Of names that such a video may have."""
 
+GROWING = {
+    "movflags": "hybrid_fragmented+delay_moov",
+    "frag_duration": "1000000",
+    "flush_packets": "1",
+}
+"""Of FFmpeg's MP4: it plays at any time but for its last second, and has one index when it ends."""
+
 
 class VideoWriter:
     """An H.264 file that plays in a browser, with the sound of another file.
@@ -46,7 +53,8 @@ class VideoWriter:
     Frames keep their times, and so does the sound. The file has its name only when `close` has
     finished it; what was written until then is kept, also when that comes early. Leaving a `with`
     block by Ctrl-C finishes it, with no more sound than pictures, and so does a disk that is nearly
-    full; leaving it by another error discards it.
+    full; leaving it by another error discards it. SIGKILL leaves a hidden `.partial` file beside
+    its place, which plays as far as it was written.
     Raises FileError for a place that cannot be written to, and for frames that cannot be encoded.
     """
 
@@ -70,7 +78,7 @@ class VideoWriter:
             self._partial.touch(exist_ok=False)
         with self._encoding():
             self._container = av.open(
-                f"file:{self._partial}", "w", format="mp4", options={"movflags": "faststart"}
+                f"file:{self._partial}", "w", format="mp4", options=dict(GROWING)
             )
         self._rate = rate
         self._video: Any = None
@@ -142,7 +150,28 @@ class VideoWriter:
             if self._video is None:
                 self._partial.unlink(missing_ok=True)
             else:
+                self._put_index_first()
                 self._partial.replace(self._target)
+
+    def _put_index_first(self) -> None:
+        """As a browser wants it, which then plays what it has; where there is room for a copy."""
+        import av
+
+        if shutil.disk_usage(self._target.parent).free < self._partial.stat().st_size + ROOM_BYTES:
+            return
+        copy, options = partial_name(self._target), {"movflags": "faststart"}
+        with suppress(av.error.FFmpegError, OSError, ValueError):  # what is there plays, too
+            with (
+                av.open(f"file:{self._partial}") as whole,
+                av.open(f"file:{copy}", "w", format="mp4", options=options) as target,
+            ):
+                streams = [target.add_stream_from_template(stream) for stream in whole.streams]
+                for packet in whole.demux():
+                    if packet.dts is not None:
+                        packet.stream = streams[packet.stream.index]
+                        target.mux(packet)
+            copy.replace(self._partial)
+        copy.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Leaves nothing of it."""

@@ -86,6 +86,7 @@ class OnnxFile:
     inputs: graph inputs that have to be fed, hence without those that an initializer supplies.
     op_counts: nodes per operator, most frequent first; those of another than the standard domain
         have it before their names.
+    input_operators: operators that take an input of the graph.
     initializer_count, parameter_count: initializers and their elements.
     """
 
@@ -97,6 +98,7 @@ class OnnxFile:
     inputs: tuple[ValueInfo, ...]
     outputs: tuple[ValueInfo, ...]
     op_counts: Mapping[str, int]
+    input_operators: frozenset[str]
     initializer_count: int
     parameter_count: int
 
@@ -148,10 +150,10 @@ def _read_model(model: Message, size: int) -> OnnxFile:
     graph = model.message(ModelField.GRAPH)
     if graph is None:
         raise WireFormatError("no graph")
-    census = _Census(file_size=size)
+    inputs = tuple(map(_read_value_info, graph.messages(GraphField.INPUT)))
+    census = _Census(file_size=size, inputs={value.name for value in inputs})
     census.add_graph(graph)
     producer = (model.text(ModelField.PRODUCER_NAME), model.text(ModelField.PRODUCER_VERSION))
-    inputs = map(_read_value_info, graph.messages(GraphField.INPUT))
     return OnnxFile(
         size=size,
         ir_version=model.integer(ModelField.IR_VERSION),
@@ -161,9 +163,10 @@ def _read_model(model: Message, size: int) -> OnnxFile:
             (entry.text(EntryField.KEY), entry.text(EntryField.VALUE))
             for entry in model.messages(ModelField.METADATA_PROPS)
         ),
-        inputs=tuple(value for value in inputs if value.name not in census.initializers),
+        inputs=tuple(value for value in inputs if value.name in census.inputs),
         outputs=tuple(map(_read_value_info, graph.messages(GraphField.OUTPUT))),
         op_counts=dict(sorted(census.op_counts.items(), key=lambda item: (-item[1], item[0]))),
+        input_operators=frozenset(census.input_operators),
         initializer_count=census.initializer_count,
         parameter_count=census.parameter_count,
     )
@@ -208,18 +211,21 @@ class _Census:
     """Walks a graph to every node and tensor, counts them, and refuses what must not be there."""
 
     file_size: int
+    inputs: set[str]
     op_counts: Counter[str] = field(default_factory=Counter)
+    input_operators: set[str] = field(default_factory=set)
     initializers: set[str] = field(default_factory=set)
     initializer_count: int = 0
     parameter_count: int = 0
 
     def add_graph(self, graph: Message) -> None:
-        for node in graph.messages(GraphField.NODE):
-            self._add_node(node)
         for tensor in graph.messages(GraphField.INITIALIZER):
             self.initializer_count += 1
             self.parameter_count += self._element_count(tensor)
             self.initializers.add(tensor.text(TensorField.NAME))
+        self.inputs -= self.initializers
+        for node in graph.messages(GraphField.NODE):
+            self._add_node(node)
 
     def _add_node(self, node: Message) -> None:
         domain = standard_name(node.text(NodeField.DOMAIN))
@@ -231,6 +237,8 @@ class _Census:
                 f"write them, found {quoted(name)}; export the model without it"
             )
         self.op_counts[name] += 1
+        if not self.inputs.isdisjoint(node.texts(NodeField.INPUT)):
+            self.input_operators.add(name)
         for attribute in node.messages(NodeField.ATTRIBUTE):
             for number in (AttributeField.TENSOR, AttributeField.TENSORS):
                 for tensor in attribute.messages(number):

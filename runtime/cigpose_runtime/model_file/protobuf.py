@@ -286,7 +286,17 @@ class Message:
 
     def text(self, number: int) -> str:
         """The value of a string field, empty where there is none."""
-        start, end = self._span(number)
+        return self._text(*self._span(number))
+
+    def texts(self, number: int) -> list[str]:
+        """All values of a repeated string field."""
+        texts = []
+        for value in self._values.get(number, ()):
+            assert isinstance(value, tuple)
+            texts.append(self._text(*value))
+        return texts
+
+    def _text(self, start: int, end: int) -> str:
         self._source.text_left -= end - start
         if self._source.text_left < 0:
             raise WireFormatError(f"more than {MAX_TEXT_BYTES:,} bytes of text")

@@ -1,4 +1,4 @@
-"""The people in a frame: cigpose_runtime.estimation.detector.YoloxDetector as a graph."""
+"""The people in a frame: cigpose_runtime.estimation.yolox.YoloxDetector as a graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx
 from cigpose_export.graph.frame.builder import Value
 from cigpose_export.graph.frame.pixels import Frame
 from cigpose_runtime import YoloxDetector
-from cigpose_runtime.estimation.detector import PADDING_LEVEL
+from cigpose_runtime.estimation.letterbox import PADDING_LEVEL
 
 
 def detect(
@@ -21,7 +21,8 @@ def detect(
     graph = frame.flat.graph
     graph.section = "letterbox"
     picture, ratio = letterboxed(frame, yolox.input_wh)
-    batch = graph.concat([picture] * yolox.batch, axis=0) if yolox.batch > 1 else picture
+    count = yolox.batch or 1
+    batch = graph.concat([picture] * count, axis=0) if count > 1 else picture
     (predictions,) = graph.embed(model, "detector", batch)
     graph.section = "detect"
     predictions = predictions.gather(0, axis=0)
