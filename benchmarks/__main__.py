@@ -23,6 +23,7 @@ from benchmarks.export_cost import (
     print_ratios,
     print_verification,
 )
+from benchmarks.label_scaling import measure_costs, print_costs
 from benchmarks.label_speed import measure_labelling
 from benchmarks.runtime_speed import measure_speed, print_speeds
 from benchmarks.tracking import measure_tracking, print_tracking
@@ -58,6 +59,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
         }
         videos = {name: measure_video(Path(folder) / f"{name}.onnx") for name in ours}
         labelled = measure_labelling(Path(folder) / f"{variants[0].name}.onnx")
+        costs, simulated = measure_costs(Path(folder) / f"{variants[0].name}.onnx")
         verified = measure_verification(project, list(ours), Path(folder))
     print_figures("Export", ours)
     if traced:
@@ -68,6 +70,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
     print_verification(verified)
     sides = ", ".join(f"{name} {rate:.1f}" for name, rate in labelled.items())
     Console().print(f"Labelling a folder with {variants[0].name}, pictures/s: {sides}")
+    print_costs(costs, simulated)
     tracked = measure_tracking()
     print_tracking(tracked)
     drawn = measure_drawing()
@@ -85,7 +88,12 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
                 name: {side: asdict(speed) for side, speed in sides.items()}
                 for name, sides in videos.items()
             },
-            "labelling": {"model": variants[0].name, "pictures_per_second": labelled},
+            "labelling": {
+                "model": variants[0].name,
+                "pictures_per_second": labelled,
+                "costs": [asdict(cost) for cost in costs],
+                "million_pictures": [asdict(one) for one in simulated],
+            },
             "tracking": {
                 kind: {name: asdict(side) for name, side in sides.items()}
                 for kind, sides in tracked.items()

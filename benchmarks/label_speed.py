@@ -42,7 +42,7 @@ def measure_labelling(path: Path) -> dict[str, float]:
             about={},
         ) as worker,
     ):
-        pictures = _write_pictures(Path(folder, "pictures"))
+        pictures = write_pictures(Path(folder, "pictures"), PICTURES)
         (shard,) = plan(find_items(map(str, pictures), out=""), PICTURES)
         sides: dict[str, Callable[[], object]] = {
             "model": _model(path),
@@ -61,12 +61,12 @@ def measure_labelling(path: Path) -> dict[str, float]:
     return {name: round(PICTURES / statistics.median(some), 2) for name, some in times.items()}
 
 
-def _write_pictures(folder: Path) -> list[Path]:
+def write_pictures(folder: Path, count: int) -> list[Path]:
     """The astronaut, further to the right in each picture."""
     folder.mkdir()
     photograph = read_image(PHOTOGRAPHS / "astronaut.jpg")[: SIZE_WH[1], :, ::-1]
     wide = np.pad(photograph, ((0, 0), (0, SIZE_WH[0] - photograph.shape[1]), (0, 0)))
-    paths = [folder / f"{index:02d}.jpg" for index in range(PICTURES)]
+    paths = [folder / f"{index:03d}.jpg" for index in range(count)]
     for index, path in enumerate(paths):
         Image.fromarray(np.roll(wide, 2 * index, axis=1)).save(path, quality=90)
     return paths

@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cigpose_export.accuracy import labelled
 from cigpose_export.accuracy.annotations import read_pictures
-from cigpose_export.accuracy.estimate import RuntimeEstimator, estimate
-from cigpose_export.accuracy.evaluate import evaluate, write_results
 from cigpose_export.accuracy.protocols import COCO
 from cigpose_export.accuracy.stage import measure_accuracy
 from cigpose_export.cli.console import counted_progress
@@ -17,9 +16,10 @@ from cigpose_export.jobs.export import export_models
 from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
 from cigpose_runtime import PoseModel
-from cigpose_runtime.estimation.decode import decode_simcc
-from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
+from cigpose_runtime.estimation.preprocess import make_input
 from cigpose_runtime.keypoints import KEYPOINT_SETS
+from cigpose_runtime.labelling import batches
+from cigpose_runtime.labelling.rows import read_shards
 
 UNSEEN = 1_000_000
 """The seed of the pictures that are measured on; training draws from [0, ...]."""
@@ -63,19 +63,29 @@ def measure(model_path, drawn, tmp_path, **settings):
     )
 
 
+def poses_in(folder, side):
+    """Places (n, K, 2) of the keypoints in each picture."""
+    if side == "runtime":
+        names = sorted(path.name for path in (folder / "runtime.labels").glob("shard*"))
+        shards = read_shards(str(folder / "runtime.labels"), names, KEYPOINT_SETS["coco"])
+        return [picture.poses.keypoints for picture in shards]
+    lines = (folder / "pytorch.journal.jsonl").read_text().splitlines()[1:]
+    rows = (np.array(poses) for _, poses in map(json.loads, lines))
+    return [poses.reshape(len(poses), -1, 3)[..., :2] for poses in rows]
+
+
 def errors_in_boxes(folder, side, drawn):
     """Distances (n,) of the annotated keypoints from where one side sees them, in frame pixels, and
     as a share of the longer side of the box."""
     annotations = json.loads((drawn / "annotations.json").read_text())["annotations"]
     by_number = {annotation["id"]: annotation for annotation in annotations}
-    lines = (folder / f"{side}.journal.jsonl").read_text().splitlines()[1:]
-    found = {image: np.array(poses) for image, poses in map(json.loads, lines)}
     distances, shares = [], []
-    for picture in read_pictures(drawn / "annotations.json", drawn / "images", None, COCO):
-        for person, pose in zip(picture.people, found[picture.image_id], strict=True):
+    pictures = read_pictures(drawn / "annotations.json", drawn / "images", None, COCO)
+    for picture, found in zip(pictures, poses_in(folder, side), strict=True):
+        for person, pose in zip(picture.people, found, strict=True):
             annotation = by_number[person.number]
             truth = np.array(annotation["keypoints"]).reshape(-1, 3)
-            some = np.linalg.norm(pose.reshape(-1, 3)[:, :2] - truth[:, :2], axis=1)
+            some = np.linalg.norm(pose - truth[:, :2], axis=1)
             distances.extend(some[truth[:, 2] > 0])
             shares.extend(some[truth[:, 2] > 0] / max(annotation["bbox"][2:]))
     return np.array(distances), np.array(shares)
@@ -117,101 +127,91 @@ def test_pck_and_mean_pixel_error_are_those_of_mmpose(baseline, drawn, record_pr
     assert pck["runtime"] >= 0.9
 
 
-class HalfPixelShift(RuntimeEstimator):
+def half_pixel_shift(patched):
     """Takes pixels to be at their corners, in the crop."""
+    to_frame = batches.to_frame
 
-    def __call__(self, frames, boxes):
-        contract = self.model.contract
-        for some, poses in zip(boxes, super().__call__(frames, boxes), strict=True):
-            _, scales = boxes_to_crops(
-                some, (contract.input_w, contract.input_h), contract.box_padding
-            )
-            poses[..., :2] += 0.5 * scales[:, None] / (contract.input_w, contract.input_h)
-            yield poses
+    def shifted(in_crop, centers, scales, input_wh):
+        return to_frame(in_crop, centers, scales, input_wh) + 0.5 * scales[:, None] / input_wh
+
+    patched.setattr(batches, "to_frame", shifted)
 
 
-class ClippedCrops(RuntimeEstimator):
+def clipped_crops(patched):
     """Cuts crops off at the frame's edge and stretches what is left, as the published client."""
+    people = batches._people
 
-    def __call__(self, frames, boxes):
-        contract = self.model.contract
-        size = np.array([contract.input_w, contract.input_h], np.float32)
-        answers = []
-        for frame, some in zip(frames, boxes, strict=True):
-            limit = np.array(frame.shape[1::-1], np.float32)
-            centers, scales = boxes_to_crops(some, tuple(size), contract.box_padding)
-            low = np.clip(centers - scales / 2, 0, limit)
-            high = np.clip(centers + scales / 2, 0, limit)
-            crops = make_input(frame, (low + high) / 2, high - low, contract)
-            in_crop, scores = decode_simcc(*self.model.simcc(crops), contract.split_ratio)
-            places = in_crop / size * (high - low)[:, None] + low[:, None]
-            answers.append(np.concatenate([places, scores[..., None]], -1).astype(np.float32))
-        return answers
+    def clipped(model, detector_for, decoded, picture):
+        limit = np.array(decoded.pixels.shape[1::-1], np.float32)
+        for person, _ in people(model, detector_for, decoded, picture):
+            low = np.clip(person.center - person.scale / 2, 0, limit)
+            high = np.clip(person.center + person.scale / 2, 0, limit)
+            center, scale = (low + high) / 2, high - low
+            crops = make_input(decoded.pixels, center[None], scale[None], model.contract)
+            yield replace(person, center=center, scale=scale), crops[0]
+
+    patched.setattr(batches, "_people", clipped)
 
 
-class HalvedSplitRatio(RuntimeEstimator):
+def halved_split_ratio(patched):
     """Decodes bins of half a pixel as bins of a pixel."""
+    decode = batches.decode_simcc
 
-    def _decoded(self, crops):
-        for in_crop, scores in super()._decoded(crops):
-            yield in_crop * 2, scores
+    def decoded(*arguments):
+        in_crop, scores = decode(*arguments)
+        return in_crop * 2, scores
 
-
-def changed(model_path, *, flip=False, **fields):
-    model = PoseModel(model_path, flip=flip)
-    model.contract = replace(model.contract, **fields)
-    model.keypoint_set = model.contract.keypoints
-    return RuntimeEstimator(model)
+    patched.setattr(batches, "decode_simcc", decoded)
 
 
-def not_mirrored_back(model_path):
+def changed(**fields):
+    """A file that says another thing of itself."""
+
+    class Changed(PoseModel):
+        def __init__(self, *arguments, **named):
+            super().__init__(*arguments, **named)
+            self.contract = replace(self.contract, **fields)
+            self.keypoint_set = self.contract.keypoints
+
+    return lambda patched: patched.setattr(labelled, "PoseModel", Changed)
+
+
+class NotMirroredBack(PoseModel):
     """Flips the picture, swaps left and right, and leaves x as it is."""
-    estimator = changed(model_path, flip=True)
-    model = estimator.model
 
-    def simcc(crops):
-        straight = model._run_batch(crops)
-        flipped = model._run_batch(np.ascontiguousarray(crops[..., ::-1]))
-        order = list(model.keypoint_set.flip_indices)
+    def simcc(self, crops):
+        straight = self._run_batch(crops)
+        flipped = self._run_batch(np.ascontiguousarray(crops[..., ::-1]))
+        order = list(self.keypoint_set.flip_indices)
         return tuple((a + b[:, order]) / 2 for a, b in zip(straight, flipped, strict=True))
-
-    model.simcc = simcc
-    return estimator
 
 
 NEIGHBOURS = ((5, 7), (6, 8), (11, 13), (12, 14))
 
 FAULTS = {
-    "BGR for RGB": lambda path: changed(path, color_order="bgr"),
-    "half-pixel shift": lambda path: HalfPixelShift(PoseModel(path)),
-    "clipped crops": lambda path: ClippedCrops(PoseModel(path)),
-    "no padding around the box": lambda path: changed(path, box_padding=1.0),
-    "wrong split ratio": lambda path: HalvedSplitRatio(PoseModel(path)),
-    "no normalisation": lambda path: changed(path, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
-    "flip test: wrong pairs": lambda path: changed(path, flip=True, flip_pairs=NEIGHBOURS),
-    "flip test: no swap": lambda path: changed(path, flip=True, flip_pairs=()),
-    "flip test: x not mirrored back": not_mirrored_back,
+    "BGR for RGB": changed(color_order="bgr"),
+    "half-pixel shift": half_pixel_shift,
+    "clipped crops": clipped_crops,
+    "no padding around the box": changed(box_padding=1.0),
+    "wrong split ratio": halved_split_ratio,
+    "no normalisation": changed(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+    "flip test: wrong pairs": changed(flip_pairs=NEIGHBOURS),
+    "flip test: no swap": changed(flip_pairs=()),
+    "flip test: x not mirrored back": lambda patched: patched.setattr(
+        labelled, "PoseModel", NotMirroredBack
+    ),
 }
 """What random weights cannot feel."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_costs_accuracy(fault, baseline, model_path, drawn, tmp_path, record_property):
-    pictures = read_pictures(drawn / "annotations.json", drawn / "images", None, COCO)
+def test_a_fault_costs_accuracy(
+    fault, baseline, model_path, drawn, tmp_path, monkeypatch, record_property
+):
     both, flipped, _ = baseline
-    right = (flipped if fault.startswith("flip") else both).figures["runtime"]["AP"]
-    estimator = FAULTS[fault](model_path)
-    contract = estimator.model.contract
-    estimates = estimate(
-        pictures,
-        lambda frames, boxes: list(estimator(frames, boxes)),
-        tmp_path / "journal.jsonl",
-        {},
-        lambda boxes: boxes_to_crops(boxes, (96, 128), 1.25)[1].prod(axis=1),
-        lambda _: None,
-    )
-    results = tmp_path / "results.json"
-    write_results(results, estimates, COCO, contract.oks_sigmas)
-    found = evaluate(drawn / "annotations.json", results, COCO, contract.oks_sigmas)["AP"]
+    flip = fault.startswith("flip")
+    right = (flipped if flip else both).figures["runtime"]["AP"]
+    FAULTS[fault](monkeypatch)
+    found = measure(model_path, drawn, tmp_path, flip=flip).figures["runtime"]["AP"]
     record_property("fault", f"{fault} | accuracy | AP {right:.3f} -> {found:.3f}")
     assert found <= right - 0.01

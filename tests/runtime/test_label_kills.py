@@ -15,14 +15,12 @@ import pytest
 pytest.importorskip("pyarrow")
 pytest.importorskip("fsspec")
 
-from cigpose_runtime import PoseModel, WholeFrameDetector
 from cigpose_runtime.errors import CheckError
 from cigpose_runtime.labelling import local
-from cigpose_runtime.labelling.folder import open_folder
 from cigpose_runtime.labelling.shards import plan
 from cigpose_runtime.labelling.sources import find_items
-from cigpose_runtime.labelling.worker import ShardWorker
 from labels import label, make_clip, make_model, make_pictures, rows
+from suicidal_worker import suicidal
 
 # Counts calls in the code at work, in all threads, and at the one that is asked for ends as by
 # kill -9.
@@ -108,26 +106,6 @@ def test_a_run_that_is_killed_at_20_points_goes_on_to_the_same_data(
 
 
 # Workers
-
-
-class Suicidal(ShardWorker):
-    """Ends its process at the third picture of a shard, as often as there are files to remove."""
-
-    def label(self, shard):
-        for number, people in enumerate(super().label(shard)):
-            tokens = sorted(Path(self.folder.name).parent.glob("token*"))
-            if number == 2 and tokens:
-                tokens[0].unlink()
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield people
-
-
-def suicidal(model, out):
-    return Suicidal(PoseModel(model), whole_frame, open_folder(str(out)), {})
-
-
-def whole_frame(_path):
-    return WholeFrameDetector()
 
 
 @pytest.fixture

@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from cigpose_export import __version__
-from cigpose_export.accuracy.annotations import Selection, read_pictures
-from cigpose_export.accuracy.estimate import Estimator, RuntimeEstimator, estimate
+from cigpose_export.accuracy.annotations import Picture, Selection, read_pictures
+from cigpose_export.accuracy.estimate import Estimator, estimate
 from cigpose_export.accuracy.evaluate import (
     Estimate,
     evaluate,
     published_figures,
     write_results,
 )
+from cigpose_export.accuracy.labelled import label_pictures
 from cigpose_export.accuracy.protocols import protocol_of
 from cigpose_export.errors import UsageError
 from cigpose_export.project import Model, Project
-from cigpose_runtime import Contract, PoseModel
+from cigpose_runtime import Contract, read_contract
+from cigpose_runtime.arrays import Floats
 from cigpose_runtime.estimation.preprocess import boxes_to_crops
 from cigpose_runtime.files import appears_whole, file_sha256, require_apart
+from cigpose_runtime.labelling.cluster import Cluster
 
 JSON_SCHEMA_VERSION = 1
 
 Side = Literal["runtime", "pytorch"]
 _OUTPUTS = (
     "accuracy.json",
-    *(f"{side}.{kind}" for side in get_args(Side) for kind in ("journal.jsonl", "results.json")),
+    "pytorch.journal.jsonl",
+    *(f"{side}.results.json" for side in get_args(Side)),
 )
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -73,64 +77,69 @@ def measure_accuracy(
     pytorch: bool,
     config: str | None = None,
     checkpoint: Path | None = None,
+    workers: int | None = None,
+    cluster: Cluster | None = None,
     out: Path,
     progress: Progress,
 ) -> Accuracy:
     """Estimates, writes `out`/SIDE.results.json and `out`/accuracy.json, and evaluates.
 
     config, checkpoint: of PyTorch's side, for a model that is no published variant, as of
-    `Project.own_model`. What an interrupted run has estimated is in `out` and is not estimated
-    again. Raises CigposeError for bad input, and for a checkpoint that is missing if `pytorch`
-    asks for one.
+    `Project.own_model`. workers, cluster: of the runtime's side, as of `job.run_by`. What an
+    interrupted run has estimated is in `out` and is not estimated again. Raises CigposeError for
+    bad input, and for a checkpoint that is missing if `pytorch` asks for one.
     """
     inputs = {"the model": path, "--annotations": annotations, "--boxes": boxes}
     require_apart(
         [("results", out / name) for name in _OUTPUTS],
         [(what, given) for what, given in inputs.items() if given],
     )
-    model = PoseModel(path, flip=flip)
-    contract = model.contract
+    contract = read_contract(path)
     protocol = protocol_of(contract)
     pictures = read_pictures(annotations, images, boxes, protocol, selection)
     out.mkdir(parents=True, exist_ok=True)
-    sha256 = file_sha256(path)
-    key: dict[str, Any] = {
-        "schema_version": JSON_SCHEMA_VERSION,
-        "annotations": file_sha256(annotations),
-        "boxes": file_sha256(boxes) if boxes else None,
-        "selection": asdict(selection) if selection else None,
-        "flip": flip,
-        "version": __version__,
-    }
-    sides: dict[Side, tuple[str, Estimator]] = {"runtime": (sha256, RuntimeEstimator(model))}
+    poses: dict[Side, list[Floats]] = {}
+    with progress("runtime", len(pictures)) as on_done:
+        poses["runtime"] = label_pictures(
+            path,
+            pictures,
+            out / "runtime.labels",
+            flip=flip,
+            workers=workers,
+            cluster=cluster,
+            on_done=on_done,
+        )
     if pytorch:
-        sides["pytorch"] = _pytorch_side(
+        weights, estimator = _pytorch_side(
             project, contract, config_name=config, checkpoint_path=checkpoint, flip=flip
         )
+        key = {
+            "schema_version": JSON_SCHEMA_VERSION,
+            "annotations": file_sha256(annotations),
+            "boxes": file_sha256(boxes) if boxes else None,
+            "selection": asdict(selection) if selection else None,
+            "flip": flip,
+            "version": __version__,
+            "weights": weights,
+        }
+        with progress("pytorch", len(pictures)) as on_done:
+            journal = out / "pytorch.journal.jsonl"
+            poses["pytorch"] = estimate(pictures, estimator, journal, key, on_done)
     figures: dict[Side, dict[str, float]] = {}
-    estimates: dict[Side, list[Estimate]] = {}
-    for side, (weights, estimator) in sides.items():
-        with progress(side, len(pictures)) as on_done:
-            estimates[side] = estimate(
-                pictures,
-                estimator,
-                out / f"{side}.journal.jsonl",
-                {**key, "weights": weights},
-                lambda some: _areas(some, contract),
-                on_done,
-            )
+    for side, found_there in poses.items():
         results = out / f"{side}.results.json"
-        write_results(results, estimates[side], protocol, contract.oks_sigmas)
+        estimates = list(_estimates(pictures, found_there, contract))
+        write_results(results, estimates, protocol, contract.oks_sigmas)
         figures[side] = evaluate(annotations, results, protocol, contract.oks_sigmas)
     found = Accuracy(
         model=str(contract.name or path.name),
-        sha256=sha256,
+        sha256=file_sha256(path),
         protocol=protocol.name,
         boxes=boxes.name if boxes else "annotated",
         selection=selection,
         flip=flip,
         pictures=len(pictures),
-        people=len(estimates["runtime"]),
+        people=sum(len(picture.people) for picture in pictures),
         figures=figures,
         published={
             name: value
@@ -139,7 +148,7 @@ def measure_accuracy(
             )
             if value is not None
         },
-        keypoint_difference=_mean_distance(estimates) if pytorch else None,
+        keypoint_difference=_mean_distance(poses) if pytorch else None,
     )
     with appears_whole(out / "accuracy.json") as file:
         document = {"schema_version": JSON_SCHEMA_VERSION, **asdict(found)}
@@ -179,13 +188,21 @@ def _published(project: Project, contract: Contract) -> dict[str, float]:
     return dict(variant.published) if variant and contract.weights == "real" else {}
 
 
-def _areas(boxes: Any, contract: Contract) -> Any:
-    _, scales = boxes_to_crops(boxes, (contract.input_w, contract.input_h), contract.box_padding)
-    return scales.prod(axis=1)
+def _estimates(
+    pictures: Sequence[Picture], poses: Sequence[Floats], contract: Contract
+) -> Iterator[Estimate]:
+    """With four decimals, as PyTorch's journal has them, so that both sides are rounded alike."""
+    input_wh = contract.input_w, contract.input_h
+    for picture, found in zip(pictures, poses, strict=True):
+        rounded = np.round(found.astype(np.float64), 4).astype(np.float32)
+        boxes = np.array([person.box_xyxy for person in picture.people], np.float32)
+        _, scales = boxes_to_crops(boxes, input_wh, contract.box_padding)
+        for person, area, pose in zip(picture.people, scales.prod(axis=1), rounded, strict=True):
+            yield Estimate(
+                picture.image_id, person.number, person.box_xyxy, person.score, float(area), pose
+            )
 
 
-def _mean_distance(estimates: dict[Side, list[Estimate]]) -> float:
-    ours, theirs = (
-        np.stack([e.keypoints[:, :2] for e in estimates[side]]) for side in ("runtime", "pytorch")
-    )
+def _mean_distance(poses: Mapping[Side, Sequence[Floats]]) -> float:
+    ours, theirs = (np.concatenate(poses[side])[..., :2] for side in ("runtime", "pytorch"))
     return float(np.linalg.norm(ours - theirs, axis=-1).mean())

@@ -39,6 +39,16 @@ if TYPE_CHECKING:
 )
 @click.option("--flip", is_flag=True, help="Average with the mirror image, as published AP does.")
 @click.option("--pytorch", is_flag=True, help="Measure MMPose's model and pipeline beside it.")
+@click.option(
+    "--workers", type=click.IntRange(1, 1024), help="Processes that each run the runtime."
+)
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="auto",
+    metavar="[ADDRESS]",
+    help="Run the runtime on a Ray cluster, at HOST:PORT or the one of this machine.",
+)
 @config_option
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), help="With --pytorch: the weights' file."
@@ -59,6 +69,8 @@ def accuracy(
     max_people: int | None,
     flip: bool,
     pytorch: bool,
+    workers: int | None,
+    ray: str | None,
     config: str | None,
     checkpoint: Path | None,
     out: Path | None,
@@ -72,6 +84,7 @@ def accuracy(
     """
     from cigpose_export.accuracy.stage import measure_accuracy
     from cigpose_export.cli.console import counted_progress, print_accuracy
+    from cigpose_runtime.labelling.cluster import Cluster
 
     found = measure_accuracy(
         project,
@@ -82,6 +95,8 @@ def accuracy(
         selection=_selection(boxes, detector_threshold, detector_nms, max_people),
         flip=flip,
         pytorch=pytorch,
+        workers=workers,
+        cluster=None if ray is None else Cluster(ray),
         config=config,
         checkpoint=checkpoint,
         out=out or file.parent / "accuracy" / file.stem,

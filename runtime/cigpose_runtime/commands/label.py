@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cigpose_runtime import __version__
 from cigpose_runtime.commands import options, people
-from cigpose_runtime.errors import CheckError, CigposeError
+from cigpose_runtime.errors import CheckError, CigposeError, FileError
 from cigpose_runtime.files import file_sha256
 from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.reader import read_contract
@@ -19,11 +20,11 @@ from cigpose_runtime.terminal import echo
 
 if TYPE_CHECKING:
     from cigpose_runtime.labelling.folder import Folder
+    from cigpose_runtime.labelling.local import MakeWorker
+    from cigpose_runtime.labelling.shards import Shard
     from cigpose_runtime.labelling.worker import ShardWorker
 
 SHARD_SIZE = 1000
-
-MOST_DECODERS = 8
 
 MOST_RECORDED = 32
 """Sources that are recorded by name."""
@@ -65,9 +66,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--workers",
         type=options.whole_number(1, 1024),
-        default=1,
         metavar="N",
-        help="processes that each run the model  [default: 1]",
+        help="processes that each run the model  [default: 1; with --ray, as many as fit]",
+    )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="auto",
+        metavar="ADDRESS",
+        help="work on a Ray cluster, at HOST:PORT or the one that this machine belongs to",
     )
     parser.add_argument(
         "--time-limit",
@@ -80,11 +87,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> list[CigposeError]:
     """Labels what is not labelled yet; returns one error if some pictures cannot be read."""
-    options.require_extra("label", options.LABEL_EXTRA)
-    from cigpose_runtime.commands.progress import progress
-    from cigpose_runtime.labelling import local
+    if args.ray is None:
+        options.require_extra("label", options.LABEL_EXTRA)
+    else:
+        options.require_extra("ray", options.RAY_EXTRA)
     from cigpose_runtime.labelling.folder import open_folder
-    from cigpose_runtime.labelling.manifest import look, write_manifest
+    from cigpose_runtime.labelling.job import finish
     from cigpose_runtime.labelling.shards import plan
     from cigpose_runtime.labelling.sources import find_items
 
@@ -92,22 +100,8 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     contract = options.read_override(args) or read_contract(args.model)
     shards = plan(find_items(args.sources, out=args.out, say=_say), args.shard_size)
     folder = open_folder(args.out)
-    with folder.alone():
-        found = look(folder, about, shards)
-        if found.foreign:
-            _say(f"{args.out}: left alone what label did not write: {', '.join(found.foreign)}")
-        to_do = [shard for shard in shards if shard.name not in found.done]
-        if found.done:
-            _say(f"{args.out}: {len(found.done)} of {len(shards)} shards are done already")
-        if to_do:
-            write_manifest(folder, about, contract, None)
-            videos = any(item.kind == "video" for shard in to_do for item in shard.items)
-            total = None if videos else sum(len(shard.items) for shard in to_do)
-            with progress("label", total, "pictures") as advance:
-                make_worker = partial(open_worker, args, folder, about)
-                local.run(to_do, make_worker, args.workers, advance)
-        done = look(folder, about, shards).done
-        write_manifest(folder, about, contract, done)
+    label_shards = partial(_label, args, partial(open_worker, args, folder, about))
+    done = finish(folder, about, contract, shards, label_shards, say=_say)
     errors = sum(counts.errors for counts in done.values())
     if not errors:
         return []
@@ -119,20 +113,42 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     ]
 
 
-def open_worker(args: argparse.Namespace, folder: Folder, about: dict[str, Any]) -> ShardWorker:
-    """The worker that the options ask for, in whatever process this is called."""
-    from cigpose_runtime.labelling.worker import TIME_LIMIT_S, ShardWorker
+def _label(args: argparse.Namespace, make_worker: MakeWorker, shards: Sequence[Shard]) -> None:
+    from cigpose_runtime.commands.progress import progress
+    from cigpose_runtime.labelling.cluster import Cluster
+    from cigpose_runtime.labelling.job import run_by
 
-    threads_each = max(1, cores() // args.workers)
-    if args.workers > 1 and args.threads is None:
-        args = argparse.Namespace(**{**vars(args), "threads": threads_each})
+    gpu = args.device in ("cuda", "tensorrt")
+    cluster = None if args.ray is None else Cluster(args.ray, args.threads, gpu)
+    videos = any(item.kind == "video" for shard in shards for item in shard.items)
+    total = None if videos else sum(len(shard.items) for shard in shards)
+    with progress("label", total, "pictures") as advance:
+        run_by(cluster, args.workers, shards, make_worker, advance)
+
+
+def open_worker(
+    args: argparse.Namespace, folder: Folder, about: dict[str, Any], cores_each: int
+) -> ShardWorker:
+    """The worker that the options ask for, in whatever process this is called.
+
+    Raises FileError where the options' files are not those that the run was started with.
+    """
+    from cigpose_runtime.labelling.worker import MOST_DECODERS, TIME_LIMIT_S, ShardWorker
+
+    if _about(args) != about:
+        raise FileError(
+            f"{args.model}: expected the model, detector, boxes, metadata and cigpose-runtime that "
+            "the run was started with, found others; give all workers the same"
+        )
+    if args.threads is None and cores_each < cores():
+        args = argparse.Namespace(**{**vars(args), "threads": cores_each})
     return ShardWorker(
         options.open_pose_model(args, alone=False),
         people.open_detector(args, alone=False),
         folder,
         about,
         every=args.every,
-        decoders=min(threads_each, MOST_DECODERS),
+        decoders=min(cores_each, MOST_DECODERS),
         time_limit=args.time_limit or TIME_LIMIT_S,
     )
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from cigpose_runtime.commands import options, results
 from cigpose_runtime.errors import CigposeError, FileError
 from cigpose_runtime.model_file.contract import Contract
-
-if TYPE_CHECKING:
-    from cigpose_runtime.labelling.batches import Labelled
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,6 +26,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     """Goes through all shards in order."""
     options.require_extra("label", options.LABEL_EXTRA)
     from cigpose_runtime.labelling.manifest import read_manifest
+    from cigpose_runtime.labelling.rows import read_shards
 
     manifest = read_manifest(args.labels)
     if not manifest["complete"]:
@@ -40,7 +36,8 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         )
     contract = Contract.from_document(manifest["contract"])
     with results.Results(args, saves=False, whole=True) as written:
-        for number, picture in enumerate(_pictures(args.labels, manifest["shards"], contract)):
+        names = sorted(manifest["shards"], key=lambda name: (len(name), name))
+        for number, picture in enumerate(read_shards(args.labels, names, contract.keypoints)):
             if picture.poses is None:
                 continue
             is_frame = picture.seconds is not None
@@ -53,13 +50,3 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
                 image_id=number,
             )
     return []
-
-
-def _pictures(folder: str, shards: dict[str, object], contract: Contract) -> Iterator[Labelled]:
-    from cigpose_runtime.labelling.rows import read_pictures
-    from cigpose_runtime.sources import storage
-
-    for name in sorted(shards, key=lambda name: (len(name), name)):
-        file_name = f"{folder.rstrip('/')}/{name}"
-        with storage.opened(file_name, "a Parquet file") as file:
-            yield from read_pictures(file, file_name, contract.keypoints)

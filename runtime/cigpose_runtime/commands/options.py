@@ -32,7 +32,8 @@ DEVICES = {
 
 EXTRA = {"PIL": "Pillow", "av": "PyAV", "rich": "rich"}
 LABEL_EXTRA = {**EXTRA, "pyarrow": "PyArrow", "fsspec": "fsspec"}
-"""The packages of the extras [cli] and [label], by the module that is imported."""
+RAY_EXTRA = {**LABEL_EXTRA, "ray": "Ray"}
+"""The packages of the extras [cli], [label] and [ray], by the module that is imported."""
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:

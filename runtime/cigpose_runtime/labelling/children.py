@@ -52,7 +52,9 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._killed = False
 
-    def replies(self, request: Any, *, patience: float | None = None) -> Iterator[Any]:
+    def replies(
+        self, request: Any, *, patience: float | None = None, tries: int = TRIES
+    ) -> Iterator[Any]:
         """What it yields for a request. patience: seconds to wait for each reply.
 
         A request whose process dies is made again, and must get the same replies: those that were
@@ -60,15 +62,16 @@ class Child:
         ends it. Leaving before the last reply ends the process.
         """
         given = 0
-        for tries in range(1, TRIES + 1):
+        for tried in range(1, tries + 1):
             try:
                 for number, reply in enumerate(self._replies(request, patience)):
                     if number == given:
                         given += 1
                         yield reply
             except _DiedError as died:
-                if self._killed or tries == TRIES:
-                    said = f"found that its process died ({died}) in each of {tries} tries"
+                if self._killed or tried == tries:
+                    each = f" in each of {tried} tries" if tried > 1 else ""
+                    said = f"found that its process died ({died}){each}"
                     raise ChildError(said) from died
             else:
                 return

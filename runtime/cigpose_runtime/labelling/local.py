@@ -12,11 +12,13 @@ from cigpose_runtime.errors import CheckError, CigposeError
 from cigpose_runtime.labelling.children import Answer, Child, ChildError
 from cigpose_runtime.labelling.shards import Shard
 from cigpose_runtime.labelling.worker import ShardWorker
+from cigpose_runtime.machine import cores
 
 _POLL_S = 0.2
 """How often the main thread looks up, so that it sees Ctrl-C whenever that comes."""
 
-MakeWorker = Callable[[], ShardWorker]
+MakeWorker = Callable[[int], ShardWorker]
+"""Takes how many cores the worker has."""
 
 
 def run(
@@ -31,12 +33,20 @@ def run(
     the shards that are done by then stay.
     """
     if workers == 1:
-        with make_worker() as worker:
+        with make_worker(cores()) as worker:
             for shard in shards:
                 for people in worker.label(shard):
                     on_picture(people)
     else:
         _run_processes(shards, make_worker, min(workers, len(shards)), on_picture)
+
+
+def given_up(shard: Shard, said: str) -> CheckError:
+    """What is raised for a shard that no worker can make."""
+    return CheckError(
+        f"{shard.name}: expected its {len(shard.items)} pictures to be labelled, {said}; run the "
+        "same command again with fewer --workers"
+    )
 
 
 def _run_processes(
@@ -45,7 +55,8 @@ def _run_processes(
     workers: int,
     on_picture: Callable[[int], None],
 ) -> None:
-    children = [Child(partial(_answer, make_worker)) for _ in range(workers)]
+    make = partial(_answer, make_worker, max(1, cores() // workers))
+    children = [Child(make) for _ in range(workers)]
     to_do: queue.SimpleQueue[Shard] = queue.SimpleQueue()
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for shard in shards:
@@ -76,8 +87,8 @@ def _run_processes(
             thread.join()
 
 
-def _answer(make_worker: MakeWorker) -> Answer:
-    return make_worker().label
+def _answer(make_worker: MakeWorker, cores_each: int) -> Answer:
+    return make_worker(cores_each).label
 
 
 def _work(child: Child, to_do: queue.SimpleQueue[Shard], events: queue.SimpleQueue[Any]) -> None:
@@ -89,12 +100,7 @@ def _work(child: Child, to_do: queue.SimpleQueue[Shard], events: queue.SimpleQue
     except queue.Empty:
         events.put(None)
     except ChildError as error:
-        events.put(
-            CheckError(
-                f"{shard.name}: expected its {len(shard.items)} pictures to be labelled, {error}; "
-                "run the same command again with fewer --workers"
-            )
-        )
+        events.put(given_up(shard, str(error)))
     except CigposeError as error:
         events.put(error)
     finally:

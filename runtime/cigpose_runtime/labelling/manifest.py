@@ -62,6 +62,15 @@ def look(folder: Folder, about: Mapping[str, Any], shards: Sequence[Shard]) -> F
     return Found(done, foreign)
 
 
+def remove_others(folder: Folder, about: Mapping[str, Any]) -> None:
+    """Removes the shards and the manifest, if that says that they were made in another way."""
+    names = folder.names()
+    if MANIFEST in names and read_manifest(folder.name)["about"] != about:
+        for name in names:
+            if _OURS.fullmatch(name):
+                folder.remove(name)
+
+
 def write_manifest(
     folder: Folder, about: Mapping[str, Any], contract: Contract, done: Mapping[str, Counts] | None
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -17,6 +17,7 @@ from cigpose_runtime.errors import FileError, InputError, first_line
 from cigpose_runtime.keypoints import KeypointSet
 from cigpose_runtime.labelling.batches import Labelled
 from cigpose_runtime.poses import Poses
+from cigpose_runtime.sources import storage
 
 METADATA_KEY = b"cigpose_label"
 """Of the JSON in a file's schema metadata: what it was made from and how."""
@@ -176,6 +177,14 @@ def read_pictures(file: BinaryIO, name: str, keypoint_set: KeypointSet) -> Itera
             f"{name}: expected a file that label wrote, found another or a damaged one "
             f"({type(error).__name__}: {first_line(error)}); run label again"
         ) from error
+
+
+def read_shards(folder: str, names: Iterable[str], keypoint_set: KeypointSet) -> Iterator[Labelled]:
+    """As read_pictures, of some shards in a folder or behind a URL."""
+    for name in names:
+        file_name = f"{folder.rstrip('/')}/{name}"
+        with storage.opened(file_name, "a Parquet file") as file:
+            yield from read_pictures(file, file_name, keypoint_set)
 
 
 def _by_picture(file: BinaryIO) -> Iterator[list[dict[str, Any]]]:

@@ -23,6 +23,9 @@ from cigpose_runtime.sources import storage
 
 TIME_LIMIT_S = 60.0
 
+MOST_DECODERS = 8
+"""Of one worker, whatever cores it has: as many keep a GPU at work."""
+
 
 @dataclass
 class ShardWorker:
