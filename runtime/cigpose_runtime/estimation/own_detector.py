@@ -101,7 +101,7 @@ def _imported(name: str) -> Callable[[Pixels], Any]:
     if here not in sys.path:
         sys.path.append(here)  # behind what is installed, which a file here must not replace
     try:
-        found = getattr(importlib.import_module(module), function)
+        found: Callable[[Pixels], Any] = getattr(importlib.import_module(module), function)
         if not callable(found):
             raise TypeError(f"{function} is no function")
     except Exception as error:
