@@ -95,6 +95,38 @@ def test_what_is_written_plays_in_sync_before_it_is_finished(tmp_path, name):
     assert abs(pictures - heard) < 0.25  # two AAC frames, and pictures that come out of order
 
 
+def test_what_is_written_plays_where_the_sound_has_ended(tmp_path):
+    clip = flash_and_click(tmp_path / "a.mp4", count=100, seconds_of_sound=1)
+    with (
+        VideoReader(clip) as reader,
+        VideoWriter(tmp_path / "b.mp4", rate=reader.rate, audio_from=clip) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+        (growing,) = tmp_path.glob(".b.mp4.*.partial")
+        with av.open(str(growing)) as container:
+            shown = [frame.time for frame in container.decode(video=0)]
+    # Of 4 seconds, two of them and what the encoder looks ahead are to come.
+    assert shown[:25] == pytest.approx([n / 25 for n in range(25)], abs=1e-3)
+
+
+def test_pictures_do_not_wait_in_memory_for_sound_that_comes_late(tmp_path):
+    clip = flash_and_click(tmp_path / "a.mp4", count=1000, sound_from=30, seconds_of_sound=5)
+    target = tmp_path / "b.mp4"
+    with (
+        VideoReader(clip) as reader,
+        VideoWriter(target, rate=reader.rate, audio_from=clip) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+            if frame.index == 700:
+                (growing,) = tmp_path.glob(".b.mp4.*.partial")
+                written = growing.stat().st_size
+    assert written > target.stat().st_size / 4
+    with av.open(str(target)) as container:
+        assert next(container.decode(audio=0)).time == pytest.approx(30, abs=0.07)
+
+
 def boxes(path):
     """The names of an MP4's outermost boxes, in order."""
     data, place, names = path.read_bytes(), 0, []

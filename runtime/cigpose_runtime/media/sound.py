@@ -47,6 +47,11 @@ class Sound:
                 self._waiting = next(self._packets)
                 return
 
+    @property
+    def next_at(self) -> float:
+        """When the next of it is heard, in seconds; 0 where there is no more."""
+        return float(self._waiting.dts * self._waiting.time_base) if self._waiting else 0.0
+
     def mux_until(self, seconds: float) -> None:
         """Muxes what is heard before this time."""
         while True:

@@ -39,12 +39,14 @@ ROOM_BYTES = 64 << 20
 SUFFIXES = frozenset({".mp4", ".mov", ".m4v"})
 """Of names that such a video may have."""
 
-GROWING = {
-    "movflags": "hybrid_fragmented+delay_moov",
-    "frag_duration": "1000000",
-    "flush_packets": "1",
-}
+AS_IT_COMES = {"max_interleave_delta": "1000000", "flush_packets": "1"}
+"""Of FFmpeg: what is written goes to the disk, and waits for a second at most for later sound."""
+
+GROWING = {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": "1000000"}
 """Of FFmpeg's MP4: it plays at any time but for its last second, and has one index when it ends."""
+
+MOST_SOUND_LATE_S = 10.0
+"""For FFmpeg keeps the first fragment in memory until there is sound; else there are none."""
 
 
 class VideoWriter:
@@ -78,7 +80,7 @@ class VideoWriter:
             self._partial.touch(exist_ok=False)
         with self._encoding():
             self._container = av.open(
-                f"file:{self._partial}", "w", format="mp4", options=dict(GROWING)
+                f"file:{self._partial}", "w", format="mp4", options=dict(AS_IT_COMES)
             )
         self._rate = rate
         self._video: Any = None
@@ -123,6 +125,8 @@ class VideoWriter:
         self._video.codec_context.color_range = ColorRange.MPEG
         if self._sound_from is not None:
             self._sound = Sound(self._sound_from, self._container)
+        if self._sound is None or self._sound.next_at < MOST_SOUND_LATE_S:
+            self._container.options.update(GROWING)
 
     def _mux(self, packets: Any) -> None:
         for packet in packets:
