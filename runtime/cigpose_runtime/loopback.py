@@ -9,22 +9,21 @@ from typing import Any
 
 from cigpose_runtime.errors import InputError
 
-MOST_CLIENTS = 8
-"""Connections at once: browsers open at most 6, and each has a thread."""
-
 PATIENCE_S = 10.0
 """For a client that neither asks nor takes what it asked for."""
 
 
 class LoopbackServer(ThreadingHTTPServer):
-    """Serves so many clients on 127.0.0.1 and no more.
+    """Serves `most_clients` at once on 127.0.0.1, each in a thread, and refuses more.
 
     port: 0 takes a free one, `server_port` says which. option: how the command line names it, for
     the message. Raises InputError when the port is taken.
     """
 
+    most_clients = 8
+
     def __init__(self, port: int, handler: type[BaseHTTPRequestHandler], option: str) -> None:
-        self._free = threading.Semaphore(MOST_CLIENTS)
+        self._free = threading.Semaphore(self.most_clients)
         try:
             super().__init__(("127.0.0.1", port), handler)
         except OSError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cigpose_runtime.errors import InputError
-from cigpose_runtime.loopback import MOST_CLIENTS
+from cigpose_runtime.loopback import LoopbackServer
 from cigpose_runtime.media import live
 from cigpose_runtime.media.live import HEADERS, Page
 
@@ -85,7 +85,7 @@ def test_so_many_clients_are_served_and_the_next_ones_when_they_leave(page):
     host, port, own = address(page)
     request = f"GET {own}stream HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
     with ExitStack() as stack:
-        for _ in range(MOST_CLIENTS):
+        for _ in range(LoopbackServer.most_clients):
             client = stack.enter_context(socket.create_connection((host, port), timeout=60))
             client.sendall(request)
             assert client.recv(12) == b"HTTP/1.0 200"

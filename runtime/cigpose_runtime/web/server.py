@@ -78,6 +78,9 @@ class WebServer(LoopbackServer):
     port: 0 takes a free one. Raises InputError when it is taken.
     """
 
+    most_clients = 64
+    """A browser asks for 6 files at once, and for the next before the last thread has ended."""
+
     def __init__(self, port: int, files: Mapping[str, Path | bytes]) -> None:
         super().__init__(port, _Handler, "--port")
         self.files = files
