@@ -4,12 +4,32 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
+from ray._private import services
 from ray.cluster_utils import Cluster
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+
+
+START_S = 300
+"""For a node to start. Ray gives it 30, too little where other programs keep the cores busy."""
+
+_get_node = services.get_node
+
+
+def _get_node_in_time(*arguments):
+    until = time.monotonic() + START_S
+    while True:
+        try:
+            return _get_node(*arguments)
+        except RuntimeError:  # not yet
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
 
 
 @contextmanager
@@ -19,6 +39,8 @@ def ray_cluster(nodes=1, **head):
     before = {name: os.environ.get(name) for name in (*changed, "RAY_ADDRESS")}
     os.environ.update(changed)
     folder = tempfile.mkdtemp(prefix="ray")  # a short path: sockets are in it
+    patient = mock.patch.object(services, "get_node", _get_node_in_time)
+    patient.start()
     try:
         cluster = Cluster(True, head_node_args={**NODE, "temp_dir": folder, **head})
         try:
@@ -28,6 +50,7 @@ def ray_cluster(nodes=1, **head):
         finally:
             cluster.shutdown()
     finally:
+        patient.stop()
         shutil.rmtree(folder, ignore_errors=True)
         for name, value in before.items():
             os.environ.pop(name, None)
