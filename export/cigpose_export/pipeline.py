@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,13 @@ from cigpose_export.modeling.build import (
 from cigpose_export.modeling.dense import lower
 from cigpose_export.openmmlab import Config
 from cigpose_export.project import Model, Project
-from cigpose_export.reference.run import intervention_margin, run_reference
+from cigpose_export.reference.evaluations import noise_floor
+from cigpose_export.reference.run import ReferenceOutputs, intervention_margin, run_reference
 from cigpose_export.variants import Variant, WeightsKind
 from cigpose_runtime import Contract, contract_of, parse_onnx
 from cigpose_runtime.estimation.ort import ort
 from cigpose_runtime.files import appears_whole
-from cigpose_verify.measures.tolerances import compare
+from cigpose_verify.measures.tolerances import WORST_CONDITION, compare, condition_of
 from cigpose_verify.stages.structure import check_structure
 
 
@@ -143,7 +144,10 @@ def check_artefact(data: bytes, contract: Contract, estimator: Any) -> None:
 
 
 def check_outputs(data: bytes, estimator: Any, images: NDArray[np.float32]) -> list[str]:
-    """Compares onnxruntime with the reference on images (B,3,h,w), as one batch and singly."""
+    """Compares onnxruntime with the reference on images (B,3,h,w), as one batch and singly.
+
+    Where they differ by more than they do for a well-conditioned model, by what rounding explains.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
@@ -151,13 +155,25 @@ def check_outputs(data: bytes, estimator: Any, images: NDArray[np.float32]) -> l
     for batch in (images, images[:1]):
         reference = run_reference(estimator, batch)
         outputs = session.run(["simcc_x", "simcc_y"], {"input": batch})
-        for name, output in zip(("simcc_x", "simcc_y"), outputs, strict=True):
-            agreement = compare(output, getattr(reference, name))
-            if not agreement.holds:
-                problems.append(
-                    f"{name} at batch {len(batch)}: expected max|difference| to PyTorch <= "
-                    f"{agreement.tolerance:.2e}, found {agreement.error:.2e}"
-                )
+        if _differences(outputs, reference):
+            problems += _differences(outputs, reference, noise_floor(estimator, batch))
+    return problems
+
+
+def _differences(
+    outputs: Sequence[NDArray[np.floating]], reference: ReferenceOutputs, floor: float = 0.0
+) -> list[str]:
+    """Which outputs differ by more than PyTorch's noise floor explains."""
+    problems = []
+    for name, output in zip(("simcc_x", "simcc_y"), outputs, strict=True):
+        there = getattr(reference, name)
+        known = floor if condition_of(there, floor) <= WORST_CONDITION else 0.0
+        agreement = compare(output, there, known)
+        if not agreement.holds:
+            problems.append(
+                f"{name} at batch {len(output)}: expected max|difference| to PyTorch <= "
+                f"{agreement.tolerance:.2e}, found {agreement.error:.2e}"
+            )
     return problems
 
 

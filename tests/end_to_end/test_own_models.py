@@ -151,14 +151,17 @@ OF_CIGPOSE = [
 
 
 def assert_faults_are_rejected(project, names):
-    """Each fault in the file that was just verified, by what PyTorch answered then."""
+    """Each fault in the file that was just verified, by what PyTorch answered then.
+
+    Its stage is among those that fail: a choice that changes is seen in the outputs, too.
+    """
     path = project.root / "out" / "mine.onnx"
     (record,) = (project.root / "out" / ".verify").glob("*.npz")
     made = Made(path.read_bytes(), read_contract(path), ReferenceRecord.read(record))
     for name in names:
         report = made.verdict(apply_fault(name, made.data, made.contract))
         stage, _ = FAULT_TABLE[name]
-        assert (name, report.verdict, report.stage) == (name, "failed", stage)
+        assert (name, stage) in [(name, failure.stage) for failure in report.failures]
 
 
 @pytest.mark.long

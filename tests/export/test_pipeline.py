@@ -20,6 +20,7 @@ from cigpose_export.pipeline import check_artefact, clear_cases, export_model
 from cigpose_export.reference.run import intervention_margin, run_reference
 from cigpose_runtime import METADATA_KEY, MetadataError, OnnxFileError, read_contract
 from cigpose_runtime.estimation.ort import ort
+from cigpose_verify.measures import tolerances
 from cigpose_verify.measures.tolerances import compare
 from cigpose_verify.stages.structure import MAX_NODES
 from tiny_project import make_tiny_project, tiny_name
@@ -191,6 +192,13 @@ def swap_the_outputs_of_two_keypoints(model):
 def test_a_graph_that_computes_something_else_is_refused(made, fault):
     with pytest.raises(ExportError, match="difference"):
         check_artefact(edited(made, fault), made.contract, made.estimator)
+
+
+def test_what_rounding_explains_is_no_difference(made, monkeypatch):
+    monkeypatch.setattr(tolerances, "RELATIVE_TOLERANCE", 1e-9)
+    check_artefact(edited(made, lambda model: None), made.contract, made.estimator)
+    with pytest.raises(ExportError, match="difference"):
+        check_artefact(edited(made, perturb_one_weight), made.contract, made.estimator)
 
 
 def test_the_unedited_artefact_passes_the_same_check(made):

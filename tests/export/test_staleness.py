@@ -49,7 +49,9 @@ def imported(tmp_path_factory):
         "export": modules_after(
             "export", **clone, weights="synthetic", checkpoint=None, target=str(model)
         ),
-        "record": modules_after("record", **subject, fork=False, target=files["record"]),
+        "record": modules_after(
+            "record", **subject, fork=False, thorough=False, target=files["record"]
+        ),
         "judge": modules_after(
             "judge", name=name, **files, **verdict, providers=["CPUExecutionProvider"]
         ),

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 from PIL import Image
 
 from cigpose_export.jobs.verify import verify_files
 from cigpose_export.project import Project
 from cigpose_runtime.releases.golden import selftest
+from cigpose_verify.reference_record import ReferenceRecord
 from cigpose_verify.report.folder import standing_reports
 from faults import apply_fault
 from tiny_project import assert_ended, wait_for_descendants
@@ -67,6 +69,21 @@ def test_a_good_file_passes_and_its_verdict_stands_until_the_file_changes(
     assert "head.gcn.layers.0" in line
     (report,) = standing_reports(model.parent)
     assert report.stage == "parity"
+
+
+@pytest.mark.long
+def test_a_file_that_fails_by_little_is_judged_by_a_thorough_record(tiny, model, run):
+    changed = tiny.model
+    (bias,) = (t for t in changed.graph.initializer if t.name == "head.cls_gx.bias")
+    values = numpy_helper.to_array(bias).copy()
+    values[100] += 7 * min(recorded.own.floor for recorded in tiny.record.cases)
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    model.write_bytes(changed.SerializeToString())
+    status, out, _ = run(model)
+    assert (status, "failed (precision)" in out) == (1, True)
+    (kept,) = (model.parent / ".verify").glob("*.npz")
+    pairs = zip(ReferenceRecord.read(kept).cases, tiny.record.cases, strict=True)
+    assert sum(thorough.own.floor > few.own.floor for thorough, few in pairs) > 8
 
 
 @pytest.fixture(scope="module")

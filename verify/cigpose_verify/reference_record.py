@@ -28,6 +28,7 @@ from cigpose_runtime.files import appears_whole, open_file
 from cigpose_verify.cases import Case
 from cigpose_verify.measures.keypoints import Clarity, Readout
 from cigpose_verify.measures.tolerances import (
+    SOUND_CONDITION,
     WORST_CONDITION,
     condition_of,
     least_cosine,
@@ -130,8 +131,13 @@ class Recorded:
         return self.candidates[0]
 
     @property
+    def is_sound(self) -> bool:
+        """Whether the tolerance of the parity gate covers all that rounding explains."""
+        return all(c.condition <= SOUND_CONDITION for c in self.candidates)
+
+    @property
     def is_ill_conditioned(self) -> bool:
-        """Whether rounding alone moves the outputs so far that keypoints may be anywhere."""
+        """Whether rounding alone moves the outputs so far that many keypoints may be elsewhere."""
         return not all(c.condition <= WORST_CONDITION for c in self.candidates)
 
     @property

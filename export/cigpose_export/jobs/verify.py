@@ -43,6 +43,31 @@ NUMERIC_STAGES = frozenset({"intervention", "parity", "precision", "replacement"
 """Where these are the first to fail, some tensor of the graph is not PyTorch's."""
 
 
+WITHIN_REACH = 5
+"""An error of so many times what is allowed may be rounding that few samples of it missed.
+
+Of 60 clean files with uncalibrated weights (`tolerances.PRECISION_FACTOR`) the largest after 4
+evaluations is 1.4 times what is allowed in outputs, 2.6 times in confound scores.
+"""
+
+
+def may_be_rounding(report: Report) -> bool:
+    """Whether a file fails by so little that a thorough record may explain it."""
+    if report.stage not in NUMERIC_STAGES or report.precision is None:
+        return False
+    chosen = report.intervention
+    figures = [(report.precision.error_float64, report.precision.limit)]
+    if chosen is not None:
+        figures += [
+            (chosen.score_error, chosen.score_limit),
+            (chosen.sweep_error, chosen.sweep_limit),
+        ]
+    return all(
+        error is not None and limit is not None and error <= WITHIN_REACH * limit
+        for error, limit in figures
+    )
+
+
 @dataclass(frozen=True)
 class ReferenceOptions:
     """What files are compared with, where it is not what they name themselves.
@@ -166,7 +191,18 @@ class VerifyJob:
 
     def run(self, work: Work) -> Outcome[Report]:
         """Judges the file; where it fails by its numbers, finds the node that it starts at."""
-        record = self._record(work)
+        report = self._judge(work, self._record(work))
+        if may_be_rounding(report):
+            report = self._judge(work, self._record(work, thorough=True))
+        remember(self._report_path)
+        if report.passed:
+            remember(self._golden)
+            return Outcome(self.name, State.PASSED, self.path, report)
+        if report.stage in NUMERIC_STAGES and not report.foreign:
+            report = self._locate(work, report)
+        return Outcome(self.name, State.FAILED, self.path, report, self._as_error(report))
+
+    def _judge(self, work: Work, record: Path) -> Report:
         arguments = {
             "file": str(self.path),
             "record": str(record),
@@ -178,14 +214,7 @@ class VerifyJob:
             "metadata": str(self.options.metadata) if self.options.metadata else None,
         }
         work.run("judge", arguments, self.options.environment)
-        report = Report.read(self._report_path)
-        remember(self._report_path)
-        if report.passed:
-            remember(self._golden)
-            return Outcome(self.name, State.PASSED, self.path, report)
-        if report.stage in NUMERIC_STAGES and not report.foreign:
-            report = self._locate(work, report)
-        return Outcome(self.name, State.FAILED, self.path, report, self._as_error(report))
+        return Report.read(self._report_path)
 
     @cached_property
     def _subject(self) -> tuple[Model, Path]:
@@ -246,18 +275,19 @@ class VerifyJob:
         code = code_hash(worker.judge)
         return hash_of(self._record_key, code, *self.providers, str(cores()), *foreign)
 
-    def _record(self, work: Work) -> Path:
+    def _record(self, work: Work, *, thorough: bool = False) -> Path:
         """The file with what PyTorch answers, made unless it is there."""
         model, _ = self._subject
+        key = hash_of(self._record_key, "thorough") if thorough else self._record_key
         folder = self.path.parent / ".verify"
-        record = folder / f"{model.name}-{self._record_key[:16]}.npz"
-        if not is_own(record, self._record_key):
+        record = folder / f"{model.name}-{key[:16]}.npz"
+        if not is_own(record, key):
             for outdated in folder.glob(f"{model.name}-*.npz"):
                 outdated.unlink()
             fork = self.options.against is not None
-            arguments = {"target": str(record), "fork": fork, **self._reference(work)}
-            work.run("record", arguments, self.options.environment)
-            remember(record, self._record_key)
+            arguments = {"target": str(record), "fork": fork, "thorough": thorough}
+            work.run("record", {**arguments, **self._reference(work)}, self.options.environment)
+            remember(record, key)
         return record
 
     def _locate(self, work: Work, report: Report) -> Report:

@@ -71,6 +71,7 @@ def record(
     weights_key: str | None,
     images: str | None,
     fork: bool,
+    thorough: bool,
     target: str,
     threads: int,
 ) -> dict[str, Any]:
@@ -90,6 +91,7 @@ def record(
         weights_key=weights_key,
         images=Path(images) if images else None,
         fork=fork,
+        thorough=thorough,
         target=Path(target),
     )
     return {}

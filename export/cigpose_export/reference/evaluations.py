@@ -6,11 +6,17 @@ One float32 run is one sample of what rounding does, and may be off by much less
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from cigpose_export.reference.run import run_reference
+from cigpose_verify.measures.tolerances import max_difference
 
 FURTHER = 12
 """How many evaluations `further_evaluations` adds.
@@ -44,6 +50,19 @@ def further_evaluations(estimator: Any) -> Iterator[Any]:
     other = channels_last(estimator)
     for seed in range(1, FURTHER + 1):
         yield nudged(other, seed)
+
+
+def noise_floor(estimator: Any, images: NDArray[np.float32]) -> float:
+    """The largest error against float64 of all evaluations, in the outputs for images (B,3,h,w)."""
+    exact = run_reference(copy.deepcopy(estimator).double(), images.astype(np.float64))
+    answers = (
+        run_reference(one, images)
+        for one in itertools.chain(evaluations(estimator), further_evaluations(estimator))
+    )
+    return max(
+        max(max_difference(a.simcc_x, exact.simcc_x), max_difference(a.simcc_y, exact.simcc_y))
+        for a in answers
+    )
 
 
 def channels_last(estimator: Any) -> Any:

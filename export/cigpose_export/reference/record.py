@@ -49,11 +49,13 @@ def record_model(
     images: Path | None,
     fork: bool,
     target: Path,
+    thorough: bool = False,
 ) -> None:
     """Records all cases of a model in `target`.
 
     images: more pictures to cut crops from. fork: the head has to be that of a CIGPose fork that
-    is on the path. Raises `CigposeError`.
+    is on the path. thorough: with all samples of rounding, for a file of which few say too little.
+    Raises `CigposeError`.
     """
     if fork and register_head().startswith("cigpose_export."):
         raise ConfigError(
@@ -71,16 +73,23 @@ def record_model(
         "platform": platform.machine(),
         **({CHECKPOINT_NOTE: note} if note else {}),
     }
-    record_reference(estimator, contract, make_cases(contract, images), origin).write(target)
+    cases = make_cases(contract, images)
+    record_reference(estimator, contract, cases, origin, thorough=thorough).write(target)
 
 
 def record_reference(
-    estimator: Any, contract: Contract, cases: Sequence[Case], origin: Mapping[str, str]
+    estimator: Any,
+    contract: Contract,
+    cases: Sequence[Case],
+    origin: Mapping[str, str],
+    *,
+    thorough: bool = False,
 ) -> ReferenceRecord:
     """Runs all cases in float32, several times, and float64: every choice that rounding could make.
 
     The first of the float32 evaluations is what the model answers, all of them are samples of its
-    noise floor. A case that is not beyond doubt by then (`SOUND_CONDITION`) gets further ones.
+    noise floor. A case that is not beyond doubt by then (`SOUND_CONDITION`), or where the record is
+    to be thorough any case, gets further ones.
     """
     k = _replaced(estimator.head, contract)
     inputs = {index: case.input[np.newaxis] for index, case in enumerate(cases)}
@@ -89,7 +98,9 @@ def record_reference(
     recorded = [
         _record(contract, case, index, k, singles, double) for index, case in enumerate(cases)
     ]
-    if doubtful := [i for i, r in enumerate(recorded) if r.own.condition > SOUND_CONDITION]:
+    if doubtful := [
+        i for i, r in enumerate(recorded) if thorough or r.own.condition > SOUND_CONDITION
+    ]:
         some = {index: inputs[index] for index in doubtful}
         further = [_evaluate(one, some) for one in further_evaluations(estimator)]
         for i in doubtful:

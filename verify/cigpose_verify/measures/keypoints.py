@@ -18,7 +18,12 @@ CONFIDENT_SCORE = 0.3
 """A keypoint of at least this score is one that people use (MMPose's visualizers: kpt_thr=0.3)."""
 
 MOST_NEAR_TIES = 0.01
-"""Of the confident keypoints on real crops; with more of them, agreement would say little."""
+"""Of the confident keypoints on sound crops; with more of them, agreement would say little.
+
+Of 60 files with uncalibrated weights (`tolerances.PRECISION_FACTOR`) 4 of 14,578, most in one file
+2 of 665; on crops that are not sound 71 of 5,102. A model of 14 keypoints has fewer than a hundred
+of them: one near tie is always allowed.
+"""
 
 
 @dataclass(frozen=True)

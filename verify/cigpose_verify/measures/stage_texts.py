@@ -45,9 +45,9 @@ def gates() -> dict[str, str]:
         "replacement": "with each keypoint replaced in turn, the head gives what PyTorch's gives",
         "batch": "a row of a batch equals the same row run alone, to the parity gate",
         "keypoints": (
-            "the same bins wherever PyTorch is clear; at most "
-            f"{most_near_ties()} of the confident keypoints "
-            "on crops may be near ties"
+            "the same bins wherever PyTorch is clear; of the confident keypoints on crops whose "
+            f"noise floor is within the parity gate, at most {most_near_ties()}, or one, may be "
+            "near ties"
         ),
         "frame": "of a packed file: from frame and boxes the runtime's keypoints, bit by bit",
     }
