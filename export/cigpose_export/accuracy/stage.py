@@ -132,7 +132,7 @@ def measure_accuracy(
         write_results(results, estimates, protocol, contract.oks_sigmas)
         figures[side] = evaluate(annotations, results, protocol, contract.oks_sigmas)
     found = Accuracy(
-        model=str(contract.name or path.name),
+        model=str(contract.artefact_name or path.name),
         sha256=file_sha256(path),
         protocol=protocol.name,
         boxes=boxes.name if boxes else "annotated",

@@ -33,7 +33,7 @@ from cigpose_export.variants import DEMO, WeightsKind
 from cigpose_runtime import CigposeError, FileError, read_contract, read_onnx_file
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.estimation.session import CPU, require_providers
-from cigpose_runtime.files import file_sha256
+from cigpose_runtime.files import file_sha256, locked
 from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.frame_contract import is_packed
 from cigpose_verify.report.document import Report
@@ -41,7 +41,6 @@ from cigpose_verify.report.folder import write_pages
 
 NUMERIC_STAGES = frozenset({"intervention", "parity", "precision", "replacement", "batch"})
 """Where these are the first to fail, some tensor of the graph is not PyTorch's."""
-
 
 WITHIN_REACH = 5
 """An error of so many times what is allowed may be rounding that few samples of it missed.
@@ -192,28 +191,32 @@ class VerifyJob:
     def run(self, work: Work) -> Outcome[Report]:
         """Judges the file; where it fails by its numbers, finds the node that it starts at."""
         report = self._judge(work, self._record(work))
-        if may_be_rounding(report):
+        if self._parent is None and may_be_rounding(report):
             report = self._judge(work, self._record(work, thorough=True))
         remember(self._report_path)
         if report.passed:
             remember(self._golden)
             return Outcome(self.name, State.PASSED, self.path, report)
-        if report.stage in NUMERIC_STAGES and not report.foreign:
+        if report.stage in NUMERIC_STAGES and not report.foreign and self._parent is None:
             report = self._locate(work, report)
         return Outcome(self.name, State.FAILED, self.path, report, self._as_error(report))
 
     def _judge(self, work: Work, record: Path) -> Report:
-        arguments = {
+        arguments: dict[str, Any] = {
             "file": str(self.path),
             "record": str(record),
             "report": str(self._report_path),
             "golden": str(self._golden),
             "providers": self.providers,
             "key": self._key,
-            "foreign": self.options.model is not None,
-            "metadata": str(self.options.metadata) if self.options.metadata else None,
         }
-        work.run("judge", arguments, self.options.environment)
+        if self._parent is not None:
+            arguments["parent"] = str(self._parent)
+            work.run("judge_reduced", arguments, self.options.environment)
+        else:
+            arguments["foreign"] = self.options.model is not None
+            arguments["metadata"] = str(self.options.metadata) if self.options.metadata else None
+            work.run("judge", arguments, self.options.environment)
         return Report.read(self._report_path)
 
     @cached_property
@@ -260,6 +263,22 @@ class VerifyJob:
         return contract.name or self.name, contract.weights or "real"
 
     @cached_property
+    def _parent(self) -> Path | None:
+        """The float32 file that one in reduced precision was made from; None for other files."""
+        if self.options.model is not None:
+            return None
+        contract = read_contract(self.path)
+        if contract.precision == "fp32":
+            return None
+        parent = self.path.with_name(f"{contract.name}.onnx")
+        if not parent.is_file():
+            raise FileError(
+                f"{self.path}: expected the file that it was made from, {parent.name}, beside it, "
+                "found none; copy it there"
+            )
+        return parent
+
+    @cached_property
     def _record_key(self) -> str:
         """A hash of all that PyTorch's answers follow from."""
         model, checkpoint = self._subject
@@ -272,22 +291,23 @@ class VerifyJob:
         """A hash of all that the verdict follows from, the file aside."""
         metadata = self.options.metadata
         foreign = [self.options.model or "", file_sha256(metadata) if metadata else ""]
-        code = code_hash(worker.judge)
-        return hash_of(self._record_key, code, *self.providers, str(cores()), *foreign)
+        code = code_hash(worker.judge_reduced if self._parent else worker.judge)
+        parent = file_sha256(self._parent) if self._parent else ""
+        return hash_of(self._record_key, code, *self.providers, str(cores()), *foreign, parent)
 
     def _record(self, work: Work, *, thorough: bool = False) -> Path:
         """The file with what PyTorch answers, made unless it is there."""
         model, _ = self._subject
         key = hash_of(self._record_key, "thorough") if thorough else self._record_key
-        folder = self.path.parent / ".verify"
-        record = folder / f"{model.name}-{key[:16]}.npz"
-        if not is_own(record, key):
-            for outdated in folder.glob(f"{model.name}-*.npz"):
-                outdated.unlink()
-            fork = self.options.against is not None
-            arguments = {"target": str(record), "fork": fork, "thorough": thorough}
-            work.run("record", {**arguments, **self._reference(work)}, self.options.environment)
-            remember(record, key)
+        record = self.path.parent / ".verify" / f"{model.name}-{key[:16]}.npz"
+        with locked(self._parent or self.path):  # all precisions of a model have one record
+            if not is_own(record, key):
+                for outdated in record.parent.glob(f"{model.name}-*.npz"):
+                    outdated.unlink()
+                fork = self.options.against is not None
+                arguments = {"target": str(record), "fork": fork, "thorough": thorough}
+                work.run("record", {**arguments, **self._reference(work)}, self.options.environment)
+                remember(record, key)
         return record
 
     def _locate(self, work: Work, report: Report) -> Report:
