@@ -74,7 +74,15 @@ def _run(path: Path, workers: int, count: int) -> tuple[float, float, int]:
     """CPU and wall seconds, and the bytes of the results."""
     with tempfile.TemporaryDirectory(prefix="cigpose-bench-") as folder:
         write_pictures(Path(folder, "pictures"), count)
-        command = [sys.executable, "-m", "cigpose_runtime.cli", "label", path, f"{folder}/pictures"]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "cigpose_runtime.cli",
+            "label",
+            path,
+            f"{folder}/pictures",
+        ]
         given = ["--whole-frame", "--out", f"{folder}/out", "--shard-size", SHARD_SIZE]
         given += ["--workers", workers, "--threads", 1]
         started = time.perf_counter()

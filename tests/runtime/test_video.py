@@ -474,6 +474,17 @@ def test_an_error_comes_in_the_place_of_its_result():
     assert taken == [2, 3, 6]
 
 
+def test_what_comes_before_a_source_fails_is_not_lost():
+    def items():
+        yield from range(5)
+        raise KeyError("seeded")
+
+    taken = []
+    with pytest.raises(KeyError, match="seeded"):
+        taken.extend(in_order(str, items(), at_once=3))  # extend keeps what came before
+    assert taken == ["0", "1", "2", "3", "4"]
+
+
 def test_whoever_leaves_early_has_few_items_run():
     run = []
     results = in_order(run.append, range(1000), at_once=2)

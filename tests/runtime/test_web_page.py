@@ -137,11 +137,15 @@ class Web:
         """The lines of the file that the page saves."""
         path = self.downloads / "poses.jsonl"
         path.unlink(missing_ok=True)
-        self.click("save")
         name = "Browser.downloadProgress"
+        self.forget(name)
+        self.click("save")
         while self.browser.wait_for_event(name)["state"] != "completed":
-            self.browser.events = [e for e in self.browser.events if e[0] != name]
+            self.forget(name)
         return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def forget(self, name):
+        self.browser.events = [event for event in self.browser.events if event[0] != name]
 
     def complaints(self):
         entries = [c for c in self.browser.complaints if c.get("text") != NO_GPU]

@@ -35,10 +35,15 @@ def _get_node_in_time(*arguments):
 @contextmanager
 def ray_cluster(nodes=1, **head):
     """Yields the cluster; its workers import what the tests import."""
-    changed = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    folder = tempfile.mkdtemp(prefix="ray")  # a short path: sockets are in it
+    (Path(folder) / "ray").mkdir()  # where Ray notes the address, and expects a folder
+    changed = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "RAY_TMPDIR": folder,
+    }
     before = {name: os.environ.get(name) for name in (*changed, "RAY_ADDRESS")}
     os.environ.update(changed)
-    folder = tempfile.mkdtemp(prefix="ray")  # a short path: sockets are in it
     patient = mock.patch.object(services, "get_node", _get_node_in_time)
     patient.start()
     try:

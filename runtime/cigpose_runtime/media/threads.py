@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from cigpose_runtime.errors import FileError
@@ -71,17 +71,31 @@ def in_order(
     if at_once == 1:
         yield from map(function, items)
         return
-    running: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(at_once)
     try:
-        for item in items:
-            running.append(pool.submit(function, item))
-            if len(running) > at_once:  # one more than run, so that no thread waits for an item
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+        # One more than run, so that no thread waits for an item.
+        for future in _ahead((pool.submit(function, item) for item in items), at_once):
+            yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """The same items, so many of them made ahead; what making one raises comes after the last."""
+    made: deque[Item] = deque()
+    source, failed = iter(items), None
+    while failed is None:
+        try:
+            made.append(next(source))
+        except StopIteration:
+            break
+        except Exception as error:  # noqa: BLE001 - raised in its place
+            failed = error
+        if len(made) > count:
+            yield made.popleft()
+    yield from made
+    if failed is not None:
+        raise failed
 
 
 class Behind(Generic[Item]):
