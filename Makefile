@@ -6,6 +6,8 @@ STAMP := $(VENV)/.set-up
 PINS := pyproject.toml runtime/pyproject.toml $(wildcard requirements/*.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PINNED := $(PIP) install --require-hashes --only-binary :all:
+# As many workers as cores, so one thread of PyTorch in each: two on a core take several times as long.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # A .venv of another Python than PYTHON= asks for is made anew. Without PYTHON=, .venv stays as it is.
 WHICH := import sys; print(sys.version, sys.base_prefix)
@@ -69,10 +71,10 @@ bench: setup  ## measure what exporting, verifying and running cost
 	$(BIN)/python -m benchmarks
 
 test: setup  ## run the tests (under 15 minutes on 2 cores)
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 test-long: setup  ## run the long campaigns too: all 14 at full size, kill points, fuzzing
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'long or not long'
+	$(PYTEST) -m 'long or not long'
 
 test-runtime:  ## the runtime's own tests, on its wheel and sdist alone [PYTHON=python3.12]
 	@for kind in whl tar.gz; do \
