@@ -26,7 +26,7 @@ CODEC, PIXEL_FORMAT = "libx264", "yuv420p"
 MATRIX_BT709 = 1
 """Of YUV, as ISO 23091-2 numbers it. Files say which, lest players guess by the size."""
 
-QUALITY = {"crf": "20", "preset": "superfast"}
+QUALITY = {"crf": "20", "preset": "veryfast"}
 
 LARGE_QUALITY = {**QUALITY, "rc-lookahead": "0", "bf": "0"}
 """Of frames of more than LARGE_PIXELS: 0.7 GB for 8K, where looking ahead takes 2.3 GB."""
