@@ -15,7 +15,9 @@ from cigpose_runtime.keypoints import KEYPOINT_SETS, KeypointSet
 from cigpose_runtime.model_file.contract import Contract
 from cigpose_runtime.model_file.contract_fields import (
     METADATA_KEY,
+    REDUCED_SCHEMA_VERSION,
     SCHEMA_VERSION,
+    DerivedFrom,
     SourceCheckpoint,
 )
 from cigpose_runtime.model_file.frame_contract import FrameContract
@@ -42,9 +44,11 @@ __version__ = "0.1.0"
 __all__ = [
     "KEYPOINT_SETS",
     "METADATA_KEY",
+    "REDUCED_SCHEMA_VERSION",
     "SCHEMA_VERSION",
     "CigposeError",
     "Contract",
+    "DerivedFrom",
     "Detections",
     "Detector",
     "FileError",

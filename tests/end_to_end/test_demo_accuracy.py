@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
 from cigpose_export.accuracy.annotations import read_pictures
@@ -13,13 +14,20 @@ from cigpose_export.accuracy.protocols import COCO
 from cigpose_export.accuracy.stage import measure_accuracy
 from cigpose_export.cli.console import counted_progress
 from cigpose_export.drawn.dataset import write_dataset
+from cigpose_export.graph.reduced_file import reduce_file
+from cigpose_export.graph.stamp import stamp
 from cigpose_export.jobs.export import export_models
 from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
-from cigpose_runtime import PoseModel
+from cigpose_runtime import PoseModel, read_contract
 from cigpose_runtime.estimation.decode import decode_simcc
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
+from cigpose_runtime.estimation.session import CPU
 from cigpose_runtime.keypoints import KEYPOINT_SETS
+from cigpose_runtime.media.images import read_image
+from cigpose_verify.matrix import Setting, run_all
+from cigpose_verify.reduced.emulate import with_rounded_tensors
+from cigpose_verify.stages.intervention import exposed, find_intervention
 
 UNSEEN = 1_000_000
 """The seed of the pictures that are measured on; training draws from [0, ...]."""
@@ -115,6 +123,51 @@ def test_pck_and_mean_pixel_error_are_those_of_mmpose(baseline, drawn, record_pr
     assert abs(pck["runtime"] - pck["pytorch"]) <= 0.001
     assert abs(mean["runtime"] - mean["pytorch"]) <= 0.05
     assert pck["runtime"] >= 0.9
+
+
+@pytest.fixture(scope="module")
+def emulated_path(model_path, tmp_path_factory):
+    """The model in float16, every tensor of which is rounded, on this machine, too."""
+    path = tmp_path_factory.mktemp("emulated") / "model.onnx"
+    reduce_file(model_path, "fp16", path, on_stage=lambda _: None)
+    emulated = with_rounded_tensors(onnx.load(path)).model
+    path.write_bytes(stamp(emulated, read_contract(model_path)))
+    return path
+
+
+def test_float16_costs_no_accuracy(baseline, emulated_path, drawn, tmp_path, record_property):
+    exact = baseline[0].figures["runtime"]["AP"]
+    found = measure(emulated_path, drawn, tmp_path).figures["runtime"]["AP"]
+    record_property("figure", f"float16: AP {100 * exact:.2f} -> {100 * found:.2f}")
+    assert found >= exact - 0.003
+
+
+def test_float16_chooses_and_reads_as_float32(model_path, emulated_path, drawn, record_property):
+    contract, crops = read_contract(model_path), []
+    for picture in read_pictures(drawn / "annotations.json", drawn / "images", None, COCO):
+        boxes = np.array([person.box_xyxy for person in picture.people], np.float32)
+        places = boxes_to_crops(boxes, (96, 128), contract.box_padding)
+        crops.append(make_input(read_image(picture.path), *places, contract))
+    inputs, answers = {"input": np.concatenate(crops)}, []
+    for path in (model_path, emulated_path):
+        model = onnx.load(path)
+        index = find_intervention(model.graph).index
+        session = Setting(CPU, "all", 2).open(exposed(model, [index]))
+        ran = [one.outputs for one in run_all(session, inputs, 1)]
+        chosen, x, y = (
+            np.concatenate([one[name] for one in ran]) for name in (index, "simcc_x", "simcc_y")
+        )
+        answers.append((chosen, np.stack([x.argmax(-1), y.argmax(-1)], -1) / contract.split_ratio))
+    (chosen, exact), (chosen_16, found) = answers
+    same_choice = (chosen == chosen_16).mean()
+    off = np.abs(found - exact).max(-1)
+    record_property(
+        "figure",
+        f"float16, {len(exact)} people: same choice {same_choice:.1%}, same bins "
+        f"{(off == 0).mean():.1%}, within 1 px {(off <= 1).mean():.2%}",
+    )
+    assert same_choice >= 0.99
+    assert (off <= 1).mean() >= 0.995
 
 
 class HalfPixelShift(RuntimeEstimator):

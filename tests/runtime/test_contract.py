@@ -12,6 +12,7 @@ from cigpose_runtime import (
     KEYPOINT_SETS,
     METADATA_KEY,
     Contract,
+    DerivedFrom,
     MetadataError,
     OnnxFileError,
     SourceCheckpoint,
@@ -80,7 +81,16 @@ def contracts(draw) -> Contract:
         "license": draw(texts),
         "attribution": draw(texts),
     }
-    schema_version = draw(st.sampled_from([0, 1]))
+    schema_version = draw(st.sampled_from([0, 1, 2]))
+    reduction = {
+        "precision": draw(st.sampled_from(["fp16", "w16"])),
+        "derived_from": DerivedFrom(
+            draw(st.text("0123456789abcdef", min_size=64, max_size=64)),
+            draw(texts),
+            draw(texts),
+            tuple(draw(st.lists(texts, max_size=3, unique=True))),
+        ),
+    }
     return Contract(
         schema_version=schema_version,
         dataset=draw(texts),
@@ -101,6 +111,7 @@ def contracts(draw) -> Contract:
         oks_sigmas=tuple(draw(st.lists(positive, min_size=num_keypoints, max_size=num_keypoints))),
         opset=draw(counts),
         **(origin if schema_version else dict.fromkeys(origin)),
+        **(reduction if schema_version == 2 else {}),
     )
 
 
@@ -131,6 +142,26 @@ def test_json_has_the_fields_in_their_order_and_keeps_whole_floats_floats():
         + '"},"tools":{"torch":"2.13.0"},"opset":18,"license":"Apache-2.0",'
         '"attribution":"CIGPose, MMPose"}'
     )
+
+
+def reduced(**changes) -> Contract:
+    derived_from = DerivedFrom("ab" * 32, "cigpose-toolchain", "0.1.0", ("node_conv",))
+    return tiny_contract(
+        **{"schema_version": 2, "precision": "fp16", "derived_from": derived_from, **changes}
+    )
+
+
+def test_reduced_precision_is_said_behind_what_a_float32_model_says():
+    whole, said = tiny_contract().to_json(), reduced().to_json()
+    assert said == whole.replace('"schema_version":1', '"schema_version":2')[:-1] + (
+        ',"precision":"fp16","derived_from":{"sha256":"' + "ab" * 32 + '","converter":'
+        '"cigpose-toolchain","converter_version":"0.1.0","fp32_nodes":["node_conv"]}}'
+    )
+
+
+def test_a_file_is_called_after_its_model_and_precision():
+    assert tiny_contract().artefact_name == "tiny_coco"
+    assert reduced().artefact_name == "tiny_coco_fp16"
 
 
 def test_json_has_what_the_published_client_reads():
@@ -226,6 +257,31 @@ def test_a_field_that_does_not_hold_is_named(field, value):
         replace(tiny_contract(), **{field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("precision", "fp32"),
+        ("precision", "bf16"),
+        ("derived_from", None),
+        ("derived_from", DerivedFrom("ab", "cigpose-toolchain", "0.1.0", ())),
+        ("derived_from", DerivedFrom("ab" * 32, "", "0.1.0", ())),
+        ("derived_from", DerivedFrom("ab" * 32, "cigpose-toolchain", "", ())),
+        ("derived_from", DerivedFrom("ab" * 32, "cigpose-toolchain", "0.1.0", ("a", "a"))),
+        ("derived_from", DerivedFrom("ab" * 32, "cigpose-toolchain", "0.1.0", ["a"])),
+    ],
+)
+def test_a_field_of_reduced_precision_that_does_not_hold_is_named(field, value):
+    with pytest.raises(MetadataError, match=rf"{field}\b"):
+        reduced(**{field: value})
+
+
+def test_a_float32_contract_says_nothing_of_reduced_precision():
+    with pytest.raises(
+        MetadataError, match=r"precision: expected 'fp32'.*derived_from: expected n"
+    ):
+        reduced(schema_version=1)
+
+
 def test_all_fields_that_do_not_hold_are_named_at_once():
     with pytest.raises(MetadataError) as caught:
         tiny_contract(name="", std=(0.0, 1.0, 1.0), oks_sigmas=(0.1,), opset=0)
@@ -254,7 +310,19 @@ BAD_DOCUMENTS = {
     "endless nesting": ("[" * 100_000, "JSON"),
     "deep nesting": (json.dumps(document(mean=json.loads("[" * 500 + "]" * 500))), "mean"),
     "a huge number": (json.dumps(document(opset=10**4000)), "opset"),
-    "a newer version": (json.dumps({"schema_version": 2, "new": 1}), "0 or 1, found 2; upgrade"),
+    "a newer version": (json.dumps({"schema_version": 3, "new": 1}), "0 to 2, found 3; upgrade"),
+    "reduced precision in an old version": (
+        json.dumps(document(precision="fp16")),
+        "unknown key 'precision'",
+    ),
+    "reduced precision without saying so": (
+        json.dumps(document(schema_version=2)),
+        "missing precision, derived_from",
+    ),
+    "a derivation with more in it": (
+        json.dumps(document(schema_version=2, precision="w16", derived_from={"by": "me"})),
+        "derived_from: expected a sha256, a converter and its version",
+    ),
     "a null version": (json.dumps(document(schema_version=None)), "schema_version"),
     "an unknown key": (json.dumps(document(quality=1)), "unknown key 'quality'"),
     "a misspelled key": (

@@ -246,7 +246,7 @@ BAD_MODELS = {
     "contradicting keypoint count": (stamped(num_keypoints=14), "num_keypoints = 14"),
     "contradicting split ratio": (stamped(split_ratio=4.0), "split_ratio = 24"),
     "contradicting size": (stamped(input_w=9), "input_w = 9"),
-    "newer schema version": (tiny_model(metadata='{"schema_version": 2}'), "0 or 1, found 2"),
+    "newer schema version": (tiny_model(metadata='{"schema_version": 3}'), "0 to 2, found 3"),
     "legacy metadata without normalisation": (
         tiny_model(metadata='{"input_w": 6, "input_h": 8, "split_ratio": 2.0}'),
         "found no mean, std",

@@ -21,6 +21,7 @@ CHANGES = [
     (tolerances, "LEAST_COSINE", 0.99999975, "0.99999975"),
     (tolerances, "PRECISION_FACTOR", 7.5, "7.5 times"),
     (tolerances, "PRECISION_FLOOR", 3e-7, "3e-7"),
+    (tolerances, "REDUCED_FACTOR", 2.0**12, "4096 times"),
     (tolerances, "WORST_CONDITION", 0.03, "more than 3 %"),
     (tolerances, "MOST_ILL_CONDITIONED", 0.2, "one case in 5"),
     (keypoints, "MOST_NEAR_TIES", 0.005, "0.5 %"),
@@ -57,9 +58,9 @@ def test_a_changed_constant_changes_the_words(monkeypatch, module, name, value, 
 def test_a_changed_factor_changes_page_and_summary(monkeypatch, failed):
     monkeypatch.setattr(tolerances, "PRECISION_FACTOR", 7.5)
     page, summary = render_page([failed]), render_markdown([failed])
-    assert "(≤ 7.5)" in page
+    assert "(≤ 7.5;" in page
     assert "the limit, 7.5 times" in page
-    assert "(≤ 7.5)" in summary
+    assert "(≤ 7.5;" in summary
     assert "≤ 4" not in page + summary
 
 

@@ -16,20 +16,25 @@ import numpy as np
 from onnx import numpy_helper
 
 from cigpose_runtime.estimation.decode import decode_simcc
-from cigpose_verify.measures.tolerances import SOUND_CONDITION, tolerance_of
+from cigpose_runtime.model_file.contract import Precision
+from cigpose_runtime.releases.golden import largest_tolerance
+from cigpose_verify.measures.tolerances import SOUND_CONDITION
+from cigpose_verify.reduced.loss import clearer_half
 from cigpose_verify.reference_record import Recorded, ReferenceRecord
 from cigpose_verify.stages.intervention import gap
 
 SCHEMA_VERSION = 1
 
 
-def write_golden(record: ReferenceRecord, sha256: str, folder: Path) -> None:
+def write_golden(
+    record: ReferenceRecord, sha256: str, folder: Path, precision: Precision = "fp32"
+) -> None:
     """Writes three sets into `folder`, replacing what is there: noise, a crop, a batch of three.
 
-    sha256: of the file that passed. A replay is not to depend on rounding: of the cases that are
-    beyond doubt (`SOUND_CONDITION`) those are taken in which the intervention is clearest, and
-    others, the best-conditioned first, only where there are too few of them. Their tolerances are
-    those of well-conditioned inputs: whoever replays them takes no larger ones.
+    sha256, precision: of the file that passed. A replay is not to depend on rounding: of the cases
+    that are beyond doubt (`SOUND_CONDITION`) those are taken in which the intervention is clearest,
+    and others, the best-conditioned first, only where there are too few of them. Their tolerances
+    are those of well-conditioned inputs: whoever replays them takes no larger ones.
     """
     k = len(record.cases[0].own.choice)
     clearest = sorted(record.cases, key=lambda recorded: -gap(recorded.scores, k))
@@ -45,7 +50,7 @@ def write_golden(record: ReferenceRecord, sha256: str, folder: Path) -> None:
             "model": record.contract.name,
             "sha256": sha256,
             "sets": [
-                _write_set(made / f"test_data_set_{index}", members, record)
+                _write_set(made / f"test_data_set_{index}", members, record, precision)
                 for index, members in enumerate(sets)
             ],
         }
@@ -61,7 +66,7 @@ def _doubt(recorded: Recorded) -> float:
 
 
 def _write_set(
-    folder: Path, members: Sequence[Recorded], record: ReferenceRecord
+    folder: Path, members: Sequence[Recorded], record: ReferenceRecord, precision: Precision
 ) -> dict[str, Any]:
     folder.mkdir(parents=True)
     simcc_x = np.stack([m.own.single.simcc_x for m in members])
@@ -75,12 +80,18 @@ def _write_set(
         tensor = numpy_helper.from_array(array, name)
         (folder / f"{file}.pb").write_bytes(tensor.SerializeToString(deterministic=True))
     keypoints, scores = decode_simcc(simcc_x, simcc_y, record.contract.split_ratio)
-    near = [m.own.clarity.near_ties(m.own.limit).tolist() for m in members]
+    near = [
+        m.own.clarity.near_ties(m.own.limit) if precision == "fp32" else ~clearer_half(m.own)
+        for m in members
+    ]
     return {
         "folder": folder.name,
         "cases": [m.case.name for m in members],
-        "tolerances": {"simcc_x": tolerance_of(simcc_x), "simcc_y": tolerance_of(simcc_y)},
+        "tolerances": {
+            "simcc_x": largest_tolerance(simcc_x, precision),
+            "simcc_y": largest_tolerance(simcc_y, precision),
+        },
         "keypoints": keypoints.tolist(),
         "scores": [[float(f"{s:.6g}") for s in row] for row in scores.tolist()],
-        "near_ties": near,
+        "near_ties": [ties.tolist() for ties in near],
     }

@@ -3,47 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from cigpose_runtime import Contract, OnnxFileError, contract_of, parse_onnx
-from cigpose_runtime.estimation.ort import ort
-from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.onnx_graph import OnnxFile
 from cigpose_verify.errors import RunError
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.measures.keypoints import MOST_NEAR_TIES
 from cigpose_verify.measures.stage_texts import OF_INTERVENTION, STAGES, most_near_ties
 from cigpose_verify.measures.tolerances import MOST_ILL_CONDITIONED, WORST_CONDITION
-from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, Recorded, ReferenceRecord
-from cigpose_verify.report.document import (
-    CaseResult,
-    Cell,
-    Failure,
-    Figure,
-    KeypointResult,
-    Precision,
-    Report,
-    figure,
-)
+from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, ReferenceRecord
+from cigpose_verify.report.document import Cell, Failure, Report
 from cigpose_verify.report.worst import picture_worst
-from cigpose_verify.rows import Row, largest, rank, run_cell
-from cigpose_verify.stages.contract import check_contract
+from cigpose_verify.rows import Row, rank, run_cell
+from cigpose_verify.stages.contract import check_contract, interface_problems
 from cigpose_verify.stages.foreign import fixed_batch, read_statements
 from cigpose_verify.stages.intervention import (
     Examined,
     examine,
     find_intervention,
-    gap,
     plausible,
 )
 from cigpose_verify.stages.structure import check_structure
+from cigpose_verify.summary import (
+    cases_of,
+    environment,
+    ill_conditioned,
+    keypoints_of,
+    least_precise,
+    near_ties,
+    notes_of,
+    precision_of,
+    worst_crop,
+)
 
 
 def judge(
@@ -73,7 +69,7 @@ def judge(
     cells: list[Cell] = []
     worst: tuple[Row, Outputs] | None = None
     examined: Examined | None = None
-    if interface := _interface_problems(contract, record.contract):
+    if interface := interface_problems(contract, record.contract):
         failures += [Failure("interface", problem) for problem in interface]
     else:
         model = onnx.load_from_string(data)
@@ -90,7 +86,7 @@ def judge(
                 examined = examine(model, intervention, record, matrix)
             except (RunError, OnnxFileError) as error:
                 failures.append(Failure("intervention", f"it cannot be examined: {error}"))
-        inputs = np.stack([recorded.case.input for recorded in record.cases])
+        inputs = {"input": record.inputs}
         for setting in matrix.settings():
             on_stage(str(setting))
             session = setting.open(data)
@@ -103,7 +99,7 @@ def judge(
                     continue
                 cells.append(cell)
                 rows += [row for row, _ in new]
-                worst = _worst_crop([*([worst] if worst else []), *new])
+                worst = worst_crop([*([worst] if worst else []), *new])
         if foreign:  # it may be built in another way: its outputs tell
             notes += [f.message for f in failures if f.stage == "intervention"]
             failures = [f for f in failures if f.stage != "intervention"]
@@ -121,11 +117,11 @@ def judge(
         failures=tuple(sorted(failures, key=lambda f: STAGES.index(f.stage))),
         origin={key: value for key, value in record.origin.items() if key != CHECKPOINT_NOTE},
         environment=environment(),
-        cases=tuple(_cases_of(rows, record)),
+        cases=tuple(cases_of(rows, record)),
         cells=tuple(cells),
-        precision=_precision_of(rows) if rows else None,
+        precision=precision_of(rows) if rows else None,
         intervention=examined.result(_forced(rows)) if examined else None,
-        keypoints=_keypoints_of(rows, record) if rows else None,
+        keypoints=keypoints_of(rows, record) if rows else None,
         worst=picture_worst(*worst, record.contract) if worst else None,
         divergence=None,
         not_applicable=OF_INTERVENTION if record.sweep is None else (),
@@ -143,12 +139,7 @@ def _read(
     metadata: bytes | None,
 ) -> tuple[Contract, list[Failure], list[str]]:
     """The contract that a file is run by, what its form and its contract fail at, and notes."""
-    notes = [note] if (note := record.origin.get(CHECKPOINT_NOTE)) else []
-    notes += [
-        f"{recorded.case.name}: ill-conditioned, rounding alone moves the outputs by up to "
-        f"{recorded.own.condition:.1%}; its keypoints are not counted as near ties"
-        for recorded in _ill_conditioned(record)
-    ]
+    notes = notes_of(record)
     structure = check_structure(data, described)
     if foreign:
         said = read_statements(described, record.contract, metadata)
@@ -158,16 +149,6 @@ def _read(
     failures = [Failure("structure", problem) for problem in structure]
     failures += [Failure("contract", p) for p in check_contract(contract, record.contract)]
     return contract, failures, notes
-
-
-def _interface_problems(found: Contract, expected: Contract) -> list[str]:
-    """What keeps outputs from being compared at all; the contract has been held to the graph."""
-    fields = ("num_keypoints", "input_w", "input_h", "split_ratio")
-    return [
-        f"{field}: expected outputs for {wanted}, found them for {there}"
-        for field in fields
-        if (wanted := getattr(expected, field)) != (there := getattr(found, field))
-    ]
 
 
 def _failures_of(
@@ -193,7 +174,7 @@ def _failures_of(
             f"{worst.error:.2e}, {worst.excess:.1f} times what is allowed, at cosine "
             f"{worst.cosine:.8f} ({beyond} of {len(rows)} outputs out of tolerance)",
         )
-    worst = _least_precise(rows)
+    worst = least_precise(rows)
     if not worst.share <= 1:
         yield Failure(
             "precision",
@@ -201,7 +182,7 @@ def _failures_of(
             f"{worst.error64:.2e}, PyTorch's own is up to {worst.candidate.floor:.2e}; expected at "
             f"most {worst.candidate.limit:.2e}",
         )
-    ill, count = _ill_conditioned(record), len(record.cases)
+    ill, count = ill_conditioned(record), len(record.cases)
     if len(ill) > MOST_ILL_CONDITIONED * count:
         yield Failure(
             "precision",
@@ -225,7 +206,7 @@ def _failures_of(
             f"{record.contract.num_keypoints} keypoints are elsewhere though PyTorch is clear "
             f"about them ({count} over the whole matrix)",
         )
-    confident, near = _near_ties(rows, record)
+    confident, near = near_ties(rows, record)
     if not confident or near > MOST_NEAR_TIES * confident:
         yield Failure(
             "keypoints",
@@ -234,110 +215,6 @@ def _failures_of(
         )
 
 
-def _least_precise(rows: Sequence[Row]) -> Row:
-    """The row that takes the largest share of what the precision gate allows."""
-    return max(rows, key=lambda row: rank(row.share))
-
-
 def _forced(rows: Sequence[Row]) -> int:
     """How many outputs followed a choice that is not the reference's own."""
     return sum(row.candidate is not row.recorded.own for row in rows)
-
-
-def _worst_crop(rows: Sequence[tuple[Row, Outputs]]) -> tuple[Row, Outputs] | None:
-    """The row of the largest error, of those that show a picture."""
-    crops = [pair for pair in rows if pair[0].recorded.case.kind == "crop"]
-    return max(crops, key=lambda pair: rank(pair[0].error), default=None)
-
-
-def _near_ties(rows: Sequence[Row], record: ReferenceRecord) -> tuple[int, int]:
-    """Confident keypoints on well-conditioned crops: how many, and how many another bin rivals.
-
-    Rounding is what was measured on each case, at most what the precision gate allows.
-    """
-    confident = near = 0
-    for recorded in record.cases:
-        if recorded.case.kind == "crop" and not recorded.is_ill_conditioned:
-            measured = largest(row.error64 for row in rows if row.recorded is recorded)
-            clarity = recorded.own.clarity
-            confident += int(clarity.confident.sum())
-            rivalled = clarity.near_ties(float(np.fmin(measured, recorded.own.limit)))
-            near += int((clarity.confident & rivalled).sum())
-    return confident, near
-
-
-def _ill_conditioned(record: ReferenceRecord) -> list[Recorded]:
-    """The cases on which rounding alone moves the outputs far, the worst first."""
-    ill = [recorded for recorded in record.cases if recorded.is_ill_conditioned]
-    return sorted(ill, key=lambda recorded: -rank(recorded.own.condition))
-
-
-def _cases_of(rows: Sequence[Row], record: ReferenceRecord) -> Iterator[CaseResult]:
-    k = len(record.cases[0].own.choice)
-    for recorded in record.cases:
-        own, case = [row for row in rows if row.recorded is recorded], recorded.case
-        yield CaseResult(
-            name=case.name,
-            kind=case.kind,
-            sha256=case.sha256,
-            source=case.source,
-            box_xyxy=case.box_xyxy,
-            gap=figure(gap(recorded.scores, k)),
-            error=figure(largest(row.error for row in own)) if own else None,
-            tolerance=figure(min(recorded.own.tolerances)),
-            error_float64=figure(largest(row.error64 for row in own)) if own else None,
-            floor_float64=figure(recorded.own.floor),
-            limit_float64=figure(recorded.own.limit),
-            condition=figure(recorded.own.condition),
-        )
-
-
-def _precision_of(rows: Sequence[Row]) -> Precision:
-    worst = _least_precise(rows)
-    return Precision(
-        case=worst.recorded.case.name,
-        error_float64=figure(worst.error64),
-        floor_float64=figure(worst.candidate.floor),
-        limit=figure(worst.candidate.limit),
-        ratio=figure(worst.error64 / worst.candidate.floor) if worst.candidate.floor else None,
-        condition=figure(max(row.recorded.own.condition for row in rows)),
-    )
-
-
-def _keypoints_of(rows: Sequence[Row], record: ReferenceRecord) -> KeypointResult:
-    contract = record.contract
-    size = np.array([contract.input_w, contract.input_h])
-    compared = len(rows) * contract.num_keypoints
-    in_frame = [
-        np.hypot(*(row.distance * (np.array(row.recorded.case.scale) / size)).T)
-        for row in rows
-        if row.recorded.case.scale is not None
-    ]
-    confident, near = _near_ties(rows, record)
-    return KeypointResult(
-        compared=compared,
-        argmax_agreement=sum(row.agreeing for row in rows) / compared,
-        misread=sum(row.misread for row in rows),
-        epsilon=figure(largest(recorded.own.limit for recorded in record.cases)),
-        confident=confident,
-        near_tie_share=near / confident if confident else None,
-        input_px=_quantiles(np.concatenate([np.hypot(*row.distance.T) for row in rows])),
-        frame_px=_quantiles(np.concatenate(in_frame)) if in_frame else (),
-        score_error=_quantiles(np.array([row.score_error for row in rows])),
-    )
-
-
-def _quantiles(values: NDArray[np.floating]) -> tuple[Figure, ...]:
-    """p50, p99 and the maximum."""
-    return tuple(figure(float(q)) for q in np.quantile(values, (0.5, 0.99, 1)))
-
-
-def environment() -> dict[str, str]:
-    """What a verdict was reached with."""
-    return {
-        "onnxruntime": ort.__version__,
-        "numpy": np.__version__,
-        "onnx": onnx.__version__,
-        "platform": platform.platform(),
-        "cores": str(cores()),
-    }

@@ -68,14 +68,20 @@ class BatchRun:
         return Outputs(self.outputs["simcc_x"][index], self.outputs["simcc_y"][index])
 
 
-def run_all(session: ort.InferenceSession, inputs: np.ndarray, batch: int) -> Iterator[BatchRun]:
-    """Runs inputs (N,3,h,w) in batches of one size; the last one overlaps the one before it."""
+def run_all(
+    session: ort.InferenceSession, inputs: Mapping[str, np.ndarray], batch: int
+) -> Iterator[BatchRun]:
+    """Runs all cases in batches of one size; the last one overlaps the one before it.
+
+    inputs: by name, a row a case; `input` is (N,3,h,w).
+    """
     names = [output.name for output in session.get_outputs()]
-    batch = min(batch, len(inputs))
-    for start in range(0, len(inputs), batch):
-        first = min(start, len(inputs) - batch)
+    count = len(inputs["input"])
+    batch = min(batch, count)
+    for start in range(0, count, batch):
+        first = min(start, count - batch)
         cases = range(first, first + batch)
-        feed = {"input": inputs[first : first + batch]}
+        feed = {name: rows[first : first + batch] for name, rows in inputs.items()}
         started = time.perf_counter()
         values = run(session, names, feed)
         seconds = time.perf_counter() - started

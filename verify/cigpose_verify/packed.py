@@ -27,10 +27,10 @@ from cigpose_runtime.media.images import read_image
 from cigpose_runtime.model_file.frame_contract import FrameContract, frame_contract_of
 from cigpose_verify.cases import PHOTOGRAPHS
 from cigpose_verify.errors import RunError
-from cigpose_verify.judge import environment
 from cigpose_verify.matrix import run
 from cigpose_verify.report.document import Failure, Report
 from cigpose_verify.stages.structure import check_structure
+from cigpose_verify.summary import environment
 
 BOX_TOLERANCE = 5e-4
 """Pixels between boxes of a detector that returns no boxes but cells: numpy's and onnxruntime's

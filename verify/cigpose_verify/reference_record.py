@@ -175,11 +175,16 @@ class ReferenceRecord:
     cases: tuple[Recorded, ...]
     sweep: Sweep | None
 
+    @property
+    def inputs(self) -> Floats:
+        """Of all cases, (N,3,h,w)."""
+        return np.stack([recorded.case.input for recorded in self.cases])
+
     def write(self, path: Path) -> None:
         """Writes the record as a whole or not at all."""
         candidates = [c for recorded in self.cases for c in recorded.candidates]
         arrays: dict[str, Any] = {
-            "inputs": np.stack([r.case.input for r in self.cases]),
+            "inputs": self.inputs,
             "scores": np.stack([r.scores for r in self.cases]),
             "score_floors": np.array([r.score_floor for r in self.cases]),
             "counts": np.array([len(r.candidates) for r in self.cases]),

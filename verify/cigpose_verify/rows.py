@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,12 +53,12 @@ def run_cell(
     setting: Setting,
     batch: int,
     record: ReferenceRecord,
-    inputs: NDArray[np.float32],
+    inputs: Mapping[str, NDArray[Any]],
     singles: dict[int, tuple[Row, Outputs]],
 ) -> tuple[Cell, list[tuple[Row, Outputs]]]:
     """Runs all cases in batches of one size; a batch of one fills `singles`, others are held to it.
 
-    Raises `RunError`.
+    inputs: as of `run_all`. Raises `RunError`.
     """
     new, seconds = [], 0.0
     for ran in run_all(session, inputs, batch):

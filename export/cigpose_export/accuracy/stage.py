@@ -119,7 +119,7 @@ def measure_accuracy(
         write_results(results, estimates[side], protocol, contract.oks_sigmas)
         figures[side] = evaluate(annotations, results, protocol, contract.oks_sigmas)
     found = Accuracy(
-        model=str(contract.name or path.name),
+        model=str(contract.artefact_name or path.name),
         sha256=sha256,
         protocol=protocol.name,
         boxes=boxes.name if boxes else "annotated",

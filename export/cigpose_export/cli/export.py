@@ -26,6 +26,7 @@ from cigpose_export.errors import UsageError
 from cigpose_export.project import Model, Project
 from cigpose_export.variants import WeightsKind
 from cigpose_runtime.files import require_apart
+from cigpose_runtime.model_file.contract import Precision
 from cigpose_runtime.terminal import echo
 
 NO_FORKS = ("cigpose_export.", "mmpose.models.heads.coord_cls_heads.rtm")
@@ -66,6 +67,13 @@ def list_variants(project: Project, as_json: bool) -> None:
 @click.option("--name", metavar="NAME", help="With --config: of the file  [default: the config's]")
 @keypoints_option
 @click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "w16"]),
+    default="fp32",
+    show_default=True,
+    help="Float16 tensors, or float16 weights alone, in a file of its own (docs/precision.md).",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/WEIGHTS]")
 @click.option("--jobs", type=click.IntRange(min=1), help="Exports at once  [default: by cores]")
 @pass_project
@@ -79,6 +87,7 @@ def export(
     name: str | None,
     keypoints: Path | None,
     weights_key: str | None,
+    precision: Precision,
     out: Path | None,
     jobs: int | None,
 ) -> int:
@@ -122,6 +131,7 @@ def export(
             out=folder,
             checkpoint=checkpoint,
             weights_key=weights_key,
+            precision=precision,
             jobs=jobs,
             on_stage=on_stage,
         )

@@ -36,17 +36,20 @@ def build(
 ) -> None:
     """Make the folder to publish, from models that verify has passed."""
     from cigpose_export.release.build import build_release
+    from cigpose_export.release.verified_models import left_out
 
-    target = out or project.release_folder
+    target, source = out or project.release_folder, models or project.artefact_folder(weights)
     manifest = build_release(
         project,
-        models or project.artefact_folder(weights),
+        source,
         target,
         allow_synthetic=allow_synthetic,
         own_weights=own_weights,
     )
     kind = "rehearsal" if manifest.rehearsal else "release"
     echo(f"{kind} of {len(manifest.models)} models, {len(manifest.files)} files: {target}")
+    if reduced := left_out(source):
+        echo(f"note: releases hold float32 files; left out: {', '.join(reduced)}")
 
 
 @release.command("check")

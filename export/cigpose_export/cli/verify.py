@@ -23,12 +23,20 @@ from cigpose_export.project import Project
 from cigpose_export.variants import WeightsKind
 from cigpose_runtime.estimation.session import CPU
 from cigpose_runtime.files import output_file, require_apart
+from cigpose_runtime.model_file.contract import Precision
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
 @all_option
 @weights_option
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "w16"]),
+    default="fp32",
+    show_default=True,
+    help="With --all: of which files.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="With --all: where the files lie.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare with this file.")
 @config_option
@@ -48,6 +56,7 @@ def verify(
     files: tuple[Path, ...],
     every: bool,
     weights: WeightsKind,
+    precision: Precision,
     out: Path | None,
     checkpoint: Path | None,
     config: str | None,
@@ -77,7 +86,8 @@ def verify(
         raise UsageError("expected ONNX files, or --all; `make verify-all` does the latter")
     if every:
         folder = out or project.artefact_folder(weights)
-        files = tuple(folder / f"{name}.onnx" for name in project.variants)
+        ending = "" if precision == "fp32" else f"_{precision}"
+        files = tuple(folder / f"{name}{ending}.onnx" for name in project.variants)
     if (every and model) or (metadata and not model):
         raise UsageError("--as NAME needs files of others, and --metadata FILE needs --as NAME")
     if checkpoint and len(files) != 1:

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cigpose_export.errors import ExportError
@@ -24,6 +24,7 @@ from cigpose_export.project import Model, Project, arguments_of
 from cigpose_export.variants import WeightsKind
 from cigpose_runtime import CigposeError, FileError, read_contract
 from cigpose_runtime.files import appears_whole, file_sha256
+from cigpose_runtime.model_file.contract import Precision, Reduced
 
 
 @dataclass(frozen=True)
@@ -73,19 +74,19 @@ def export_models(
     out: Path,
     checkpoint: Path | None = None,
     weights_key: str | None = None,
+    precision: Precision = "fp32",
     jobs: int | None = None,
     on_stage: OnStage = lambda _name, _stage: None,
 ) -> list[Outcome[ExportFigures]]:
     """Exports what is out of date into one folder.
 
     checkpoint: exported in place of the project's own, for one model. weights_key: the
-    entry of the file that holds the weights, None for the usual one. jobs: exports at once.
+    entry of the file that holds the weights, None for the usual one. precision: of the files; one
+    in reduced precision lies beside that in float32, of which it is made. jobs: exports at once.
     """
-    return run_batch(
-        [ExportJob(project, model, weights, out, checkpoint, weights_key) for model in models],
-        at_once=jobs,
-        on_stage=on_stage,
-    )
+    whole = [ExportJob(project, model, weights, out, checkpoint, weights_key) for model in models]
+    reduced = [ReduceJob(one, precision) for one in whole] if precision != "fp32" else []
+    return run_batch(reduced or whole, at_once=jobs, on_stage=on_stage)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class ExportJob:
 
     def run(self, work: Work) -> Outcome[ExportFigures]:
         """Exports, and writes the receipt."""
-        self._require_replaceable()
+        self.require_replaceable(self.path)
         recipe = self._recipe  # as it is now: what is edited meanwhile is exported next time
         started = time.monotonic()
         arguments = {
@@ -167,20 +168,77 @@ class ExportJob:
         config = model_hash(self.project, self.model)
         return hash_of(config, code_hash(worker.export), self.weights_key or "")
 
-    def _require_replaceable(self) -> None:
-        """Raises before minutes of work what writing at their end would."""
-        parent = next(folder for folder in self.path.absolute().parents if folder.exists())
+    def require_replaceable(self, path: Path) -> None:
+        """Raises before minutes of work what writing `path` at their end would."""
+        parent = next(folder for folder in path.absolute().parents if folder.exists())
         if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
             raise FileError(
-                f"{self.path}: expected a folder to write to, found {parent}, which is not a "
+                f"{path}: expected a folder to write to, found {parent}, which is not a "
                 "writable folder; pass another --out"
             )
-        there = _weights_in(self.path)
+        there = _weights_in(path)
         if there not in (None, self.weights):
             raise ExportError(
-                f"{self.path}: expected to replace {self.weights} weights, found {there} ones; "
+                f"{path}: expected to replace {self.weights} weights, found {there} ones; "
                 "pass another --out"
             )
+
+
+@dataclass(frozen=True)
+class ReduceJob:
+    """The export of one model in reduced precision."""
+
+    parent: ExportJob
+    precision: Reduced
+
+    @property
+    def name(self) -> str:
+        return f"{self.parent.name}_{self.precision}"
+
+    @property
+    def path(self) -> Path:
+        return self.parent.out / f"{self.name}.onnx"
+
+    @property
+    def _receipt_path(self) -> Path:
+        return self.parent.out / ".export" / f"{self.name}.json"
+
+    def standing(self) -> ExportFigures | None:
+        """What the export took, where nothing that it was made from has changed."""
+        receipt = Receipt.read(self._receipt_path)
+        if self.parent.standing() is None or receipt is None or not self.path.is_file():
+            return None
+        unchanged = receipt.inputs == self._inputs and receipt.sha256 == file_sha256(self.path)
+        return receipt.figures if unchanged and is_own(self._receipt_path) else None
+
+    def run(self, work: Work) -> Outcome[ExportFigures]:
+        """Exports in float32 what is out of date, reduces it, and writes the receipt."""
+        whole = self.parent.standing() or self.parent.run(work).result
+        assert whole is not None  # what fails raises
+        self.parent.require_replaceable(self.path)
+        inputs, started = self._inputs, time.monotonic()
+        arguments = {
+            "parent": str(self.parent.path),
+            "precision": self.precision,
+            "target": str(self.path),
+        }
+        report = work.run("reduce", arguments)
+        done = report["done"]
+        figures = replace(
+            whole,
+            nodes=done["nodes"],
+            size=done["size"],
+            seconds=round(time.monotonic() - started, 2),
+            peak_memory=report["peak_memory"],
+        )
+        Receipt(inputs, done["sha256"], figures).write(self._receipt_path)
+        remember(self._receipt_path)
+        return Outcome(self.name, State.EXPORTED, self.path, figures)
+
+    @property
+    def _inputs(self) -> str:
+        """A hash of all that decides the bytes of the file."""
+        return hash_of(file_sha256(self.parent.path), self.precision, code_hash(worker.reduce))
 
 
 def is_export_of(project: Project, model: Model, path: Path, checkpoint_sha256: str) -> bool:

@@ -33,7 +33,7 @@ from cigpose_export.variants import DEMO, WeightsKind
 from cigpose_runtime import CigposeError, FileError, read_contract, read_onnx_file
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.estimation.session import CPU, require_providers
-from cigpose_runtime.files import file_sha256
+from cigpose_runtime.files import file_sha256, locked
 from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.frame_contract import is_packed
 from cigpose_verify.report.document import Report
@@ -167,23 +167,27 @@ class VerifyJob:
     def run(self, work: Work) -> Outcome[Report]:
         """Judges the file; where it fails by its numbers, finds the node that it starts at."""
         record = self._record(work)
-        arguments = {
+        arguments: dict[str, Any] = {
             "file": str(self.path),
             "record": str(record),
             "report": str(self._report_path),
             "golden": str(self._golden),
             "providers": self.providers,
             "key": self._key,
-            "foreign": self.options.model is not None,
-            "metadata": str(self.options.metadata) if self.options.metadata else None,
         }
-        work.run("judge", arguments, self.options.environment)
+        if self._parent is not None:
+            arguments["parent"] = str(self._parent)
+            work.run("judge_reduced", arguments, self.options.environment)
+        else:
+            arguments["foreign"] = self.options.model is not None
+            arguments["metadata"] = str(self.options.metadata) if self.options.metadata else None
+            work.run("judge", arguments, self.options.environment)
         report = Report.read(self._report_path)
         remember(self._report_path)
         if report.passed:
             remember(self._golden)
             return Outcome(self.name, State.PASSED, self.path, report)
-        if report.stage in NUMERIC_STAGES and not report.foreign:
+        if report.stage in NUMERIC_STAGES and not report.foreign and self._parent is None:
             report = self._locate(work, report)
         return Outcome(self.name, State.FAILED, self.path, report, self._as_error(report))
 
@@ -231,6 +235,22 @@ class VerifyJob:
         return contract.name or self.name, contract.weights or "real"
 
     @cached_property
+    def _parent(self) -> Path | None:
+        """The float32 file that one in reduced precision was made from; None for other files."""
+        if self.options.model is not None:
+            return None
+        contract = read_contract(self.path)
+        if contract.precision == "fp32":
+            return None
+        parent = self.path.with_name(f"{contract.name}.onnx")
+        if not parent.is_file():
+            raise FileError(
+                f"{self.path}: expected the file that it was made from, {parent.name}, beside it, "
+                "found none; copy it there"
+            )
+        return parent
+
+    @cached_property
     def _record_key(self) -> str:
         """A hash of all that PyTorch's answers follow from."""
         model, checkpoint = self._subject
@@ -243,21 +263,23 @@ class VerifyJob:
         """A hash of all that the verdict follows from, the file aside."""
         metadata = self.options.metadata
         foreign = [self.options.model or "", file_sha256(metadata) if metadata else ""]
-        code = code_hash(worker.judge)
-        return hash_of(self._record_key, code, *self.providers, str(cores()), *foreign)
+        code = code_hash(worker.judge_reduced if self._parent else worker.judge)
+        parent = file_sha256(self._parent) if self._parent else ""
+        return hash_of(self._record_key, code, *self.providers, str(cores()), *foreign, parent)
 
     def _record(self, work: Work) -> Path:
         """The file with what PyTorch answers, made unless it is there."""
         model, _ = self._subject
         folder = self.path.parent / ".verify"
         record = folder / f"{model.name}-{self._record_key[:16]}.npz"
-        if not is_own(record, self._record_key):
-            for outdated in folder.glob(f"{model.name}-*.npz"):
-                outdated.unlink()
-            fork = self.options.against is not None
-            arguments = {"target": str(record), "fork": fork, **self._reference(work)}
-            work.run("record", arguments, self.options.environment)
-            remember(record, self._record_key)
+        with locked(self._parent or self.path):  # all precisions of a model have one record
+            if not is_own(record, self._record_key):
+                for outdated in folder.glob(f"{model.name}-*.npz"):
+                    outdated.unlink()
+                fork = self.options.against is not None
+                arguments = {"target": str(record), "fork": fork, **self._reference(work)}
+                work.run("record", arguments, self.options.environment)
+                remember(record, self._record_key)
         return record
 
     def _locate(self, work: Work, report: Report) -> Report:

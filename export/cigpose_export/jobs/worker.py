@@ -61,6 +61,15 @@ def export(
     return asdict(exported)
 
 
+def reduce(
+    on_stage: OnStage, *, name: str, parent: str, precision: Any, target: str
+) -> dict[str, Any]:
+    """Makes a file in reduced precision of one in float32. Needs no PyTorch."""
+    from cigpose_export.graph.reduced_file import reduce_file
+
+    return asdict(reduce_file(Path(parent), precision, Path(target), on_stage=on_stage))
+
+
 def record(
     on_stage: OnStage,
     *,
@@ -136,6 +145,42 @@ def judge(
         )
     if verdict.passed:
         write_golden(there, verdict.sha256, Path(golden))
+    verdict.write(Path(report))
+    return {}
+
+
+def judge_reduced(
+    on_stage: OnStage,
+    *,
+    name: str,
+    file: str,
+    parent: str,
+    record: str,
+    report: str,
+    golden: str,
+    providers: Sequence[str],
+    key: str,
+) -> dict[str, Any]:
+    """As `judge`, of a file in reduced precision; parent: the float32 file beside it."""
+    from cigpose_runtime import contract_of, parse_onnx
+    from cigpose_runtime.errors import error_context
+    from cigpose_runtime.files import file_sha256, read_bytes
+    from cigpose_verify.golden import write_golden
+    from cigpose_verify.matrix import Matrix
+    from cigpose_verify.reduced.judge import judge_reduced as judge_file
+    from cigpose_verify.reference_record import ReferenceRecord
+
+    on_stage("read")
+    path = Path(file)
+    data, there = read_bytes(path, "an ONNX file"), ReferenceRecord.read(Path(record))
+    matrix, parent_sha256 = Matrix(providers=tuple(providers)), file_sha256(Path(parent))
+    with error_context(file):
+        verdict = judge_file(
+            path.name, data, there, parent_sha256, matrix, key=key, on_stage=on_stage
+        )
+    if verdict.passed:
+        precision = contract_of(parse_onnx(data)).precision
+        write_golden(there, verdict.sha256, Path(golden), precision)
     verdict.write(Path(report))
     return {}
 
@@ -216,7 +261,8 @@ def locate(on_stage: OnStage, *, name: str, file: str, report: str, trace: str) 
 
 
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
-    function.__name__: function for function in (export, record, judge, judge_packed, trace, locate)
+    function.__name__: function
+    for function in (export, reduce, record, judge, judge_reduced, judge_packed, trace, locate)
 }
 
 

@@ -83,6 +83,18 @@ def verified_models(
     return models
 
 
+def left_out(folder: Path) -> list[str]:
+    """The names of files in reduced precision, which no release holds."""
+    return [p.name for p in sorted(folder.glob("*.onnx")) if _precision_in(p) not in (None, "fp32")]
+
+
+def _precision_in(path: Path) -> str | None:
+    try:
+        return read_contract(path).precision
+    except CigposeError:
+        return None
+
+
 def _other_weights(one: VerifiedModel) -> ReleaseError:
     recorded = one.variant.sha256 if one.variant else None
     source = one.contract.source_checkpoint

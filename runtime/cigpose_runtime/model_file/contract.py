@@ -17,14 +17,18 @@ from typing import Any, Literal, NoReturn
 from cigpose_runtime.errors import MetadataError, quoted
 from cigpose_runtime.keypoints import KeypointSet, Pairs
 from cigpose_runtime.model_file.contract_fields import (
-    FOREIGN_ORIGIN,
     FOREIGN_SCHEMA_VERSION,
     MAX_BINS,
-    ORIGIN_FIELDS,
+    REDUCED_SCHEMA_VERSION,
     RULES,
-    SCHEMA_VERSION,
+    DerivedFrom,
     SourceCheckpoint,
+    keys_of,
+    rules_of,
 )
+
+Reduced = Literal["fp16", "w16"]
+Precision = Literal["fp32"] | Reduced
 
 MAX_DOCUMENT_BYTES = 1 << 20
 """Of metadata in JSON. Those of a whole-body model are 7 kB."""
@@ -39,7 +43,8 @@ _REPAIR_HINT = "correct the metadata, or export the model again"
 class Contract:
     """What one model expects and returns, validated as a whole.
 
-    schema_version: 1; 0 for a model that this project did not export, see below.
+    schema_version: 1; 0 for a model that this project did not export, see below; 2 for a model in
+        reduced precision.
     num_keypoints: K, the second dimension of both outputs.
     input_w, input_h: size of the crop in pixels.
     split_ratio: SimCC bins per pixel; the outputs have int(input_w * split_ratio) and
@@ -51,6 +56,9 @@ class Contract:
     keypoint_names, oks_sigmas: K values, as in KeypointSet; skeleton and flip_pairs index them.
     tools: (name, version) pairs of what made the file, sorted by name.
     opset: version of ONNX's standard operator set.
+    precision: fp16 for tensors in float16 between float32 inputs and outputs, w16 for weights in
+        float16 alone.
+    derived_from: the float32 file that a model in reduced precision was made from.
 
     In schema version 0, and only there, what is known of no foreign model is None: name, weights,
     source_checkpoint, tools, license and attribution.
@@ -87,6 +95,8 @@ class Contract:
     opset: int
     license: str | None
     attribution: str | None
+    precision: Precision = "fp32"
+    derived_from: DerivedFrom | None = None
 
     def __post_init__(self) -> None:
         problems = _value_problems(vars(self))
@@ -104,12 +114,20 @@ class Contract:
             oks_sigmas=self.oks_sigmas,
         )
 
+    @property
+    def artefact_name(self) -> str | None:
+        """What its file is called as exported, without .onnx: NAME, or NAME_fp16 and the like."""
+        if self.name is None or self.precision == "fp32":
+            return self.name
+        return f"{self.name}_{self.precision}"
+
     def to_json(self) -> str:
         """The contract as one line of ASCII JSON, its keys in the order of the fields.
 
         Contract.from_json(contract.to_json()) == contract, for every contract.
         """
-        document = asdict(self)
+        members = asdict(self)
+        document = {key: members[key] for key in keys_of(self.schema_version)}
         if self.tools is not None:
             document["tools"] = dict(self.tools)
         return json.dumps(document, allow_nan=False, separators=(",", ":"))
@@ -127,14 +145,14 @@ class Contract:
     def from_document(cls, document: Mapping[str, Any]) -> Contract:
         """As from_json, for a document that load_document parsed."""
         version = document.get("schema_version")
-        if type(version) is int and version > SCHEMA_VERSION:
+        if type(version) is int and version > REDUCED_SCHEMA_VERSION:
             raise MetadataError(
-                f"expected metadata of schema version {FOREIGN_SCHEMA_VERSION} or "
-                f"{SCHEMA_VERSION}, found {quoted(version)}; upgrade cigpose-runtime"
+                f"expected metadata of schema version {FOREIGN_SCHEMA_VERSION} to "
+                f"{REDUCED_SCHEMA_VERSION}, found {quoted(version)}; upgrade cigpose-runtime"
             )
         values = {
-            field: rule.from_json(document[field])
-            for field, rule in RULES.items()
+            field: RULES[field].from_json(document[field])
+            for field in keys_of(version)
             if field in document
         }
         problems = [*_key_problems(document), *_value_problems(values)]
@@ -177,23 +195,24 @@ def _refuse_constant(constant: str) -> NoReturn:
 
 
 def _key_problems(document: Mapping[str, Any]) -> Iterator[str]:
-    unknown = [key for key in document if key not in RULES]
+    known = keys_of(document.get("schema_version"))
+    unknown = [key for key in document if key not in known]
     for key in unknown[:_LISTED]:
-        near = difflib.get_close_matches(key[:80], RULES, n=1)
+        near = difflib.get_close_matches(key[:80], known, n=1)
         yield f"unknown key {quoted(key)}" + (f", did you mean '{near[0]}'?" if near else "")
     if len(unknown) > _LISTED:
         yield f"{len(unknown) - _LISTED:,} more unknown keys"
-    missing = [field for field in RULES if field not in document]
+    missing = [field for field in known if field not in document]
     if missing:
         yield f"missing {', '.join(missing)}"
 
 
 def _value_problems(values: Mapping[str, Any]) -> list[str]:
     """What does not hold among the fields that are there."""
-    is_foreign = values.get("schema_version") == FOREIGN_SCHEMA_VERSION
+    rules = rules_of(values.get("schema_version"))
     sound, problems = {}, []
     for field, value in values.items():
-        rule = FOREIGN_ORIGIN if is_foreign and field in ORIGIN_FIELDS else RULES[field]
+        rule = rules[field]
         if rule.holds(value):
             sound[field] = value
         else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -13,9 +13,15 @@ METADATA_KEY = "cigpose_meta"
 SCHEMA_VERSION = 1
 FOREIGN_SCHEMA_VERSION = 0
 """Schema version of contracts for models that this project did not export."""
+REDUCED_SCHEMA_VERSION = 2
+"""Schema version of contracts for models in reduced precision. Those in float32 stay at 1, which
+older versions of this package read, too."""
 
 ORIGIN_FIELDS = ("name", "weights", "source_checkpoint", "tools", "license", "attribution")
-"""The fields that are None in such contracts."""
+"""The fields that are None in contracts of foreign models."""
+
+REDUCED_FIELDS = ("precision", "derived_from")
+"""The fields that only contracts of models in reduced precision have in JSON."""
 
 BOX_PADDING = 1.25
 """That of all published models, and MMPose's default (GetBBoxCenterScale)."""
@@ -42,6 +48,20 @@ class SourceCheckpoint:
 
     file: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class DerivedFrom:
+    """The float32 file that a model in reduced precision was made from, and how.
+
+    sha256: of that file, in hex. converter, converter_version: the program that made this one.
+    fp32_nodes: names of the nodes that compute in float32 where others compute in float16.
+    """
+
+    sha256: str
+    converter: str
+    converter_version: str
+    fp32_nodes: tuple[str, ...]
 
 
 def _is_text(value: Any) -> bool:
@@ -93,13 +113,26 @@ def _is_names(value: Any) -> bool:
     return _is_tuple_of(_is_text, value) and len({*value}) == len(value)
 
 
+def _is_sha256(value: Any) -> bool:
+    return _is_text(value) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
 def _is_source_checkpoint(value: Any) -> bool:
     return (
         isinstance(value, SourceCheckpoint)
         and _is_text(value.file)
         and not {"/", "\\"} & {*value.file}
-        and _is_text(value.sha256)
-        and re.fullmatch("[0-9a-f]{64}", value.sha256) is not None
+        and _is_sha256(value.sha256)
+    )
+
+
+def _is_derived_from(value: Any) -> bool:
+    return (
+        isinstance(value, DerivedFrom)
+        and _is_sha256(value.sha256)
+        and _is_text(value.converter)
+        and _is_text(value.converter_version)
+        and _is_names(value.fp32_nodes)
     )
 
 
@@ -136,6 +169,12 @@ def _read_source_checkpoint(value: Any) -> Any:
     return SourceCheckpoint(**value) if is_complete else value
 
 
+def _read_derived_from(value: Any) -> Any:
+    if type(value) is not dict or value.keys() != {field.name for field in fields(DerivedFrom)}:
+        return value
+    return DerivedFrom(**{**value, "fp32_nodes": _read_tuple_of(_same)(value["fp32_nodes"])})
+
+
 def _read_tools(value: Any) -> Any:
     return tuple(sorted(value.items())) if type(value) is dict else value
 
@@ -151,12 +190,12 @@ class _Rule(NamedTuple):
 _TEXT = _Rule("printable text", _is_text)
 _SIDE = _Rule(f"an integer from 1 to {MAX_SIDE}", _is_side)
 _COUNT = _Rule("an integer from 1 to 2147483647", _is_count)
-FOREIGN_ORIGIN = _Rule("null in schema version 0", lambda value: value is None)
+_VERSIONS = (FOREIGN_SCHEMA_VERSION, SCHEMA_VERSION, REDUCED_SCHEMA_VERSION)
 
 RULES = {
     "schema_version": _Rule(
-        f"{FOREIGN_SCHEMA_VERSION} or {SCHEMA_VERSION}",
-        lambda value: type(value) is int and value in (FOREIGN_SCHEMA_VERSION, SCHEMA_VERSION),
+        f"an integer from {min(_VERSIONS)} to {max(_VERSIONS)}",
+        lambda value: type(value) is int and value in _VERSIONS,
     ),
     "name": _TEXT,
     "dataset": _TEXT,
@@ -210,4 +249,31 @@ RULES = {
     "opset": _COUNT,
     "license": _TEXT,
     "attribution": _TEXT,
+    "precision": _Rule("'fp16' or 'w16'", _is_one_of("fp16", "w16")),
+    "derived_from": _Rule(
+        "a sha256, a converter and its version, and names of nodes",
+        _is_derived_from,
+        _read_derived_from,
+    ),
 }
+
+_UNKNOWN = _Rule("null in schema version 0", lambda value: value is None)
+_RULES_WITHOUT_REDUCTION = {
+    **RULES,
+    "precision": _Rule("'fp32' below schema version 2", _is_one_of("fp32")),
+    "derived_from": _Rule("null below schema version 2", lambda value: value is None),
+}
+_RULES_OF_FOREIGN = {**_RULES_WITHOUT_REDUCTION, **dict.fromkeys(ORIGIN_FIELDS, _UNKNOWN)}
+
+
+def rules_of(schema_version: Any) -> Mapping[str, _Rule]:
+    """What each field has to be in contracts of a schema version."""
+    if schema_version == FOREIGN_SCHEMA_VERSION:
+        return _RULES_OF_FOREIGN
+    return RULES if schema_version == REDUCED_SCHEMA_VERSION else _RULES_WITHOUT_REDUCTION
+
+
+def keys_of(schema_version: Any) -> list[str]:
+    """The keys that documents of a schema version have."""
+    reduced = schema_version == REDUCED_SCHEMA_VERSION
+    return [field for field in RULES if reduced or field not in REDUCED_FIELDS]

@@ -10,6 +10,7 @@ STAGES = (
     "structure",
     "contract",
     "interface",
+    "range",
     "intervention",
     "parity",
     "precision",
@@ -30,6 +31,7 @@ def gates() -> dict[str, str]:
         "structure": "a well-formed, self-contained graph of standard operators",
         "contract": "the metadata match config and checkpoint",
         "interface": "outputs of the right names, shapes and types",
+        "range": "of a file in reduced precision: finite, and in the range of its types",
         "intervention": "the graph chooses the keypoints that PyTorch chooses",
         "parity": (
             f"max|difference| ≤ {parity_tolerance()}, cosine ≥ {exact(tolerances.LEAST_COSINE)}; "
@@ -38,7 +40,8 @@ def gates() -> dict[str, str]:
         "precision": (
             f"error against float64 at most {precision_factor()} times the noise floor of the "
             "case, which is the worst of several float32 evaluations by PyTorch, "
-            f"+ {exact(tolerances.PRECISION_FLOOR)}; at most one case in "
+            f"+ {exact(tolerances.PRECISION_FLOOR)}; in reduced precision, {reduced_factor()} "
+            "times; at most one case in "
             f"{1 / tolerances.MOST_ILL_CONDITIONED:.0f} with a floor of more than "
             f"{_percent(tolerances.WORST_CONDITION)} of its outputs"
         ),
@@ -47,7 +50,7 @@ def gates() -> dict[str, str]:
         "keypoints": (
             "the same bins wherever PyTorch is clear; at most "
             f"{most_near_ties()} of the confident keypoints "
-            "on crops may be near ties"
+            "on crops may be near ties; in reduced precision, the clearer half of all keypoints"
         ),
         "frame": "of a packed file: from frame and boxes the runtime's keypoints, bit by bit",
     }
@@ -63,6 +66,11 @@ def parity_tolerance() -> str:
 def precision_factor() -> str:
     """How many times the noise floor the precision gate allows."""
     return exact(tolerances.PRECISION_FACTOR)
+
+
+def reduced_factor() -> str:
+    """How many times PyTorch's own error it allows a file in reduced precision."""
+    return exact(tolerances.REDUCED_FACTOR)
 
 
 def most_near_ties() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cigpose_verify.measures.stage_texts import precision_factor
+from cigpose_verify.measures.stage_texts import precision_factor, reduced_factor
 from cigpose_verify.report.document import Report
 from cigpose_verify.report.words import (
     choices_agreeing,
@@ -37,7 +37,8 @@ def _lines(reports: Sequence[Report]) -> Iterator[str]:
     yield ""
     yield (
         "| model | verdict | error / limit | error to float64 / noise floor "
-        f"(≤ {precision_factor()}) | worst noise floor / outputs | intervention | "
+        f"(≤ {precision_factor()}; reduced precision: ≤ {reduced_factor()}) | "
+        "worst noise floor / outputs | intervention | "
         "misread outside near ties | same bins, near ties too | near ties on crops | sha256 |"
     )
     yield "|---|---|--:|--:|--:|--:|--:|--:|--:|---|"

@@ -27,3 +27,13 @@ def check_contract(found: Contract, expected: Contract) -> list[str]:
         for name, (there, wanted) in pairs.items()
         if there != wanted
     ]
+
+
+def interface_problems(found: Contract, expected: Contract) -> list[str]:
+    """What keeps outputs from being compared at all; the contract has been held to the graph."""
+    fields = ("num_keypoints", "input_w", "input_h", "split_ratio")
+    return [
+        f"{field}: expected outputs for {wanted}, found them for {there}"
+        for field in fields
+        if (wanted := getattr(expected, field)) != (there := getattr(found, field))
+    ]

@@ -20,8 +20,8 @@ LABELS = frozenset(
 )
 """Fields that change nothing of what a model computes or how it is run."""
 
-OF_THE_GRAPH = frozenset({"schema_version", "num_keypoints", "opset"})
-"""Fields that the graph itself tells, and that of the metadata's own form."""
+OF_THE_GRAPH = frozenset({"schema_version", "num_keypoints", "opset", "precision", "derived_from"})
+"""Fields that the graph itself tells, and those of the metadata's own form."""
 
 
 @dataclass(frozen=True)

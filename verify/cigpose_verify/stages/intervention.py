@@ -6,7 +6,7 @@ choice as an input. They are run here and never written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from cigpose_verify.errors import RunError
 from cigpose_verify.matrix import Matrix, Setting, run, run_all
-from cigpose_verify.measures.tolerances import max_difference
+from cigpose_verify.measures.tolerances import max_difference, precision_limit
 from cigpose_verify.reference_record import Outputs, Recorded, ReferenceRecord, Sweep
 from cigpose_verify.report.document import Failure, InterventionResult, figure
 
@@ -58,13 +58,18 @@ class Examined:
 
 
 def examine(
-    model: onnx.ModelProto, intervention: Intervention, record: ReferenceRecord, matrix: Matrix
+    model: onnx.ModelProto,
+    intervention: Intervention,
+    record: ReferenceRecord,
+    matrix: Matrix,
+    limit: Callable[[float], float] = precision_limit,
 ) -> Examined:
     """Compares scores, choices and every single replacement with PyTorch's.
 
     On each provider and at each level of the matrix: the graph with score and index as outputs. On
-    each provider: the part behind the intervention with each keypoint forced in turn. Raises
-    `RunError` where the graph is not built in this way, `OnnxFileError` where it does not load.
+    each provider: the part behind the intervention with each keypoint forced in turn. limit: what
+    errors may be on an input of this noise floor. Raises `RunError` where the graph is
+    not built in this way, `OnnxFileError` where it does not load.
     """
     sweep = record.sweep
     assert sweep is not None  # a model without intervention is not examined
@@ -75,12 +80,15 @@ def examine(
         )
         for r in record.cases
     }
-    least_precise = max(record.cases, key=lambda r: _nan_first(errors[r.case.name] / r.score_limit))
+    limits = {r.case.name: limit(r.score_floor) for r in record.cases}
     slack = {r.case.name: 2 * max(errors[r.case.name], r.score_floor) for r in record.cases}
-    score_error, score_limit = errors[least_precise.case.name], least_precise.score_limit
+    least_precise = max(
+        record.cases, key=lambda r: _nan_first(errors[r.case.name] / limits[r.case.name])
+    )
+    score_error, score_limit = errors[least_precise.case.name], limits[least_precise.case.name]
     swept = [_sweep(model, intervention, sweep, matrix, p) for p in matrix.providers]
     sweep_error, keypoint = max(swept, key=lambda pair: _nan_first(pair[0]))
-    sweep_limit = sweep.limit
+    sweep_limit = limit(sweep.floor)
     failures = []
     if not score_error <= score_limit:
         failures.append(
@@ -138,7 +146,7 @@ class _Seen:
 def _look(
     model: onnx.ModelProto, intervention: Intervention, record: ReferenceRecord, matrix: Matrix
 ) -> Iterator[_Seen]:
-    inputs = np.stack([recorded.case.input for recorded in record.cases])
+    inputs = {"input": record.inputs}
     data = exposed(model, (intervention.ranked, intervention.index))
     for provider in matrix.providers:
         for level in matrix.levels:
@@ -242,29 +250,43 @@ def exposed(model: onnx.ModelProto, values: Iterable[str]) -> bytes:
 
 def head_with_choice(model: onnx.ModelProto, intervention: Intervention) -> bytes:
     """The part behind the intervention: its features and its index are the inputs."""
-    graph = model.graph
+    features = helper.make_tensor_value_info(
+        intervention.features, TensorProto.FLOAT, ["b", "K", "C"]
+    )
+    return _from(model, [features, _choice(intervention)])
+
+
+def with_choice(model: onnx.ModelProto, intervention: Intervention) -> bytes:
+    """The whole model, told what to choose: the index is an input beside its own."""
+    return _from(model, [*model.graph.input, _choice(intervention)])
+
+
+def _choice(intervention: Intervention) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(intervention.index, TensorProto.INT64, ["b", "k"])
+
+
+def _from(model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto]) -> bytes:
+    """The part of a model from these values to its outputs."""
+    graph, given = model.graph, {value.name for value in inputs}
     makers = {output: node for node in graph.node for output in node.output}
-    wanted, needed = [output.name for output in graph.output], set()
+    wanted = [output.name for output in graph.output]
+    needed: set[str] = set()
     while wanted:
         name = wanted.pop()
-        if name in makers and name not in (intervention.features, intervention.index):
+        if name in makers and name not in given | needed:
             needed.update(makers[name].output)
             wanted.extend(makers[name].input)
     nodes = [node for node in graph.node if needed & set(node.output)]
     used = {name for node in nodes for name in node.input}
-    inputs = [
-        helper.make_tensor_value_info(intervention.features, TensorProto.FLOAT, ["b", "K", "C"]),
-        helper.make_tensor_value_info(intervention.index, TensorProto.INT64, ["b", "k"]),
-    ]
-    head = helper.make_graph(
+    part = helper.make_graph(
         nodes,
-        "head",
+        "part",
         inputs,
         list(graph.output),
         [initializer for initializer in graph.initializer if initializer.name in used],
     )
     data: bytes = helper.make_model(
-        head, opset_imports=model.opset_import, ir_version=model.ir_version
+        part, opset_imports=model.opset_import, ir_version=model.ir_version
     ).SerializeToString()
     return data
 

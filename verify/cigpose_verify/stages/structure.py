@@ -12,7 +12,8 @@ FORBIDDEN_OPS = frozenset({"NonZero", "GatherND", "Scatter", "ScatterElements", 
 
 MAX_NODES = 550
 """The largest model, RTMW-x, has 496 nodes, the largest CIGPose 442 (make bench); where something
-is unrolled, as in a straight trace of the smallest one, there are over 1800."""
+is unrolled, as in a straight trace of the smallest one, there are over 1800. Casts aside: weights
+in float16 have one each."""
 
 
 def check_structure(
@@ -34,8 +35,9 @@ def check_structure(
         problems.append(
             f"expected no {', '.join(sorted(FORBIDDEN_OPS))}, found {', '.join(forbidden)}"
         )
-    if most_nodes is not None and described.node_count > most_nodes:
-        problems.append(f"expected at most {most_nodes} nodes, found {described.node_count}")
+    count = described.node_count - described.op_counts.get("Cast", 0)
+    if most_nodes is not None and count > most_nodes:
+        problems.append(f"expected at most {most_nodes} nodes beside casts, found {count}")
     if others := [name for name in described.op_counts if "." in name]:
         problems.append(f"expected operators of ONNX alone, found {', '.join(others)}")
     return problems

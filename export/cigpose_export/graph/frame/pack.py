@@ -63,7 +63,7 @@ def pack_file(
     if detector is not None:
         opened, described = _open(detector)
     contract = FrameContract(
-        name=f"{model_contract.name or path.stem}_{kind}",
+        name=f"{model_contract.artefact_name or path.stem}_{kind}",
         frame_color_order=color_order,
         flip_test=flip,
         packed_sha256=hashlib.sha256(data).hexdigest(),

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cigpose_runtime.files import appears_whole
-from cigpose_verify.measures.stage_texts import gates, precision_factor
+from cigpose_verify.measures.stage_texts import gates, precision_factor, reduced_factor
 from cigpose_verify.report.document import Cell, Report
 from cigpose_verify.report.page import plots
 from cigpose_verify.report.words import (
@@ -53,6 +53,7 @@ def render_page(reports: Sequence[Report]) -> str:
             style=Markup((FOLDER / "page.css").read_text("utf-8")),
             gates=gates(),
             precision_factor=precision_factor(),
+            reduced_factor=reduced_factor(),
         )
     )
     return page.lstrip()  # of the lines between macros

@@ -1,0 +1,144 @@
+"""Files in reduced precision: what is made again and what is not, and how they are verified."""
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cigpose_export.cli import main as cli
+from cigpose_export.errors import ExportError
+from cigpose_export.jobs.batch import Work
+from cigpose_export.jobs.export import export_models
+from cigpose_export.project import Project
+from cigpose_runtime.cli import main as runtime
+from tiny_project import tiny_name
+
+NAME = tiny_name()
+
+
+@pytest.fixture
+def project(tiny_project):
+    """A tiny project with a real checkpoint, as far as a fake worker can tell."""
+    path = tiny_project.checkpoint_path(NAME, "real")
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    return tiny_project
+
+
+def fake_work(kind, arguments):
+    """An export copies its checkpoint, a reduction halves its parent."""
+    target = Path(arguments["target"])
+    target.parent.mkdir(exist_ok=True)
+    if kind == "export":
+        project = Project(Path(arguments["project"]))
+        content = project.checkpoint_path(arguments["model"]["name"], "real").read_bytes()
+        more = {"reference_head": "CIGHead", "note": "a note"}
+        more["checkpoint_sha256"] = hashlib.sha256(content).hexdigest()
+    else:
+        content = Path(arguments["parent"]).read_bytes()
+        if content == b"unsafe":
+            raise ExportError("expected values up to 32,752")
+        content, more = content[::2], {}
+    target.write_bytes(content)
+    done = dict(sha256=hashlib.sha256(content).hexdigest(), nodes=1, size=len(content), **more)
+    return {"done": done, "peak_memory": 1}
+
+
+@pytest.fixture
+def export(project, monkeypatch):
+    """Exports in float16 with fake workers; returns the outcome and the kinds of work done."""
+
+    def call(precision="fp16"):
+        done = []
+
+        def fake(self, kind, arguments, environment=None):
+            done.append(kind)
+            return fake_work(kind, arguments)
+
+        monkeypatch.setattr(Work, "run", fake)
+        models, out = list(project.variants.values()), project.root / "out"
+        (outcome,) = export_models(project, models, weights="real", out=out, precision=precision)
+        return outcome, done
+
+    return call
+
+
+def test_a_reduced_file_is_made_of_the_float32_one_and_a_second_run_does_no_work(project, export):
+    first, done = export()
+    assert (first.state, done) == ("exported", ["export", "reduce"])
+    assert first.path == project.root / "out" / f"{NAME}_fp16.onnx"
+    assert first.path.read_bytes() == b"wihs"
+    assert (first.result.size, first.result.note) == (4, "a note")
+    second, done = export()
+    assert (second.state, second.result, done) == ("up to date", first.result, [])
+
+
+def test_another_precision_takes_the_float32_file_that_is_there(export):
+    export()
+    outcome, done = export("w16")
+    assert (outcome.path.name, done) == (f"{NAME}_w16.onnx", ["reduce"])
+
+
+def change_the_checkpoint(project):
+    project.checkpoint_path(NAME, "real").write_bytes(b"other weights")
+
+
+def damage_the_float32_file(project):
+    (project.root / "out" / f"{NAME}.onnx").write_bytes(b"damaged")
+
+
+def damage_the_reduced_file(project):
+    (project.root / "out" / f"{NAME}_fp16.onnx").write_bytes(b"damaged")
+
+
+def damage_the_receipt(project):
+    (project.root / "out" / ".export" / f"{NAME}_fp16.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("change", "work"),
+    [
+        (change_the_checkpoint, ["export", "reduce"]),
+        (damage_the_float32_file, ["export", "reduce"]),
+        (damage_the_reduced_file, ["reduce"]),
+        (damage_the_receipt, ["reduce"]),
+    ],
+)
+def test_what_has_changed_is_made_again(project, export, change, work):
+    export()
+    change(project)
+    outcome, done = export()
+    assert (outcome.state, done) == ("exported", work)
+
+
+def test_a_model_that_float16_cannot_hold_leaves_its_float32_file(project, export):
+    project.checkpoint_path(NAME, "real").write_bytes(b"unsafe")
+    outcome, _ = export()
+    assert (outcome.state, str(outcome.error)) == ("failed", "expected values up to 32,752")
+    assert [path.name for path in (project.root / "out").glob("*.onnx")] == [f"{NAME}.onnx"]
+
+
+def test_a_reduced_file_is_exported_verified_run_and_replayed(tiny_project, tmp_path, capsys):
+    out = tmp_path / "out"
+
+    def tools(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["--project", str(tiny_project.root), *map(str, arguments)])
+        return ended.value.code, capsys.readouterr().err
+
+    options = ["--weights", "synthetic", "--precision", "fp16", "--out", out]
+    assert tools("export", NAME, *options)[0] == 0
+    file = out / f"{NAME}_fp16.onnx"
+    assert tools("verify", file)[0] == 0
+    assert (out / "golden" / file.stem / "golden.json").is_file()
+    renamed = out / "downloaded twice.onnx"
+    shutil.copy(file, renamed)
+    assert runtime(["selftest", str(file), str(renamed)]) == 0
+    assert runtime(["inspect", str(file)]) == 0
+    assert re.search(r"^  precision +fp16$", capsys.readouterr().out, re.MULTILINE)
+    (out / f"{NAME}.onnx").unlink()
+    status, said = tools("verify", file)
+    assert status != 0
+    assert f"expected the file that it was made from, {NAME}.onnx, beside it" in said

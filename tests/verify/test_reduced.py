@@ -1,0 +1,59 @@
+"""Files in reduced precision are accepted when they are good, and rejected for what is not."""
+
+import numpy as np
+import pytest
+
+from cigpose_export.graph.reduced_file import reduce_file
+from cigpose_runtime import read_contract
+from cigpose_runtime.files import file_sha256
+from cigpose_verify.matrix import Matrix
+from cigpose_verify.reduced.judge import EMULATED, judge_reduced
+from cigpose_verify.reduced.loss import misread
+from cigpose_verify.reference_record import Outputs
+from reduced_faults import FAULTS, apply_fault
+
+MATRIX = Matrix(levels=("disabled", "all"), threads=(1,), batches=(1, 3))
+
+
+@pytest.fixture(scope="session")
+def reduced(tiny, tmp_path_factory):
+    """The tiny model in both reduced precisions, by precision; not to be changed."""
+    folder = tmp_path_factory.mktemp("reduced")
+    paths = {kind: folder / f"{tiny.path.stem}_{kind}.onnx" for kind in ("fp16", "w16")}
+    for kind, path in paths.items():
+        reduce_file(tiny.path, kind, path, on_stage=lambda _: None)
+    return paths
+
+
+def verdict_on(data, tiny):
+    return judge_reduced("x.onnx", data, tiny.record, file_sha256(tiny.path), MATRIX)
+
+
+@pytest.mark.parametrize("kind", ["fp16", "w16"])
+def test_a_good_file_is_accepted(tiny, reduced, kind):
+    report = verdict_on(reduced[kind].read_bytes(), tiny)
+    assert report.failures == ()
+    assert report.model == f"{tiny.contract.name}_{kind}"
+    assert (report.cells[0].provider == EMULATED) == (kind == "fp16")
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_seeded_fault_is_rejected_at_its_stage(tiny, reduced, record_property, name):
+    kind, stage, _ = FAULTS[name]
+    path = reduced[kind]
+    report = verdict_on(apply_fault(name, path.read_bytes(), read_contract(path)), tiny)
+    assert report.verdict == "failed"
+    first = next(f.message for f in report.failures if f.stage == report.stage)
+    record_property("fault", f"{kind}: {name} | {report.stage} | {first[:90]}")
+    assert report.stage == stage
+
+
+def test_a_keypoint_of_the_clearer_half_that_is_elsewhere_is_misread(tiny):
+    candidate = tiny.record.cases[0].own
+    x, y = (vector.astype(np.float32) for vector in candidate.double.vectors)
+    assert misread(Outputs(x, y), candidate) == 0
+    lead = np.minimum(candidate.clarity.margins.min(axis=1), np.abs(candidate.clarity.scores))
+    for keypoint, count in ((lead.argmax(), 1), (lead.argmin(), 0)):
+        moved = x.copy()
+        moved[keypoint] = np.roll(moved[keypoint], 1)
+        assert misread(Outputs(moved, y), candidate) == count

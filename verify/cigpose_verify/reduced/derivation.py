@@ -1,0 +1,62 @@
+"""Is a file in the precision that it says, and made from the file that it says?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+from onnx import TensorProto
+
+from cigpose_runtime import Contract, DerivedFrom
+from cigpose_runtime.errors import quoted
+
+
+def check_derivation(
+    model: onnx.ModelProto, contract: Contract, parent_sha256: str
+) -> Iterator[str]:
+    """What the metadata say of a file's precision and origin, and is not so."""
+    said = contract.derived_from
+    assert said is not None  # of a contract in reduced precision
+    if said.sha256 != parent_sha256:
+        yield (
+            f"derived_from.sha256: expected that of {contract.name}.onnx beside it, "
+            f"{parent_sha256[:12]}, found {said.sha256[:12]}; export it again"
+        )
+    if not any(t.data_type == TensorProto.FLOAT16 for t in model.graph.initializer):
+        yield f"precision: expected weights in float16, as {contract.precision} says, found none"
+    yield from _of_weights(model, said) if contract.precision == "w16" else _of_graph(model, said)
+
+
+def _of_weights(model: onnx.ModelProto, said: DerivedFrom) -> Iterator[str]:
+    """What keeps a graph from computing in float32 throughout."""
+    if rounding := _nodes_in(model, TensorProto.FLOAT16):
+        yield f"precision: expected float16 in weights alone, found it in {rounding[0].name}"
+    if said.fp32_nodes:
+        yield "derived_from.fp32_nodes: expected none named, as all nodes of w16 are in float32"
+
+
+def _of_graph(model: onnx.ModelProto, said: DerivedFrom) -> Iterator[str]:
+    """What is not in the type that it should have, or is said to have."""
+    whole = tuple(node.name for node in _nodes_in(model, TensorProto.FLOAT))
+    if whole != said.fp32_nodes:
+        others = sorted({*whole} ^ {*said.fp32_nodes})
+        yield f"derived_from.fp32_nodes: expected all in float32, found otherwise {quoted(others)}"
+    makers = {name: node for node in model.graph.node for name in node.output}
+    wanted = [makers[output.name] for output in model.graph.output]
+    wanted += [node for node in model.graph.node if node.op_type == "ReduceL2"]
+    for node in wanted:
+        if node.op_type == "Cast" or node.name not in whole:
+            yield f"{node.name}: expected an output layer or a norm in float32, found it in float16"
+
+
+def _nodes_in(model: onnx.ModelProto, elem_type: int) -> list[onnx.NodeProto]:
+    """The nodes that compute values of a type, in order."""
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    values = {
+        value.name
+        for value in (*inferred.value_info, *inferred.output)
+        if value.type.tensor_type.elem_type == elem_type
+    }
+    return [
+        node for node in model.graph.node if node.op_type != "Cast" and values & set(node.output)
+    ]
