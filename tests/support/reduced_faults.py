@@ -201,7 +201,8 @@ def _(model, contract):
     return contract
 
 
-@fault("people of a batch mixed", "batch", "w16")
+@fault("people of a batch mixed", "batch")
+@fault("people of a batch mixed, of float16 weights", "batch", "w16")
 def _(model, contract):
     maker = node_that_makes(model, "simcc_x")
     maker.output[0] = "own"
