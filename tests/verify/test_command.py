@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,8 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cigpose_export.cli import main as cli
+from cigpose_export.graph.reduced_file import reduce_file
 from cigpose_export.jobs.verify import verify_files
 from cigpose_export.project import Project
+from cigpose_runtime import cli as runtime
+from cigpose_runtime.releases.cache import default_cache
 from cigpose_runtime.releases.golden import selftest
 from cigpose_verify.report.folder import standing_reports
 from faults import apply_fault
@@ -71,8 +76,9 @@ def test_a_good_file_passes_and_its_verdict_stands_until_the_file_changes(
 
 @pytest.fixture(scope="module")
 def verified(tiny, tmp_path_factory):
-    """The project after its author verified the model, and their cache."""
+    """The project after its author exported and verified the model, and their cache."""
     root = tmp_path_factory.mktemp("verified")
+    shutil.copytree(default_cache(), root / "cache" / default_cache().name)
     clone = Path(shutil.copytree(tiny.project.root, root / "clone"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
@@ -133,6 +139,30 @@ def test_a_verdict_stands_where_its_files_were_moved_and_for_its_user_alone(
     assert "up to date" not in run(moved)[1]
     as_user("another")
     assert "up to date" not in run(moved)[1]
+
+
+def test_a_model_in_float16_is_exported_verified_and_replayed(
+    project, verified_model, run, tmp_path, capsys
+):
+    file = verified_model.with_stem(f"{verified_model.stem}_fp16")
+    made = ["export", verified_model.stem, "--weights", "synthetic", "--precision", "fp16"]
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--project", str(project.root), *made])
+    status, _, err = run(file)
+    assert status == 0, err
+    downloaded = shutil.copy(file, file.with_name("downloaded twice.onnx"))
+    assert runtime.main(["selftest", str(file), str(downloaded)]) == 0
+    assert runtime.main(["inspect", str(file)]) == 0
+    assert re.search(r"^  precision +fp16$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_model_in_float16_is_not_verified_without_that_in_float32(verified_model, run):
+    file = verified_model.with_stem(f"{verified_model.stem}_fp16")
+    reduce_file(verified_model, "fp16", file, on_stage=lambda _: None)
+    verified_model.unlink()
+    status, _, err = run(file)
+    assert status == 2
+    assert f"expected the file that it was made from, {verified_model.name}, beside it" in err
 
 
 def test_the_page_of_a_folder_shows_no_verdict_that_came_with_a_model(verified_model, run, as_user):

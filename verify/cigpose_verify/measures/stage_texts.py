@@ -46,7 +46,10 @@ def gates() -> dict[str, str]:
             f"{_percent(tolerances.WORST_CONDITION)} of its outputs"
         ),
         "replacement": "with each keypoint replaced in turn, the head gives what PyTorch's gives",
-        "batch": "a row of a batch equals the same row run alone, to the parity gate",
+        "batch": (
+            "a row of a batch equals the same row run alone, to the parity gate; in float16, with "
+            "one thread"
+        ),
         "keypoints": (
             "the same bins wherever PyTorch is clear; at most "
             f"{most_near_ties()} of the confident keypoints "

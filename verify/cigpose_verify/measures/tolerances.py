@@ -127,5 +127,9 @@ def precision_limit(floor: float) -> float:
 
 
 def reduced_limit(floor: float) -> float:
-    """As `precision_limit`, of a file in reduced precision."""
+    """As `precision_limit`, of a file in reduced precision.
+
+    PRECISION_FLOOR is nothing beside the rest; without it, an input that PyTorch computes exactly
+    would have the limit 0, and errors no share of it.
+    """
     return REDUCED_FACTOR * floor + PRECISION_FLOOR

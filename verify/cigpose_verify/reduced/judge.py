@@ -184,11 +184,8 @@ class _Trial:
         """Whether a row of a batch has to equal the same row run alone.
 
         Several threads share out the sums of a batch otherwise than those of one picture, which
-        moves their last bits, and so which way some values round: in float16 by a step of its own.
-        Measured on the tiny model with 2 threads at levels below `all`: convolutions differ by
-        3e-7 of their scale; of the one tensor that onnxruntime rounds to float16, before the
-        head's Reshape, 0.2 % of the values by a step, 9e-5, and the outputs by up to 1.14 of the
-        tolerance. With one thread no bit differs, emulated or not.
+        moves their last bits, and so which way some values round, by a step of float16. With one
+        thread no bit differs, emulated or not. docs/precision.md has the figures.
         """
         return self.contract.precision == "w16" or setting.threads == 1
 
