@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +71,16 @@ def list_variants(project: Project, as_json: bool) -> None:
 @click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "w16"]),
+    type=click.Choice(["fp32", "fp16", "w16", "int8"]),
     default="fp32",
     show_default=True,
-    help="Float16 tensors, or float16 weights alone, in a file of its own (docs/precision.md).",
+    help="Float16 tensors, float16 weights alone, or 8 bits, in a file of its own "
+    "(docs/precision.md).",
+)
+@click.option(
+    "--calibration",
+    metavar="DIR|drawn",
+    help="Of int8: pictures like those that the model will see, or drawn ones.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/WEIGHTS]")
 @click.option("--jobs", type=click.IntRange(min=1), help="Exports at once  [default: by cores]")
@@ -88,6 +96,7 @@ def export(
     keypoints: Path | None,
     weights_key: str | None,
     precision: Precision,
+    calibration: str | None,
     out: Path | None,
     jobs: int | None,
 ) -> int:
@@ -123,7 +132,7 @@ def export(
             [("the exported file", folder / f"{models[0].name}.onnx")],
             [("--checkpoint", checkpoint)],
         )
-    with progress(len(models)) as on_stage:
+    with _pictures_of(calibration, precision) as pictures, progress(len(models)) as on_stage:
         outcomes = export_models(
             project,
             models,
@@ -132,6 +141,7 @@ def export(
             checkpoint=checkpoint,
             weights_key=weights_key,
             precision=precision,
+            calibration=pictures,
             jobs=jobs,
             on_stage=on_stage,
         )
@@ -148,3 +158,23 @@ def export(
         echo("interrupted: run the same command to continue", err=True)
         return INTERRUPTED
     return status_of(errors, alone=len(models) == 1)
+
+
+@contextlib.contextmanager
+def _pictures_of(
+    calibration: str | None, precision: Precision
+) -> Iterator[tuple[str, Path] | None]:
+    """What --calibration names: drawn people, which are drawn anew, or a folder."""
+    if (precision == "int8") != (calibration is not None):
+        raise UsageError(
+            "--precision int8 needs --calibration DIR, pictures like those that the model will "
+            "see, or --calibration drawn; no other precision takes it"
+        )
+    if calibration != "drawn":
+        yield ("pictures", Path(calibration)) if calibration else None
+        return
+    from cigpose_export.drawn.calibration import write_calibration
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_calibration(Path(folder))
+        yield "drawn", Path(folder)

@@ -32,7 +32,7 @@ from cigpose_runtime.model_file.contract import Precision
 @weights_option
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "w16"]),
+    type=click.Choice(["fp32", "fp16", "w16", "int8"]),
     default="fp32",
     show_default=True,
     help="With --all: of which files.",

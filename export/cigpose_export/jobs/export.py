@@ -75,6 +75,7 @@ def export_models(
     checkpoint: Path | None = None,
     weights_key: str | None = None,
     precision: Precision = "fp32",
+    calibration: tuple[str, Path] | None = None,
     jobs: int | None = None,
     on_stage: OnStage = lambda _name, _stage: None,
 ) -> list[Outcome[ExportFigures]]:
@@ -82,11 +83,14 @@ def export_models(
 
     checkpoint: exported in place of the project's own, for one model. weights_key: the
     entry of the file that holds the weights, None for the usual one. precision: of the files; one
-    in reduced precision lies beside that in float32, of which it is made. jobs: exports at once.
+    in reduced precision lies beside that in float32, of which it is made. calibration: of int8, see
+    `ReduceJob`. jobs: exports at once.
     """
     whole = [ExportJob(project, model, weights, out, checkpoint, weights_key) for model in models]
-    reduced = [ReduceJob(one, precision) for one in whole] if precision != "fp32" else []
-    return run_batch(reduced or whole, at_once=jobs, on_stage=on_stage)
+    if precision == "fp32":
+        return run_batch(whole, at_once=jobs, on_stage=on_stage)
+    reduced = [ReduceJob(one, precision, calibration) for one in whole]
+    return run_batch(reduced, at_once=jobs, on_stage=on_stage)
 
 
 @dataclass(frozen=True)
@@ -186,10 +190,14 @@ class ExportJob:
 
 @dataclass(frozen=True)
 class ReduceJob:
-    """The export of one model in reduced precision."""
+    """The export of one model in reduced precision.
+
+    calibration: of int8, whether its pictures are drawn or the user's pictures, and their folder.
+    """
 
     parent: ExportJob
     precision: Reduced
+    calibration: tuple[str, Path] | None = None
 
     @property
     def name(self) -> str:
@@ -220,6 +228,7 @@ class ReduceJob:
         arguments = {
             "parent": str(self.parent.path),
             "precision": self.precision,
+            "calibration": list(map(str, self.calibration)) if self.calibration else None,
             "target": str(self.path),
         }
         report = work.run("reduce", arguments)
@@ -238,7 +247,15 @@ class ReduceJob:
     @property
     def _inputs(self) -> str:
         """A hash of all that decides the bytes of the file."""
-        return hash_of(file_sha256(self.parent.path), self.precision, code_hash(worker.reduce))
+        source, folder = self.calibration or ("", None)
+        pictures = sorted(path for path in folder.iterdir() if path.is_file()) if folder else []
+        return hash_of(
+            file_sha256(self.parent.path),
+            self.precision,
+            code_hash(worker.reduce),
+            source,
+            *(f"{path.name} {file_sha256(path)}" for path in pictures),
+        )
 
 
 def is_export_of(project: Project, model: Model, path: Path, checkpoint_sha256: str) -> bool:
