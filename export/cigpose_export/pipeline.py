@@ -19,7 +19,7 @@ from cigpose_export.errors import CheckpointError, ConfigError, ExportError
 from cigpose_export.graph.contract import build_contract
 from cigpose_export.graph.opset import portable
 from cigpose_export.graph.simplify import simplify
-from cigpose_export.graph.stamp import stamp
+from cigpose_export.graph.stamp import read_back_problems, stamp
 from cigpose_export.graph.translate import export_graph
 from cigpose_export.modeling.build import (
     build_reference,
@@ -33,11 +33,10 @@ from cigpose_export.project import Model, Project
 from cigpose_export.reference.evaluations import noise_floor
 from cigpose_export.reference.run import ReferenceOutputs, intervention_margin, run_reference
 from cigpose_export.variants import Variant, WeightsKind
-from cigpose_runtime import Contract, contract_of, parse_onnx
+from cigpose_runtime import Contract, parse_onnx
 from cigpose_runtime.estimation.ort import ort
 from cigpose_runtime.files import appears_whole
 from cigpose_verify.measures.tolerances import WORST_CONDITION, compare, condition_of
-from cigpose_verify.stages.structure import check_structure
 
 
 @dataclass(frozen=True)
@@ -133,10 +132,7 @@ def require_config_of(variant: Variant, config: Config) -> None:
 
 def check_artefact(data: bytes, contract: Contract, estimator: Any) -> None:
     """Checks the bytes of an artefact; raises `ExportError` with all that does not hold."""
-    described = parse_onnx(data)
-    problems = check_structure(data, described)
-    if contract_of(described) != contract:
-        problems.append("the contract read back differs from the one that was written")
+    problems = read_back_problems(data, contract)
     if not problems:
         problems = check_outputs(data, estimator, clear_cases(contract, estimator))
     if problems:

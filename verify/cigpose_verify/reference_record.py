@@ -140,11 +140,6 @@ class Recorded:
         """Whether rounding alone moves the outputs so far that many keypoints may be elsewhere."""
         return not all(c.condition <= WORST_CONDITION for c in self.candidates)
 
-    @property
-    def score_limit(self) -> float:
-        """What the confound scores of a backend may be off by, from the precision gate."""
-        return precision_limit(self.score_floor)
-
 
 @dataclass(frozen=True)
 class Sweep:
@@ -160,11 +155,6 @@ class Sweep:
     single: Outputs
     double: Outputs
     floor: float
-
-    @property
-    def limit(self) -> float:
-        """What a backend may be off by against float64, from the precision gate."""
-        return precision_limit(self.floor)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cigpose_export.cli.options import (
     json_option,
     keypoints_option,
     pass_project,
+    precision_option,
     require_config,
     say_error,
     selected,
@@ -67,12 +68,8 @@ def list_variants(project: Project, as_json: bool) -> None:
 @click.option("--name", metavar="NAME", help="With --config: of the file  [default: the config's]")
 @keypoints_option
 @click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "w16"]),
-    default="fp32",
-    show_default=True,
-    help="Float16 tensors, or float16 weights alone, in a file of its own (docs/precision.md).",
+@precision_option(
+    "Float16 tensors, or float16 weights alone, in a file of its own (docs/precision.md)."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/WEIGHTS]")
 @click.option("--jobs", type=click.IntRange(min=1), help="Exports at once  [default: by cores]")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -12,6 +13,8 @@ from cigpose_export.project import Project
 from cigpose_export.variants import Variant
 from cigpose_runtime import CigposeError
 from cigpose_runtime.terminal import echo
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended."""
@@ -40,6 +43,19 @@ keypoints_option = click.option(
     help="With --config: JSON file with the keypoint_names, skeleton, flip_pairs and oks_sigmas "
     "that config and checkpoint do not say.",
 )
+
+
+def precision_option(meaning: str) -> Callable[[Command], Command]:
+    """Adds --precision, which means something else to each command."""
+    return click.option(
+        "--precision",
+        type=click.Choice(["fp32", "fp16", "w16"]),
+        default="fp32",
+        show_default=True,
+        help=meaning,
+    )
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 

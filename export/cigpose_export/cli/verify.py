@@ -13,6 +13,7 @@ from cigpose_export.cli.options import (
     config_option,
     keypoints_option,
     pass_project,
+    precision_option,
     require_config,
     say_error,
     status_of,
@@ -23,20 +24,14 @@ from cigpose_export.project import Project
 from cigpose_export.variants import WeightsKind
 from cigpose_runtime.estimation.session import CPU
 from cigpose_runtime.files import output_file, require_apart
-from cigpose_runtime.model_file.contract import Precision
+from cigpose_runtime.model_file.contract import Precision, artefact_name
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
 @all_option
 @weights_option
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "w16"]),
-    default="fp32",
-    show_default=True,
-    help="With --all: of which files.",
-)
+@precision_option("With --all: of which files.")
 @click.option("--out", type=click.Path(path_type=Path), help="With --all: where the files lie.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare with this file.")
 @config_option
@@ -86,8 +81,8 @@ def verify(
         raise UsageError("expected ONNX files, or --all; `make verify-all` does the latter")
     if every:
         folder = out or project.artefact_folder(weights)
-        ending = "" if precision == "fp32" else f"_{precision}"
-        files = tuple(folder / f"{name}{ending}.onnx" for name in project.variants)
+        names = (artefact_name(name, precision) for name in project.variants)
+        files = tuple(folder / f"{name}.onnx" for name in names)
     if (every and model) or (metadata and not model):
         raise UsageError("--as NAME needs files of others, and --metadata FILE needs --as NAME")
     if checkpoint and len(files) != 1:

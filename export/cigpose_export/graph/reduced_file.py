@@ -13,7 +13,7 @@ import onnx
 from cigpose_export import __version__
 from cigpose_export.errors import ExportError
 from cigpose_export.graph.precision import kept_in_float32, to_float16, to_float16_weights
-from cigpose_export.graph.stamp import stamp
+from cigpose_export.graph.stamp import read_back_problems, stamp
 from cigpose_runtime import (
     REDUCED_SCHEMA_VERSION,
     Contract,
@@ -26,7 +26,6 @@ from cigpose_runtime.files import appears_whole, read_bytes
 from cigpose_runtime.model_file.contract import Reduced
 from cigpose_verify.reduced.emulate import with_rounded_tensors
 from cigpose_verify.reduced.ranges import extreme_inputs, range_problem
-from cigpose_verify.stages.structure import check_structure
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,7 @@ def reduce_file(
 
 
 def _problems(written: bytes, contract: Contract) -> list[str]:
-    described = parse_onnx(written)
-    problems = check_structure(written, described)
-    if contract_of(described) != contract:
-        problems.append("the contract read back differs from the one that was written")
+    problems = read_back_problems(written, contract)
     if contract.precision == "fp16" and not problems:
         emulated = with_rounded_tensors(onnx.load_from_string(written))
         shape = 3, contract.input_h, contract.input_w

@@ -10,7 +10,8 @@ from google.protobuf.message import Message
 
 from cigpose_export import __version__
 from cigpose_export.graph.opset import IR_VERSION
-from cigpose_runtime import METADATA_KEY, Contract
+from cigpose_runtime import METADATA_KEY, Contract, contract_of, parse_onnx
+from cigpose_verify.stages.structure import check_structure
 
 
 def stamp(model: onnx.ModelProto, contract: Contract) -> bytes:
@@ -33,6 +34,15 @@ def stamped_bytes(model: onnx.ModelProto, metadata: dict[str, str]) -> bytes:
     onnx.helper.set_model_props(model, metadata)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def read_back_problems(data: bytes, contract: Contract) -> list[str]:
+    """What does not hold in the bytes of a file: its form, and that it says this contract."""
+    described = parse_onnx(data)
+    problems = check_structure(data, described)
+    if contract_of(described) != contract:
+        problems.append("the contract read back differs from the one that was written")
+    return problems
 
 
 def _messages(message: Any) -> Iterator[Any]:

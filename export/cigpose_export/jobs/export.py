@@ -24,7 +24,7 @@ from cigpose_export.project import Model, Project, arguments_of
 from cigpose_export.variants import WeightsKind
 from cigpose_runtime import CigposeError, FileError, read_contract
 from cigpose_runtime.files import appears_whole, file_sha256
-from cigpose_runtime.model_file.contract import Precision, Reduced
+from cigpose_runtime.model_file.contract import Precision, Reduced, artefact_name
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,7 @@ class ExportJob:
 
     def made_of(self, checkpoint_sha256: str) -> ExportFigures | None:
         """What the export took, where the file is what this code makes of that checkpoint."""
-        receipt = Receipt.read(self.receipt_path)
-        if receipt is None or not self.path.is_file():
-            return None
-        inputs = self.inputs(checkpoint_sha256)
-        unchanged = receipt.inputs == inputs and receipt.sha256 == file_sha256(self.path)
-        return receipt.figures if unchanged and is_own(self.receipt_path) else None
+        return _standing(self.receipt_path, self.path, self.inputs(checkpoint_sha256))
 
     def inputs(self, checkpoint_sha256: str) -> str:
         """What the receipt of an export of that checkpoint says that it was made from."""
@@ -193,7 +188,7 @@ class ReduceJob:
 
     @property
     def name(self) -> str:
-        return f"{self.parent.name}_{self.precision}"
+        return artefact_name(self.parent.name, self.precision)
 
     @property
     def path(self) -> Path:
@@ -205,11 +200,9 @@ class ReduceJob:
 
     def standing(self) -> ExportFigures | None:
         """What the export took, where nothing that it was made from has changed."""
-        receipt = Receipt.read(self._receipt_path)
-        if self.parent.standing() is None or receipt is None or not self.path.is_file():
+        if self.parent.standing() is None:
             return None
-        unchanged = receipt.inputs == self._inputs and receipt.sha256 == file_sha256(self.path)
-        return receipt.figures if unchanged and is_own(self._receipt_path) else None
+        return _standing(self._receipt_path, self.path, self._inputs)
 
     def run(self, work: Work) -> Outcome[ExportFigures]:
         """Exports in float32 what is out of date, reduces it, and writes the receipt."""
@@ -239,6 +232,15 @@ class ReduceJob:
     def _inputs(self) -> str:
         """A hash of all that decides the bytes of the file."""
         return hash_of(file_sha256(self.parent.path), self.precision, code_hash(worker.reduce))
+
+
+def _standing(receipt_path: Path, path: Path, inputs: str) -> ExportFigures | None:
+    """What an export took, where the receipt is our own and says that the file is made of these."""
+    receipt = Receipt.read(receipt_path)
+    if receipt is None or not path.is_file():
+        return None
+    unchanged = receipt.inputs == inputs and receipt.sha256 == file_sha256(path)
+    return receipt.figures if unchanged and is_own(receipt_path) else None
 
 
 def is_export_of(project: Project, model: Model, path: Path, checkpoint_sha256: str) -> bool:

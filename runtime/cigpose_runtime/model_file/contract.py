@@ -116,10 +116,8 @@ class Contract:
 
     @property
     def artefact_name(self) -> str | None:
-        """What its file is called as exported, without .onnx: NAME, or NAME_fp16 and the like."""
-        if self.name is None or self.precision == "fp32":
-            return self.name
-        return f"{self.name}_{self.precision}"
+        """What its file is called, as of the function of this name; None without a name."""
+        return None if self.name is None else artefact_name(self.name, self.precision)
 
     def to_json(self) -> str:
         """The contract as one line of ASCII JSON, its keys in the order of the fields.
@@ -192,6 +190,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
+
+
+def artefact_name(name: str, precision: Precision) -> str:
+    """What a model's file is called as exported, without .onnx: NAME, or NAME_fp16 and the like."""
+    return name if precision == "fp32" else f"{name}_{precision}"
 
 
 def _key_problems(document: Mapping[str, Any]) -> Iterator[str]:
