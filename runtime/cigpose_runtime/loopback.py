@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 from cigpose_runtime.errors import InputError
 
@@ -47,3 +48,45 @@ class LoopbackServer(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), OSError):  # which says that the client has left
             super().handle_error(request, client_address)
+
+
+class LoopbackHandler(BaseHTTPRequestHandler):
+    """Answers a request of one's own browser, who waits; says nothing on the terminal."""
+
+    server: LoopbackServer
+    timeout = PATIENCE_S
+
+    of_every_answer: ClassVar[Mapping[str, str]] = {}
+    """Headers."""
+
+    def refuses_host(self) -> bool:
+        """Whether the request was for another name that leads here; such a one is answered."""
+        if self.server.is_host(self.headers.get("Host")):
+            return False
+        self.say(421, "text/plain", b"this is no host of that name\n")
+        return True
+
+    def say_not_found(self) -> None:
+        """To who does not know the address."""
+        self.say(404, "text/plain", b"the address is what the command says\n")
+
+    def say(self, status: int, kind: str, content: bytes) -> None:
+        """A whole answer. kind: its media type."""
+        self.begin(status, kind, len(content))
+        self.wfile.write(content)
+
+    def begin(self, status: int, kind: str, size: int | None = None) -> None:
+        """An answer of this many bytes, None for one without an end."""
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if size is not None:
+            self.send_header("Content-Length", str(size))
+        self.end_headers()
+
+    def end_headers(self) -> None:
+        for name, value in self.of_every_answer.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: requests of one's own browser are no news."""

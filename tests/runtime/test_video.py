@@ -18,6 +18,7 @@ from PIL import Image
 from chromium import chromium, needs_chromium
 from cigpose_runtime.errors import FileError
 from cigpose_runtime.media import video, video_writer
+from cigpose_runtime.media.kept import batched
 from cigpose_runtime.media.threads import Behind, in_order, prefetched
 from cigpose_runtime.media.video import Frame, VideoReader
 from cigpose_runtime.media.video_writer import VideoWriter
@@ -483,6 +484,17 @@ def test_what_comes_before_a_source_fails_is_not_lost():
     with pytest.raises(KeyError, match="seeded"):
         taken.extend(in_order(str, items(), at_once=3))  # extend keeps what came before
     assert taken == ["0", "1", "2", "3", "4"]
+
+
+def test_a_batch_that_a_source_cannot_fill_is_not_lost():
+    def items():
+        yield from range(5)
+        raise KeyError("seeded")
+
+    taken = []
+    with pytest.raises(KeyError, match="seeded"):
+        taken.extend(batched(items(), 3))
+    assert taken == [[0, 1, 2], [3, 4]]
 
 
 def test_whoever_leaves_early_has_few_items_run():

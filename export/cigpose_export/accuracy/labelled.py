@@ -20,8 +20,12 @@ from cigpose_runtime.labelling.items import Item
 from cigpose_runtime.labelling.job import finish, run_by
 from cigpose_runtime.labelling.rows import read_shards
 from cigpose_runtime.labelling.shards import Shard, plan
-from cigpose_runtime.labelling.worker import MOST_DECODERS, ShardWorker
-from cigpose_runtime.machine import cores
+from cigpose_runtime.labelling.worker import (
+    ShardWorker,
+    decoders_of,
+    require_as_started,
+    threads_of,
+)
 from cigpose_runtime.sources import storage
 
 SHARD_SIZE = 100
@@ -69,14 +73,9 @@ def open_worker(
     path: Path, flip: bool, folder: Folder, about: dict[str, Any], cores_each: int
 ) -> ShardWorker:
     """The worker, in whatever process this is called. Raises FileError for another model there."""
-    if _about(path, flip) != about:
-        raise FileError(
-            f"{path}: expected the model and the cigpose-runtime that the run was started with, "
-            "found others; give all workers the same"
-        )
-    threads = cores_each if cores_each < cores() else None
-    model = PoseModel(path, flip=flip, threads=threads, spinning=False)
-    return ShardWorker(model, _no_boxes, folder, about, decoders=min(cores_each, MOST_DECODERS))
+    require_as_started(_about(path, flip), about, path, "model")
+    model = PoseModel(path, flip=flip, threads=threads_of(cores_each), spinning=False)
+    return ShardWorker(model, _no_boxes, folder, about, decoders=decoders_of(cores_each))
 
 
 def _about(path: Path, flip: bool) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from cigpose_runtime import __version__
 from cigpose_runtime.commands import options, people
-from cigpose_runtime.errors import CheckError, CigposeError, FileError
+from cigpose_runtime.errors import CheckError, CigposeError
 from cigpose_runtime.files import file_sha256
-from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.reader import read_contract
 from cigpose_runtime.terminal import echo
 
@@ -133,23 +132,20 @@ def open_worker(
 
     Raises FileError where the options' files are not those that the run was started with.
     """
-    from cigpose_runtime.labelling.worker import MOST_DECODERS, TIME_LIMIT_S, ShardWorker
+    from cigpose_runtime.labelling import worker
 
-    if _about(args) != about:
-        raise FileError(
-            f"{args.model}: expected the model, detector, boxes, metadata and cigpose-runtime that "
-            "the run was started with, found others; give all workers the same"
-        )
-    if args.threads is None and cores_each < cores():
-        args = argparse.Namespace(**{**vars(args), "threads": cores_each})
-    return ShardWorker(
+    brought = "model, detector, boxes, metadata"
+    worker.require_as_started(_about(args), about, args.model, brought)
+    threads = args.threads or worker.threads_of(cores_each)
+    args = argparse.Namespace(**{**vars(args), "threads": threads})
+    return worker.ShardWorker(
         options.open_pose_model(args, alone=False),
         people.open_detector(args, alone=False),
         folder,
         about,
         every=args.every,
-        decoders=min(cores_each, MOST_DECODERS),
-        time_limit=args.time_limit or TIME_LIMIT_S,
+        decoders=worker.decoders_of(cores_each),
+        time_limit=args.time_limit or worker.TIME_LIMIT_S,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import dropwhile, islice
+from itertools import dropwhile
 from pathlib import Path
 
 from cigpose_runtime.commands import drawing
@@ -21,6 +21,7 @@ from cigpose_runtime.estimation.frame_model import FrameModel
 from cigpose_runtime.estimation.onnx_detector import OnnxDetector
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.pose_pipeline import PosePipeline
+from cigpose_runtime.media.kept import batched
 from cigpose_runtime.media.threads import DEPTH, in_order, prefetched
 from cigpose_runtime.media.video import Frame
 from cigpose_runtime.poses import Poses
@@ -158,7 +159,7 @@ class VideoJob:
 
     def _detected(self, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Detections | None]]:
         """The frames, and what was found in them where the detector takes several at once."""
-        while batch := list(islice(frames, self.args.detector_batch)):
+        for batch in batched(frames, self.args.detector_batch):
             found: Sequence[Detections | None] = [None] * len(batch)
             if len(batch) > 1 and isinstance(self.detector, OnnxDetector):
                 # What fails together is tried one by one, so that each frame has its own error.

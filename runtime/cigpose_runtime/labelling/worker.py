@@ -19,12 +19,37 @@ from cigpose_runtime.labelling.folder import Folder
 from cigpose_runtime.labelling.items import Item
 from cigpose_runtime.labelling.rows import RowWriter, schema
 from cigpose_runtime.labelling.shards import Shard
+from cigpose_runtime.machine import cores
 from cigpose_runtime.sources import storage
 
 TIME_LIMIT_S = 60.0
 
 MOST_DECODERS = 8
 """Of one worker, whatever cores it has: as many keep a GPU at work."""
+
+
+def threads_of(cores_each: int) -> int | None:
+    """Of a worker's model: as many as it has cores, onnxruntime's choice if that is all of them."""
+    return cores_each if cores_each < cores() else None
+
+
+def decoders_of(cores_each: int) -> int:
+    """How many processes decode for a worker that has so many cores."""
+    return min(cores_each, MOST_DECODERS)
+
+
+def require_as_started(
+    found: Mapping[str, Any], about: Mapping[str, Any], path: Path, what: str
+) -> None:
+    """Raises FileError where a worker would make shards in another way than the run says.
+
+    path: of the model. what: all that a worker brings, for the message.
+    """
+    if found != about:
+        raise FileError(
+            f"{path}: expected the {what} and cigpose-runtime that the run was started with, found "
+            "others; give all workers the same"
+        )
 
 
 @dataclass

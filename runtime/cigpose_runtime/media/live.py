@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 import secrets
 import threading
-from http.server import BaseHTTPRequestHandler
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
 from cigpose_runtime.arrays import Pixels
 from cigpose_runtime.errors import InputError
-from cigpose_runtime.loopback import PATIENCE_S, LoopbackServer
+from cigpose_runtime.loopback import LoopbackHandler, LoopbackServer
 
 JPEG_QUALITY = 80
 
@@ -75,34 +73,24 @@ class Page:
     def _is(self, path: str, name: str = "") -> bool:
         return secrets.compare_digest(path.encode(), f"{self._path}{name}".encode())
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
+    def _handler(self) -> type[LoopbackHandler]:
         page = self
 
-        class Handler(BaseHTTPRequestHandler):
-            timeout = PATIENCE_S
+        class Handler(LoopbackHandler):
+            of_every_answer = HEADERS
 
-            def do_GET(self) -> None:
-                if not page._server.is_host(self.headers.get("Host")):
-                    self._say(421, "text/plain", b"this is no host of that name\n")
-                elif page._is(self.path):
-                    self._say(200, "text/html; charset=utf-8", PAGE)
+            def do_GET(self) -> None:  # noqa: N802 - http.server asks for this name
+                if self.refuses_host():
+                    return
+                if page._is(self.path):
+                    self.say(200, "text/html; charset=utf-8", PAGE)
                 elif page._is(self.path, "stream"):
                     self._stream()
                 else:
-                    self._say(404, "text/plain", b"the address is what the command says\n")
-
-            def _say(self, status: int, kind: str, content: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                    self.say_not_found()
 
             def _stream(self) -> None:
-                self.send_response(200)
-                kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"
-                self.send_header("Content-Type", kind)
-                self.end_headers()
+                self.begin(200, f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}")
                 number = 0
                 while True:
                     picture, number = page._next(number)
@@ -110,14 +98,6 @@ class Page:
                         return
                     head = b"--%s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
                     self.wfile.write(head % (_BOUNDARY, len(picture)) + picture + b"\r\n")
-
-            def end_headers(self) -> None:
-                for name, value in HEADERS.items():
-                    self.send_header(name, value)
-                super().end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Nothing: requests of one's own browser are no news."""
 
         return Handler
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from cigpose_runtime.errors import FileError
+from cigpose_runtime.media.kept import ahead
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -74,28 +74,10 @@ def in_order(
     pool = ThreadPoolExecutor(at_once)
     try:
         # One more than run, so that no thread waits for an item.
-        for future in _ahead((pool.submit(function, item) for item in items), at_once):
+        for future in ahead((pool.submit(function, item) for item in items), at_once):
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """The same items, so many of them made ahead; what making one raises comes after the last."""
-    made: deque[Item] = deque()
-    source, failed = iter(items), None
-    while failed is None:
-        try:
-            made.append(next(source))
-        except StopIteration:
-            break
-        except Exception as error:  # noqa: BLE001 - raised in its place
-            failed = error
-        if len(made) > count:
-            yield made.popleft()
-    yield from made
-    if failed is not None:
-        raise failed
 
 
 class Behind(Generic[Item]):

@@ -6,13 +6,11 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from cigpose_runtime.errors import FileError
-from cigpose_runtime.loopback import PATIENCE_S, LoopbackServer
+from cigpose_runtime.loopback import LoopbackHandler, LoopbackServer
 from cigpose_runtime.web.folder import FILE_TYPES, LISTING, Folder
 
 PAGE_FOLDER = Path(__file__).parent / "page"
@@ -88,40 +86,21 @@ class WebServer(LoopbackServer):
         self.url = f"http://127.0.0.1:{self.server_port}{self.path}"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LoopbackHandler):
     server: WebServer
-    timeout = PATIENCE_S
+    of_every_answer = HEADERS
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - http.server asks for this name
+        if self.refuses_host():
+            return
         path, start = urlsplit(self.path).path, self.server.path
         is_known = secrets.compare_digest(path[: len(start)].encode(), start.encode())
         found = self.server.files.get(unquote(path[len(start) :]))
-        if not self.server.is_host(self.headers.get("Host")):
-            self._say(421, b"this is no host of that name\n")
-        elif found is None or not is_known:
-            self._say(404, b"the address is what the command says\n")
+        if found is None or not is_known:
+            self.say_not_found()
         elif isinstance(found, bytes):
-            self._say(200, found, ".json")
+            self.say(200, _TYPES[".json"], found)
         else:
             with found.open("rb") as file:
-                size = found.stat().st_size
-                self._begin(200, _TYPES[found.suffix.lower()], size)
+                self.begin(200, _TYPES[found.suffix.lower()], found.stat().st_size)
                 shutil.copyfileobj(file, self.wfile, 1 << 20)
-
-    def _say(self, status: int, content: bytes, suffix: str = "") -> None:
-        self._begin(status, _TYPES.get(suffix, "text/plain"), len(content))
-        self.wfile.write(content)
-
-    def _begin(self, status: int, kind: str, size: int) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(size))
-        self.end_headers()
-
-    def end_headers(self) -> None:
-        for name, value in HEADERS.items():
-            self.send_header(name, value)
-        super().end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: requests of one's own browser are no news."""
