@@ -16,6 +16,16 @@ def tiny_project(tmp_path):
     return make_tiny_project(tmp_path)
 
 
+@pytest.fixture
+def project(tiny_project):
+    """The same with a real checkpoint, as far as a fake worker can tell."""
+    (name,) = tiny_project.variants
+    path = tiny_project.checkpoint_path(name, "real")
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    return tiny_project
+
+
 @pytest.fixture(scope="session")
 def release_project(tmp_path_factory):
     """A clone with one tiny variant, exported and verified."""

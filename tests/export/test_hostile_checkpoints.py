@@ -1,7 +1,6 @@
 """Whatever a checkpoint holds, loading it ends in weights or in one line."""
 
 import sys
-from collections import Counter
 
 import pytest
 
@@ -9,7 +8,7 @@ if sys.platform != "linux":
     pytest.skip("the limits are Linux's", allow_module_level=True)
 
 import checkpoint_fuzz
-from fuzzing import report_of
+from fuzzing import fuzz, fuzz_many
 
 FEW = {"bytes": 200, "pickles": 200, "weights": 40, "configs": 40}
 MANY = {"bytes": 5_000, "pickles": 4_000, "weights": 1_500, "configs": 1_500}
@@ -23,20 +22,9 @@ REFUSED = dict.fromkeys(READ, "CheckpointError") | {"configs": "ConfigMismatchEr
 AT_ONCE = 500
 
 
-def fuzz(kind, first, count, folder):
-    """What came of the cases; a process that ends by itself has no case over its limits."""
-    seed = folder / "seed"
-    return report_of(
-        checkpoint_fuzz.__file__,
-        *(kind, seed, first, count),
-        count=count,
-        where=lambda: f"{kind} {seed.read_text()}",
-    )
-
-
 @pytest.mark.parametrize("kind", FEW)
 def test_some_hostile_checkpoints(kind, tmp_path):
-    statuses = fuzz(kind, 0, FEW[kind], tmp_path)["statuses"]
+    statuses = fuzz(checkpoint_fuzz.__file__, kind, 0, FEW[kind], tmp_path)["statuses"]
     assert statuses[REFUSED[kind]] > FEW[kind] / 10
     assert statuses[READ[kind]] > 0  # not all is refused
 
@@ -45,12 +33,5 @@ def test_some_hostile_checkpoints(kind, tmp_path):
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", MANY)
 def test_12_000_hostile_checkpoints(kind, tmp_path, record_property):
-    reports = [fuzz(kind, at, AT_ONCE, tmp_path) for at in range(0, MANY[kind], AT_ONCE)]
-    statuses = sum((Counter(report["statuses"]) for report in reports), Counter())
-    slowest = max(report["cpu_s"] for report in reports)
-    peak = max(report["peak"] for report in reports)
-    record_property(
-        "figure",
-        f"{kind} of checkpoints: {MANY[kind]:,} cases, {dict(statuses)}, at most "
-        f"{slowest:.1f} CPU s, {peak / 1e6:.0f} MB",
-    )
+    found = fuzz_many(checkpoint_fuzz.__file__, kind, MANY[kind], tmp_path, at_once=AT_ONCE)
+    record_property("figure", f"{kind} of checkpoints: {found}")

@@ -56,15 +56,6 @@ def fake_export(kind, arguments):
 
 
 @pytest.fixture
-def project(tiny_project):
-    """A tiny project with a real checkpoint, as far as a fake worker can tell."""
-    path = tiny_project.checkpoint_path(NAME, "real")
-    path.parent.mkdir()
-    path.write_bytes(b"weights")
-    return tiny_project
-
-
-@pytest.fixture
 def run(monkeypatch):
     """Exports all variants of a project with fake workers; returns outcomes and what they did."""
 

@@ -14,15 +14,6 @@ from tiny_project import tiny_name
 NAME = tiny_name()
 
 
-@pytest.fixture
-def project(tiny_project):
-    """A tiny project with a real checkpoint, as far as a fake worker can tell."""
-    path = tiny_project.checkpoint_path(NAME, "real")
-    path.parent.mkdir()
-    path.write_bytes(b"weights")
-    return tiny_project
-
-
 def fake_work(kind, arguments):
     """An export copies its checkpoint, a reduction halves its parent."""
     target = Path(arguments["target"])

@@ -4,6 +4,7 @@ import warnings
 from importlib.util import find_spec
 from types import SimpleNamespace
 
+import onnx
 import pytest
 
 from tiny_onnx import tiny_model
@@ -15,6 +16,18 @@ def model(tmp_path):
     path = tmp_path / "tiny.onnx"
     path.write_bytes(tiny_model(num_keypoints=133, seed=3).SerializeToString())
     return path
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Writes a detector's model; returns the file."""
+
+    def write(model):
+        path = tmp_path / "detector.onnx"
+        onnx.save(model, path)
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")

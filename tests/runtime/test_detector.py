@@ -15,17 +15,6 @@ from cigpose_runtime.estimation.letterbox import letterbox
 from cigpose_runtime.overlap import iou
 from tiny_yolox import P5, P6, yolox
 
-
-@pytest.fixture
-def save(tmp_path):
-    def write(model):
-        path = tmp_path / "yolox.onnx"
-        onnx.save(model, path)
-        return path
-
-    return write
-
-
 PEOPLE = [(40, 30, 20, 40, 0.9, 0), (90, 30, 24, 50, 0.7, 0)]
 FRAME = np.zeros((128, 256, 3), np.uint8)  # twice the input's size
 
@@ -87,7 +76,7 @@ def test_another_model_is_refused(save, change):
         shape.dim[2].dim_value = 5
     else:
         del shape.dim[2]
-    with pytest.raises(OnnxFileError, match=r"yolox.onnx: .*expected a YOLOX"):
+    with pytest.raises(OnnxFileError, match=r"detector.onnx: .*expected a YOLOX"):
         YoloxDetector(save(model))
 
 

@@ -29,16 +29,6 @@ FRAME = np.random.default_rng(0).integers(0, 255, (128, 200, 3), np.uint8)
 FRAME[..., 2] //= 4  # of another mean than green and blue
 
 
-@pytest.fixture
-def save(tmp_path):
-    def write(model):
-        path = tmp_path / "detector.onnx"
-        onnx.save(model, path)
-        return path
-
-    return write
-
-
 @pytest.mark.parametrize("batch", [1, "batch"])
 @pytest.mark.parametrize("frame", [FRAME, FRAME[:64, :128], FRAME[:, :50]])
 def test_an_rtmdet_sees_and_finds_what_rtmlib_does(save, frame, batch):

@@ -19,7 +19,7 @@ from cigpose_runtime.errors import CheckError
 from cigpose_runtime.labelling import local
 from cigpose_runtime.labelling.shards import plan
 from cigpose_runtime.labelling.sources import find_items
-from labels import label, make_clip, make_model, make_pictures, rows
+from labels import label, make_pictures, make_sources, rows
 from suicidal_worker import suicidal
 
 # Counts calls in the code at work, in all threads, and at the one that is asked for ends as by
@@ -47,14 +47,7 @@ sys.exit(status)
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     """Model and sources: 10 pictures, of which one is none, and a clip; 5 shards."""
-    folder = tmp_path_factory.mktemp("given")
-    make_pictures(folder / "pictures", 9)
-    (folder / "pictures" / "bad.jpg").write_bytes(b"no picture")
-    make_clip(folder / "pictures" / "clip.mp4", 5)
-    return [
-        *(make_model(folder / "tiny.onnx"), folder / "pictures"),
-        *("--whole-frame", "--shard-size", 3),
-    ]
+    return make_sources(tmp_path_factory.mktemp("given"), 9)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from cigpose_runtime.labelling import cluster as on_cluster
 from cigpose_runtime.labelling.cluster import Cluster, _Driver
 from cigpose_runtime.labelling.shards import plan
 from cigpose_runtime.labelling.sources import find_items
-from labels import label, make_clip, make_model, make_pictures, rows
+from labels import label, make_sources, rows
 from ray_nodes import NODE, ray_cluster
 from suicidal_worker import suicidal
 
@@ -26,14 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:ResourceWarning", "ignore:.*:
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     """Model and sources: 30 pictures, of which one is none, and a clip; 11 shards."""
-    folder = tmp_path_factory.mktemp("given")
-    make_pictures(folder / "pictures", 29)
-    (folder / "pictures" / "bad.jpg").write_bytes(b"no picture")
-    make_clip(folder / "pictures" / "clip.mp4", 5)
-    return [
-        *(make_model(folder / "tiny.onnx"), folder / "pictures"),
-        *("--whole-frame", "--shard-size", 3),
-    ]
+    return make_sources(tmp_path_factory.mktemp("given"), 29)
 
 
 @pytest.fixture(scope="module")

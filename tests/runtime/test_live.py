@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from cigpose_runtime.errors import InputError
-from cigpose_runtime.loopback import LoopbackServer
-from cigpose_runtime.media import live
+from cigpose_runtime.loopback import LoopbackHandler, LoopbackServer
 from cigpose_runtime.media.live import HEADERS, Page
 
 
@@ -109,7 +108,7 @@ def is_closed(client):
 
 
 def test_a_client_that_says_nothing_is_left(monkeypatch, capfd):
-    monkeypatch.setattr(live, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(LoopbackHandler, "timeout", 0.05)
     with Page(0) as page:
         host, port, _ = address(page)
         with socket.create_connection((host, port), timeout=60) as silent:

@@ -1,6 +1,7 @@
 """Pictures and sound have one timeline, whatever the clock of the file says."""
 
 import shutil
+from contextlib import contextmanager
 from fractions import Fraction
 
 import av
@@ -79,17 +80,24 @@ def test_after_ctrl_c_there_is_no_more_sound_than_pictures(tmp_path, sound):
     assert pictures - 0.1 < heard < pictures + 1024 / 16_000 + 0.001  # one AAC frame
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
-def test_what_is_written_plays_in_sync_before_it_is_finished(tmp_path, name):
-    clip = flash_and_click(tmp_path / name, count=100)
+@contextmanager
+def growing(clip, target):
+    """The file of a copy that has all frames and is not finished."""
     with (
         VideoReader(clip) as reader,
-        VideoWriter(tmp_path / "b.mp4", rate=reader.rate, audio_from=clip) as writer,
+        VideoWriter(target, rate=reader.rate, audio_from=clip) as writer,
     ):
         for frame in reader:
             writer.write(frame)
-        (growing,) = tmp_path.glob(".b.mp4.*.partial")
-        flash, click, pictures, heard = when(growing)
+        (partial,) = target.parent.glob(f".{target.name}.*.partial")
+        yield partial
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
+def test_what_is_written_plays_in_sync_before_it_is_finished(tmp_path, name):
+    clip = flash_and_click(tmp_path / name, count=100)
+    with growing(clip, tmp_path / "b.mp4") as partial:
+        flash, click, pictures, heard = when(partial)
     assert flash == pytest.approx(click, abs=SYNC_S)
     assert pictures > 2  # of 4 seconds: one of them and what the encoder looks ahead are to come
     assert abs(pictures - heard) < 0.25  # two AAC frames, and pictures that come out of order
@@ -97,15 +105,8 @@ def test_what_is_written_plays_in_sync_before_it_is_finished(tmp_path, name):
 
 def test_what_is_written_plays_where_the_sound_has_ended(tmp_path):
     clip = flash_and_click(tmp_path / "a.mp4", count=100, seconds_of_sound=1)
-    with (
-        VideoReader(clip) as reader,
-        VideoWriter(tmp_path / "b.mp4", rate=reader.rate, audio_from=clip) as writer,
-    ):
-        for frame in reader:
-            writer.write(frame)
-        (growing,) = tmp_path.glob(".b.mp4.*.partial")
-        with av.open(str(growing)) as container:
-            shown = [frame.time for frame in container.decode(video=0)]
+    with growing(clip, tmp_path / "b.mp4") as partial, av.open(str(partial)) as container:
+        shown = [frame.time for frame in container.decode(video=0)]
     # Of 4 seconds, two of them and what the encoder looks ahead are to come.
     assert shown[:25] == pytest.approx([n / 25 for n in range(25)], abs=1e-3)
 
@@ -120,8 +121,8 @@ def test_pictures_do_not_wait_in_memory_for_sound_that_comes_late(tmp_path):
         for frame in reader:
             writer.write(frame)
             if frame.index == 700:
-                (growing,) = tmp_path.glob(".b.mp4.*.partial")
-                written = growing.stat().st_size
+                (partial,) = tmp_path.glob(".b.mp4.*.partial")
+                written = partial.stat().st_size
     assert written > target.stat().st_size / 4
     with av.open(str(target)) as container:
         assert next(container.decode(audio=0)).time == pytest.approx(30, abs=0.07)

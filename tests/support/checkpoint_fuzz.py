@@ -22,7 +22,7 @@ from cigpose_export.checkpoints.compare_config import require_same_model
 from cigpose_export.checkpoints.load import Checkpoint, load_checkpoint, load_weights
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_runtime.errors import CigposeError
-from fuzzing import Cases
+from fuzzing import Cases, spoilt
 from tiny_project import make_tiny_project, tiny_name
 
 LONGEST = 4_000
@@ -118,28 +118,10 @@ def _outcome(run):
 def changed_bytes(target, rng):
     """Bits flipped, pieces cut, doubled or replaced in files of each container."""
     name = rng.choice(["zip", "legacy", "safetensors"])
-    content = bytearray(getattr(target, name))
-    for _ in range(rng.choice([1, 1, 2, 8])):
-        if not content:
-            break
-        start = rng.randrange(len(content))
-        end = min(len(content), start + rng.choice([1, 2, 8, 100, 1000]))
-        match rng.randrange(5):
-            case 0:
-                content[start] ^= 1 << rng.randrange(8)
-            case 1:
-                del content[start:end]
-            case 2:
-                content[start:start] = content[start:end]
-            case 3:
-                content[start:end] = rng.randbytes(end - start)
-            case 4:
-                layout, size = rng.choice([("<H", 2), ("<L", 4), ("<Q", 8)])
-                number = rng.choice([0, 1, 2**16 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1])
-                content[start : start + size] = struct.pack(layout, number % 256**size)
+    content = spoilt(getattr(target, name), rng, lengths=(1, 2, 8, 100, 1000), ways=5)
 
     def run():
-        found = target.load(bytes(content)).state_dict
+        found = target.load(content).state_dict
         if name == "zip":
             same = found.keys() == target.few.keys() and all(
                 found[key].shape == value.shape and torch.equal(found[key], value)

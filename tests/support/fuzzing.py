@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -78,3 +79,47 @@ def report_of(script, *arguments, count, where):
     assert report["peak"] < MEMORY
     assert sum(report["statuses"].values()) == count
     return report
+
+
+def fuzz(script, kind, first, count, folder):
+    """The report of some cases of a kind; `script` keeps the seed at hand in a file."""
+    seed = folder / "seed"
+    return report_of(
+        script,
+        *(kind, seed, first, count),
+        count=count,
+        where=lambda: f"{kind} {seed.read_text()}",
+    )
+
+
+def fuzz_many(script, kind, count, folder, *, at_once):
+    """Goes through many cases of a kind, so many in a process; returns what came of them."""
+    reports = [fuzz(script, kind, at, at_once, folder) for at in range(0, count, at_once)]
+    statuses = sum((Counter(report["statuses"]) for report in reports), Counter())
+    slowest = max(report["cpu_s"] for report in reports)
+    peak = max(report["peak"] for report in reports)
+    return f"{count:,} cases, {dict(statuses)}, at most {slowest:.1f} CPU s, {peak / 1e6:.0f} MB"
+
+
+def spoilt(content, rng, *, lengths=(1, 2, 8, 100), ways=4):
+    """Bits flipped, pieces of these lengths cut, doubled or replaced, the 5th way by numbers."""
+    content = bytearray(content)
+    for _ in range(rng.choice([1, 1, 2, 8])):
+        if not content:
+            break
+        start = rng.randrange(len(content))
+        end = min(len(content), start + rng.choice(lengths))
+        match rng.randrange(ways):
+            case 0:
+                content[start] ^= 1 << rng.randrange(8)
+            case 1:
+                del content[start:end]
+            case 2:
+                content[start:start] = content[start:end]
+            case 3:
+                content[start:end] = rng.randbytes(end - start)
+            case 4:
+                layout, size = rng.choice([("<H", 2), ("<L", 4), ("<Q", 8)])
+                number = rng.choice([0, 1, 2**16 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1])
+                content[start : start + size] = struct.pack(layout, number % 256**size)
+    return bytes(content)

@@ -36,6 +36,17 @@ def make_clip(path, count):
     return path
 
 
+def make_sources(folder, pictures):
+    """Arguments of label: a model, so many pictures and one that is none, a clip; 3 in a shard."""
+    make_pictures(folder / "pictures", pictures)
+    (folder / "pictures" / "bad.jpg").write_bytes(b"no picture")
+    make_clip(folder / "pictures" / "clip.mp4", 5)
+    return [
+        *(make_model(folder / "tiny.onnx"), folder / "pictures"),
+        *("--whole-frame", "--shard-size", 3),
+    ]
+
+
 def label(*arguments):
     """Runs the command in this process; returns its exit status."""
     return cli.main(["label", *map(str, arguments)])

@@ -20,7 +20,7 @@ from onnx import helper, numpy_helper
 from cigpose_runtime import PoseModel, YoloxDetector, cli
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.model_file.operators import ALLOWED
-from fuzzing import Cases
+from fuzzing import Cases, spoilt
 from tiny_onnx import tiny_contract, tiny_model
 from tiny_yolox import yolox
 from wire import damage, to_bytes, to_fields
@@ -106,22 +106,7 @@ def changed_bytes(rng):
         for _ in range(rng.choice([1, 1, 2, 4])):
             damage(tree, onnx.ModelProto.DESCRIPTOR, rng)
         return run, to_bytes(tree)
-    content = bytearray(content)
-    for _ in range(rng.choice([1, 1, 2, 8])):
-        start = rng.randrange(len(content))
-        end = min(len(content), start + rng.choice([1, 2, 8, 100]))
-        match rng.randrange(4):
-            case 0:
-                content[start] ^= 1 << rng.randrange(8)
-            case 1:
-                del content[start:end]
-            case 2:
-                content[start:start] = content[start:end]
-            case 3:
-                content[start:end] = rng.randbytes(end - start)
-        if not content:
-            break
-    return run, bytes(content)
+    return run, spoilt(content, rng)
 
 
 def changed_graph(rng):

@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cigpose_runtime import METADATA_KEY
+from faults import FAULTS as OF_FLOAT32
 from faults import behind_output, node_that_makes, set_weights, weights
 
 FAULTS = {}
@@ -176,12 +177,8 @@ def _(model, contract):
     return contract
 
 
-@fault("intervention on the surest keypoint", "intervention")
-def _(model, contract):
-    (top_k,) = (n for n in model.graph.node if n.op_type == "TopK")
-    (largest,) = (a for a in top_k.attribute if a.name == "largest")
-    largest.i = 1 - largest.i
-    return contract
+SUREST = "intervention on the surest keypoint"
+fault(SUREST, "intervention")(OF_FLOAT32[SUREST][1])
 
 
 @fault("canonical features of one keypoint perturbed", "replacement")

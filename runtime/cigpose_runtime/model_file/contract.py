@@ -116,7 +116,7 @@ class Contract:
 
     @property
     def artefact_name(self) -> str | None:
-        """What its file is called, as of the function of this name; None without a name."""
+        """What its file is called as exported, without .onnx: NAME, or NAME_fp16 and the like."""
         return None if self.name is None else artefact_name(self.name, self.precision)
 
     def to_json(self) -> str:
@@ -193,7 +193,7 @@ def _refuse_constant(constant: str) -> NoReturn:
 
 
 def artefact_name(name: str, precision: Precision) -> str:
-    """What a model's file is called as exported, without .onnx: NAME, or NAME_fp16 and the like."""
+    """What the file of a model is called in a precision, without .onnx."""
     return name if precision == "fp32" else f"{name}_{precision}"
 
 
