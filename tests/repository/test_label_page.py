@@ -10,7 +10,7 @@ from labels import label, make_model, make_pictures, rows
 from rooms import CLONE
 
 PAGE = (CLONE / "docs" / "label.md").read_text("utf-8")
-PANDAS, DUCKDB = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+PANDAS, DUCKDB, FIFTYONE = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +63,27 @@ def test_the_duckdb_example_gives_the_wrists(found, monkeypatch):
     ]
     assert expected
     assert sorted(wrists) == sorted(expected)
+
+
+class Shown(list):
+    """In place of FiftyOne's data set, which needs its database; samples are its own."""
+
+    add_sample = list.append
+
+
+def test_the_fiftyone_example_gives_all_people_in_pixels(found, monkeypatch):
+    fiftyone = pytest.importorskip("fiftyone", reason="a gigabyte: docs/label.md says which")
+    monkeypatch.setattr(fiftyone, "Dataset", Shown)
+    monkeypatch.setattr(fiftyone, "launch_app", lambda dataset: dataset)
+    samples = run(PANDAS + FIFTYONE, found, monkeypatch)["session"]
+    shown = {}
+    for sample in samples:
+        sample.compute_metadata()
+        size = sample.metadata.width, sample.metadata.height
+        shown[sample.filepath] = [np.multiply(each.points, size) for each in sample.poses.keypoints]
+    assert len(samples.default_skeleton.labels) == 133
+    people = [row for row in rows(found / "labels") if row["person"] is not None]
+    assert sorted(shown) == sorted(row["source"] for row in people)
+    for row in people:
+        places = np.reshape(row["keypoints"], (133, 2))
+        np.testing.assert_allclose(shown[row["source"]][row["person"]], places, atol=1e-3)

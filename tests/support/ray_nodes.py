@@ -1,7 +1,9 @@
 """A Ray cluster of a head and other nodes, all on this machine."""
 
+import gc
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -54,6 +56,9 @@ def ray_cluster(nodes=1, **head):
             yield cluster
         finally:
             cluster.shutdown()
+            # Pipes of nodes that were killed, here and not in whichever test comes next.
+            gc.collect()
+            subprocess._cleanup()
     finally:
         patient.stop()
         shutil.rmtree(folder, ignore_errors=True)
