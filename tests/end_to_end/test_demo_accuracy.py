@@ -19,6 +19,7 @@ from cigpose_export.jobs.export import export_models
 from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
 from cigpose_runtime import PoseModel, read_contract
+from cigpose_runtime.estimation import pose_model
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.estimation.session import CPU
 from cigpose_runtime.keypoints import KEYPOINT_SETS
@@ -150,6 +151,26 @@ def test_float16_costs_no_accuracy(baseline, emulated_path, drawn, tmp_path, rec
     found = measure(emulated_path, drawn, tmp_path).figures["runtime"]["AP"]
     record_property("figure", f"float16: AP {100 * exact:.2f} -> {100 * found:.2f}")
     assert found >= exact - 0.003
+
+
+def test_openvino_in_the_precision_that_it_takes_costs_no_accuracy(
+    baseline, model_path, drawn, tmp_path, monkeypatch, record_property
+):
+    """bfloat16, where the processor has it."""
+    openvino = pytest.importorskip("openvino", reason="one of `make engines`, docs/engines.md")
+    found = openvino.Core().compile_model(str(model_path), "CPU")
+    precision = found.get_property("INFERENCE_PRECISION_HINT").to_string()
+
+    class Session:
+        def run(self, names, feed):
+            answer = found(feed)
+            return [answer[name] for name in names]
+
+    monkeypatch.setattr(pose_model, "open_session", lambda path, **_: Session())
+    exact = baseline[0].figures["runtime"]["AP"]
+    lowered = measure(model_path, drawn, tmp_path).figures["runtime"]["AP"]
+    record_property("figure", f"OpenVINO, {precision}: AP {100 * exact:.2f} -> {100 * lowered:.2f}")
+    assert lowered >= exact - 0.003
 
 
 def test_float16_chooses_and_reads_as_float32(model_path, emulated_path, drawn, record_property):
