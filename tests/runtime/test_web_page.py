@@ -4,45 +4,39 @@ import hashlib
 import json
 import shutil
 import threading
-from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from PIL import Image
 
-from chromium import chromium, needs_chromium
+from chromium import chromium
 from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
-from cigpose_runtime import PoseModel, YoloxDetector
+from cigpose_export.graph.reduced_file import reduce_file
+from cigpose_runtime import METADATA_KEY, PoseModel, YoloxDetector
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.media.video import VideoReader
 from cigpose_runtime.web.engine import engine_files
 from cigpose_runtime.web.folder import read_folder
-from cigpose_runtime.web.server import WebServer, page_files, write_site
+from cigpose_runtime.web.server import page_files, write_site
 from clips import flash_and_click
 from packing import boxes_around, pixel_model, save
 from tiny_yolox import yolox
+from web_page import ENGINE, Web, needs_the_page, served
 
-ENGINE = Path(__file__).resolve().parents[2] / "runtime/examples/node_modules/onnxruntime-web"
 CAMERA = "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 TOLERANCE_PX = 1e-3
 """The page's arithmetic is the runtime's, and results have three decimals."""
 
-NO_GPU = "No available adapters."
-"""What Chromium itself warns of where a page asks for WebGPU and there is no GPU."""
+PRECISIONS = "fp16", "w16"
 
-pytestmark = [
-    needs_chromium,
-    pytest.mark.skipif(
-        not ENGINE.is_dir(),
-        reason="no onnxruntime-web: npm install --ignore-scripts --prefix runtime/examples",
-    ),
-]
+pytestmark = needs_the_page
+
+METADATA = "document.getElementById('metadata').textContent"
 
 SIZE_WH = 120, 90
 BOXES = [[10.5, 5.25, 60, 80], [50, -4, 130, 95.5]]
@@ -50,11 +44,16 @@ BOXES = [[10.5, 5.25, 60, 80], [50, -4, 130, 95.5]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model, packed and not, with a detector and without; a picture and a clip."""
+    """A model, packed and not, with a detector and without, in every precision; a picture and a
+    clip."""
     folder = tmp_path_factory.mktemp("folder")
     plain = save(folder, input_size_wh=(48, 64)).rename(folder / "plain.onnx")
     pack_file(plain, folder / "small_frame.onnx")
     pack_file(plain, folder / "bgr_frame.onnx", color_order="bgr")
+    for precision in PRECISIONS:
+        reduced = folder / f"plain_{precision}.onnx"
+        reduce_file(plain, precision, reduced, on_stage=lambda _: None)
+        pack_file(reduced)
     people = [(40, 30, 30, 50, 0.9, 0), (90, 30, 20, 40, 0.6, 0)]
     onnx.save(yolox(people, decoded=True), folder.parent / "yolox.onnx")
     detector = DetectorOptions(folder.parent / "yolox.onnx")
@@ -72,87 +71,10 @@ def browser(tmp_path_factory):
         yield page
 
 
-@contextmanager
-def served(folder, port=0):
-    """Serves a folder; yields the page's address."""
-    files = page_files(engine_files(ENGINE), read_folder(folder))
-    with WebServer(port, files) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
-        try:
-            yield server.url
-        finally:
-            server.shutdown()
-
-
 @pytest.fixture(scope="module")
 def url(folder):
     with served(folder) as url:
         yield url
-
-
-class Web:
-    """The page, as a person sees and uses it."""
-
-    def __init__(self, browser, url, tmp_path):
-        self.browser, self.url, self.downloads = browser, url, tmp_path
-        browser.open(url)
-        assert browser.wait_until("document.querySelector('#models')")
-        behaviour = {"behavior": "allow", "downloadPath": str(tmp_path), "eventsEnabled": True}
-        browser.call("Browser.setDownloadBehavior", **behaviour)
-
-    def do(self, code):
-        return self.browser.evaluate(code)
-
-    def click(self, element_id):
-        found = f"document.getElementById('{element_id}')"
-        assert self.browser.wait_until(f"!{found}.hidden && !{found}.disabled"), element_id
-        self.do(f"document.getElementById('{element_id}').click()")
-
-    def choose(self, element_id, text):
-        """Chooses the option of a <select> that begins with the text."""
-        assert self.browser.wait_until(
-            f"[...document.getElementById('{element_id}').options]"
-            f".some(o => o.text.startsWith('{text}'))"
-        ), text
-        self.do(f"""(() => {{
-            const select = document.getElementById('{element_id}');
-            select.value = [...select.options].find(o => o.text.startsWith('{text}')).value;
-            select.dispatchEvent(new Event('change'));
-        }})()""")
-
-    def people(self, kind):
-        self.do(f"document.querySelector('[name=people][value={kind}]').click()")
-
-    def wait_for_status(self, text):
-        assert self.browser.wait_until(
-            f"document.getElementById('status').textContent.includes({json.dumps(text)})"
-        ), self.do("document.getElementById('status').textContent")
-
-    def wait_for_people(self, count):
-        assert self.browser.wait_until(
-            f"document.getElementById('count').textContent === '{count}'"
-        ), self.do("document.getElementById('status').textContent")
-
-    def results(self):
-        """The lines of the file that the page saves."""
-        path = self.downloads / "poses.jsonl"
-        path.unlink(missing_ok=True)
-        name = "Browser.downloadProgress"
-        self.forget(name)
-        self.click("save")
-        while self.browser.wait_for_event(name)["state"] != "completed":
-            self.forget(name)
-        return [json.loads(line) for line in path.read_text().splitlines()]
-
-    def forget(self, name):
-        self.browser.events = [event for event in self.browser.events if event[0] != name]
-
-    def complaints(self):
-        entries = [c for c in self.browser.complaints if c.get("text") != NO_GPU]
-        foreign = [
-            u for u in self.browser.requests if not u.startswith((self.url, "blob:", "data:"))
-        ]
-        return entries, foreign
 
 
 @pytest.fixture
@@ -197,6 +119,19 @@ def test_other_forms_of_a_model_find_the_same(web, folder):
         web.wait_for_people(2)
         (line,) = web.results()
         assert_are(line["people"], expected)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_reduced_precision_finds_what_the_runtime_finds_and_is_shown(web, folder, precision):
+    web.choose("media", "people.png")
+    expected = PoseModel(folder / f"plain_{precision}.onnx")(frame_of(folder), BOXES)
+    for name in (f"plain_{precision}.onnx", f"plain_{precision}_frame.onnx"):
+        web.choose("models", name)
+        web.wait_for_status(f"{name} runs on the CPU")
+        web.wait_for_people(2)
+        (line,) = web.results()
+        assert_are(line["people"], expected)
+        assert f"precision{precision}" in web.do(METADATA)
 
 
 def test_a_packed_detector_finds_the_people(web, folder):
@@ -271,8 +206,8 @@ def test_the_threshold_hides_keypoints_and_the_metadata_are_shown(web):
     })()""")
     assert web.do("document.getElementById('threshold-shown').textContent") == "1.00"
     assert web.do(ink) != before
-    table = web.do("document.getElementById('metadata').textContent")
-    assert "model · keypoint_names" in table
+    assert "model · keypoint_names" in web.do(METADATA)
+    assert "model · precisionfp32" in web.do(METADATA)
 
 
 def refused_by_the_engine():
@@ -281,10 +216,18 @@ def refused_by_the_engine():
     return model.SerializeToString()
 
 
+def of_a_newer_schema():
+    model, contract = pixel_model(input_size_wh=(48, 64))
+    metadata = contract.to_json().replace('"schema_version":1', '"schema_version":3')
+    helper.set_model_props(model, {METADATA_KEY: metadata})
+    return model.SerializeToString()
+
+
 NO_MODELS = [
     (b"", "found an empty file"),
     (b"\x08\x08broken", "found damaged or foreign content"),
     (b"<!doctype html>", "found an HTML or XML page"),
+    (of_a_newer_schema(), "expected cigpose_meta of schema version 2 at most, found 3"),
     (yolox([(40, 30, 30, 50, 0.9, 0)]).SerializeToString(), "without its metadata"),
     (refused_by_the_engine(), "expected a model that onnxruntime-web runs, found: "),
 ]

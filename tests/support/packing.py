@@ -48,6 +48,8 @@ def pixel_model(**changes):
         ]
         info = (f"simcc_{axis}", TensorProto.FLOAT, ["batch", *shape[1:].tolist()])
         outputs.append(helper.make_tensor_value_info(*info))
+    for node in nodes:
+        node.name = node.output[0]
     initializers = [
         numpy_helper.from_array(v if v.dtype == np.int64 else v.astype(np.float32), name)
         for name, v in weights.items()

@@ -6,6 +6,9 @@ import { readOnnxFile } from "./onnx_file.mjs";
 const PACKED_KEY = "cigpose_frame";
 const CROPS_KEY = "cigpose_meta";
 
+/** The newest schema versions that are known; a file in reduced precision has version 2. */
+const NEWEST = { [PACKED_KEY]: 1, [CROPS_KEY]: 2 };
+
 const isInt = (least, most) => (value) =>
   Number.isInteger(value) && value >= least && value <= most;
 const isNumber = (least, most) => (value) =>
@@ -15,7 +18,7 @@ const isList = (holds, length) => (value) =>
 
 /** The fields that running a model takes, with the limits of model_file/contract_fields.py. */
 const RULES = {
-  schema_version: isInt(0, 1),
+  schema_version: isInt(0, NEWEST[CROPS_KEY]),
   dataset: (value) => typeof value === "string",
   num_keypoints: isInt(1, 1024),
   input_w: isInt(1, 1024),
@@ -28,10 +31,11 @@ const RULES = {
   decode: (value) => value === "simcc-argmax",
   keypoint_names: isList((value) => typeof value === "string"),
   skeleton: isList(isList(isInt(0, 1023), 2)),
+  precision: (value) => typeof value === "string",
 };
 
 const FRAME_RULES = {
-  schema_version: isInt(1, 1),
+  schema_version: isInt(1, NEWEST[PACKED_KEY]),
   frame_color_order: (value) => ["rgb", "bgr"].includes(value),
   box_form: (value) => value === "ltrb",
   score_rule: (value) => value === "lower-simcc-peak",
@@ -51,9 +55,10 @@ export function readModel(bytes) {
         "metadata; export it with cigpose-tools",
     );
   }
-  if (packed) check(metadata, FRAME_RULES);
-  const model = packed ? metadata.model : metadata;
-  check(model ?? {}, RULES);
+  if (packed) check(metadata, FRAME_RULES, PACKED_KEY);
+  const model = (packed ? metadata.model : metadata) ?? {};
+  if (model.schema_version < 2) model.precision = "fp32"; // which such files do not say
+  check(model, RULES, CROPS_KEY);
   const { num_keypoints: count } = model;
   if (model.keypoint_names.length !== count || model.skeleton.flat().some((k) => k >= count)) {
     throw new PageError(
@@ -98,7 +103,13 @@ function entry(file, key) {
   return document;
 }
 
-function check(document, rules) {
+function check(document, rules, key) {
+  const { schema_version: version } = document;
+  if (Number.isInteger(version) && version > NEWEST[key]) {
+    throw new PageError(
+      `expected ${key} of schema version ${NEWEST[key]} at most, found ${version}; open the model on a newer page`,
+    );
+  }
   const bad = Object.keys(rules).filter((field) => !rules[field](document[field]));
   if (bad.length) {
     throw new PageError(`invalid or missing metadata: ${bad.join(", ")}; export the model again`);
