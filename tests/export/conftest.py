@@ -35,7 +35,7 @@ def release_project(tmp_path_factory):
     for name in ("LICENSE", "NOTICE", "CITATION.cff", ".gitignore"):
         shutil.copy(CLONE / name, root)
     for name in ("requirements", "runtime", "export/cigpose_export", "verify/cigpose_verify"):
-        ignored = shutil.ignore_patterns("__pycache__", "dist", "*.egg-info")
+        ignored = shutil.ignore_patterns("__pycache__", "dist", "*.egg-info", "node_modules")
         shutil.copytree(CLONE / name, root / name, ignore=ignored)
     git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "init", "--quiet"], check=True)

@@ -3,9 +3,6 @@
 import hashlib
 import json
 import shutil
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -26,7 +23,7 @@ from cigpose_runtime.web.server import page_files, write_site
 from clips import flash_and_click
 from packing import boxes_around, pixel_model, save
 from tiny_yolox import yolox
-from web_page import ENGINE, Web, needs_the_page, served
+from web_page import ENGINE, Web, any_server, needs_the_page, served
 
 CAMERA = "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 TOLERANCE_PX = 1e-3
@@ -303,22 +300,12 @@ def test_a_large_model_shows_its_progress_and_is_kept(browser, tmp_path, megabyt
 def test_a_written_site_runs_from_any_server(browser, folder, tmp_path):
     site = tmp_path / "site"
     write_site(page_files(engine_files(ENGINE), read_folder(folder)), site)
-    handler = partial(QuietHandler, directory=site)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
-        try:
-            page = Web(browser, f"http://127.0.0.1:{server.server_port}/", tmp_path)
-            assert not page.do("self.crossOriginIsolated")
-            page.click("demo")
-            page.wait_for_people(2)
-            assert page.complaints() == ([], [])
-        finally:
-            server.shutdown()
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, format, *args):
-        pass
+    with any_server(site) as url:
+        page = Web(browser, url, tmp_path)
+        assert not page.do("self.crossOriginIsolated")
+        page.click("demo")
+        page.wait_for_people(2)
+        assert page.complaints() == ([], [])
 
 
 def test_a_clip_and_a_model_are_dropped_at_once(web):

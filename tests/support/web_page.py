@@ -3,6 +3,8 @@
 import json
 import threading
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,22 @@ def served(folder, port=0, stubs=None):
         threading.Thread(target=server.serve_forever, args=(0.02,)).start()
         try:
             yield server.url
+        finally:
+            server.shutdown()
+
+
+@contextmanager
+def any_server(site):
+    """Serves a written site, as servers do that know nothing of it; yields its address."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
         finally:
             server.shutdown()
 

@@ -37,6 +37,7 @@ def build(
     """Make the folder to publish, from models that verify has passed."""
     from cigpose_export.release.build import build_release
     from cigpose_export.release.verified_models import left_out
+    from cigpose_export.release.web_page import NPM_INSTALL, engine_of
 
     target, source = out or project.release_folder, models or project.artefact_folder(weights)
     manifest = build_release(
@@ -48,6 +49,8 @@ def build(
     )
     kind = "rehearsal" if manifest.rehearsal else "release"
     echo(f"{kind} of {len(manifest.models)} models, {len(manifest.files)} files: {target}")
+    if engine_of(project) is None:
+        echo(f"note: without onnxruntime-web it has no web page; to add it: {NPM_INSTALL}")
     if reduced := left_out(source):
         echo(f"note: releases hold float32 files; left out: {', '.join(reduced)}")
 

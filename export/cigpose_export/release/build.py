@@ -35,6 +35,7 @@ from cigpose_export.release.source import (
     source_date_epoch,
 )
 from cigpose_export.release.verified_models import VerifiedModel, verified_models
+from cigpose_export.release.web_page import PAGE, engine_of, page_site
 from cigpose_runtime.errors import CigposeError, last_line
 from cigpose_runtime.files import file_sha256, locked
 from cigpose_runtime.releases.folder import files_in, not_of_release
@@ -108,7 +109,12 @@ def _fill(
         shutil.copyfile(project.root / name, staging / name)
     names = [*(f"{one.released_name}.onnx" for one in verified), *_LEGAL]
     _write_archive(staging / ARCHIVE, {name: staging / name for name in names}, epoch)
-    write_bill_of_materials(project, verified, staging / "sbom.cdx.json", epoch)
+    if (engine := engine_of(project)) is not None:
+        with page_site(engine, sorted(staging.glob("*.onnx"))) as site:
+            legal = {name: staging / name for name in _LEGAL}
+            _write_archive(staging / PAGE, {**legal, **site}, epoch)
+    sbom = staging / "sbom.cdx.json"
+    write_bill_of_materials(project, verified, sbom, epoch, has_page=engine is not None)
     rehearsal = any(one.contract.weights != "real" for one in verified)
     index = index_page(verified, wheel.name, rehearsal)
     (staging / "README.md").write_text(index, "utf-8")

@@ -91,7 +91,9 @@ def require_code_of(project: Project) -> None:
     """Raises ReleaseError unless the code that runs is the project's own."""
     for package, folder in PACKAGES.items():
         running = Path(importlib.import_module(package).__path__[0])
-        for file in sorted(running.rglob("*.py")):
+        for file in sorted(path for path in running.rglob("*") if path.is_file()):
+            if "__pycache__" in file.parts:
+                continue
             own = project.root / folder / file.relative_to(running)
             if not own.is_file() or file_sha256(own) != file_sha256(file):
                 raise ReleaseError(

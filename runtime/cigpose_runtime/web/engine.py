@@ -21,9 +21,12 @@ ENGINE_FILES = {
 }
 """Those in its dist/ that the page loads: for the CPU, and for WebGPU; 41 MB."""
 
+LICENSE = Path(__file__).parent / "engine_license.txt"
+"""Microsoft's, which the npm package leaves out and every copy of its files has to have."""
+
 
 def engine_files(package: Path) -> dict[str, Path]:
-    """The files of ENGINE_FILES by name, in the folder of the npm package.
+    """The files of ENGINE_FILES by name, in the folder of the npm package, and their licence.
 
     Raises FileError where one is missing, CheckError for another release of it.
     """
@@ -39,4 +42,4 @@ def engine_files(package: Path) -> dict[str, Path]:
                 f"{path}: expected that of onnxruntime-web {VERSION}, found other content; run: "
                 f"npm install --ignore-scripts onnxruntime-web@{VERSION}"
             )
-    return found
+    return {**found, "LICENSE.txt": LICENSE}

@@ -16,16 +16,22 @@ from cigpose_export.release.extra import release_extra
 from cigpose_export.release.source import PINS, pinned_packages
 from cigpose_export.release.verified_models import VerifiedModel
 from cigpose_runtime.files import file_sha256
+from cigpose_runtime.web.engine import VERSION
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
 
 
 def write_bill_of_materials(
-    project: Project, models: Sequence[VerifiedModel], target: Path, epoch: int
+    project: Project,
+    models: Sequence[VerifiedModel],
+    target: Path,
+    epoch: int,
+    *,
+    has_page: bool = False,
 ) -> None:
     """Writes CycloneDX 1.7 JSON; the serial number follows from what is in it, the time from
-    `epoch`.
+    `epoch`. has_page: whether the release holds the web page, and so its engine.
 
     Raises InstallError without the extra [release].
     """
@@ -35,9 +41,11 @@ def write_bill_of_materials(
         from cyclonedx.output.json import JsonV1Dot7
         from packageurl import PackageURL
 
-    pins = pinned_packages(project)
+    pins = [("pypi", *pin) for pin in pinned_packages(project)]
+    if has_page:
+        pins.append(("npm", "onnxruntime-web", VERSION))
     of_models = [one.report.sha256 for one in models]
-    of_pins = [file_sha256(project.root / name) for name in PINS]
+    of_pins = [file_sha256(project.root / name) for name in PINS] + [VERSION] * has_page
     bom = Bom(serial_number=uuid.uuid5(uuid.NAMESPACE_OID, "".join(of_models + of_pins)))
     bom.metadata.timestamp = datetime.datetime.fromtimestamp(epoch, datetime.UTC)
     made = Component(
@@ -48,8 +56,8 @@ def write_bill_of_materials(
     )
     bom.metadata.component = made
     packages = []
-    for name, version in pins:
-        purl = PackageURL("pypi", None, name.lower().replace("_", "-"), version)
+    for registry, name, version in pins:
+        purl = PackageURL(registry, None, name.lower().replace("_", "-"), version)
         package = Component(
             name=name,
             version=version,

@@ -290,13 +290,9 @@ get("media").addEventListener("change", ({ target }) => {
     attempt(async () => useSource(openFile(await folder.media[target.value].read())));
 });
 
-/** Of a folder's models, one that is packed, since it is what others may run, too. */
-function demoModel() {
-  return folder.models.findIndex(({ name }) => /_frame(_det)?\.onnx$/.test(name));
-}
-
 onClick("demo", async () => {
-  await useModel(folder.models[demoModel()]);
+  const isPacked = ({ name }) => /_frame(_det)?\.onnx$/.test(name); // what others may run, too
+  await useModel(folder.models.find(isPacked) ?? folder.models[0]);
   await useSource(openFile(await folder.media[0].read()));
 });
 
@@ -305,5 +301,5 @@ await attempt(async () => {
   listModels(folder.models);
   get("media").append(...folder.media.map(({ name }, i) => new Option(name, i)));
   get("listed-media").hidden = !folder.media.length;
-  get("demo").hidden = demoModel() < 0 || !folder.media.length;
+  get("demo").hidden = !folder.models.length || !folder.media.length;
 });
