@@ -170,7 +170,7 @@ def seen_by_the_page(models):
 def plain(values):
     """Shapes as JSON has them; sizes as JavaScript has numbers."""
     return [
-        [name, shape and [float(s) if isinstance(s, int) else s for s in shape]]
+        [name, None if shape is None else [float(s) if isinstance(s, int) else s for s in shape]]
         for name, shape in values
     ]
 

@@ -14,7 +14,8 @@ from PIL import Image
 from chromium import chromium
 from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
 from cigpose_export.graph.reduced_file import reduce_file
-from cigpose_runtime import METADATA_KEY, PoseModel, YoloxDetector
+from cigpose_runtime import METADATA_KEY, PoseModel, Poses, YoloxDetector, read_contract
+from cigpose_runtime.draw import draw_poses
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.media.video import VideoReader
 from cigpose_runtime.web.engine import engine_files
@@ -205,6 +206,47 @@ def test_the_threshold_hides_keypoints_and_the_metadata_are_shown(web):
     assert web.do(ink) != before
     assert "model · keypoint_names" in web.do(METADATA)
     assert "model · precisionfp32" in web.do(METADATA)
+
+
+def test_a_keypoint_is_a_dot_with_a_dark_edge_as_the_runtime_draws_it(web, folder):
+    contract = read_contract(folder / "plain.onnx")
+    blank = np.zeros((60, 60, 3), np.uint8)
+    box = [0.0, 0.0, 600.0, 600.0]
+    keypoints = np.full((1, contract.num_keypoints, 2), 30, np.float32)
+    scores = np.eye(1, contract.num_keypoints, dtype=np.float32)  # the nose alone: no lines
+    poses = Poses(
+        keypoints=keypoints,
+        scores=scores,
+        boxes_xyxy=np.array([box], np.float32),
+        keypoint_set=contract.keypoints,
+    )
+    made = web.do(f"""(async () => {{
+        const {{ drawPerson }} = await import('{web.url}draw.mjs');
+        const context = new OffscreenCanvas(60, 60).getContext('2d');
+        context.fillRect(0, 0, 60, 60);
+        drawPerson(context, {{ box: {box}, keypoints: {keypoints[0].tolist()},
+            scores: {scores[0].tolist()} }}, {contract.to_json()}, 0.5);
+        return [...context.getImageData(0, 0, 60, 60).data];
+    }})()""")
+    rgb = np.reshape(made, (60, 60, 4))[..., :3]
+    expected = draw_poses(blank, poses)[..., ::-1]
+    is_dot = expected[..., 1] > 200
+    assert is_dot.sum() > 50
+    # Measured: 4 of 89, where edges are smoothed otherwise; half a pixel away, 13.
+    assert ((rgb[..., 1] > 200) ^ is_dot).sum() <= 6
+
+
+def test_on_a_phone_the_page_fits_and_an_error_comes_into_view(web):
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    web.browser.call("Emulation.setDeviceMetricsOverride", **phone)
+    web.click("demo")
+    web.wait_for_people(2)
+    assert web.do("document.documentElement.scrollWidth") == phone["width"]
+    web.do("scrollTo(0, document.documentElement.scrollHeight)")
+    web.choose("device", "WebGPU")
+    web.wait_for_status("expected WebGPU, found none")
+    shown = web.do("document.getElementById('status').getBoundingClientRect().toJSON()")
+    assert 0 <= shown["top"] < shown["bottom"] <= phone["height"]
 
 
 def refused_by_the_engine():

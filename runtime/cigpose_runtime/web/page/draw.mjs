@@ -28,28 +28,26 @@ export function drawPerson(context, person, model, threshold) {
   const dots = person.keypoints
     .map((point, keypoint) => ({
       points: [point, point],
-      width: 2 * width * (isFine(keypoint) ? FINE : 1),
+      width: 1.7 * width * (isFine(keypoint) ? FINE : 1),
       colour: colours[keypoint],
       keypoint,
     }))
     .filter(({ keypoint }) => isSeen(keypoint));
+  context.save();
+  context.translate(0.5, 0.5); // keypoints count from the middle of a pixel, canvases from its edge
   context.lineCap = "round";
-  for (const shapes of [lines, dots]) {
-    for (const isOutline of [true, false]) {
-      for (const {
-        points: [from, to],
-        width: thickness,
-        colour,
-      } of shapes) {
-        context.strokeStyle = isOutline ? OUTLINE : colour;
-        context.lineWidth = isOutline ? thickness * 1.5 : thickness;
-        context.beginPath();
-        context.moveTo(...from);
-        context.lineTo(...to);
-        context.stroke();
-      }
+  for (const isEdge of [true, false]) {
+    for (const shape of [...lines, ...dots]) {
+      const [from, [x, y]] = shape.points;
+      context.strokeStyle = isEdge ? OUTLINE : shape.colour;
+      context.lineWidth = shape.width + (isEdge ? 2 : 0);
+      context.beginPath();
+      context.moveTo(...from);
+      context.lineTo(x + 0.01, y); // a line of no length would not be drawn
+      context.stroke();
     }
   }
+  context.restore();
 }
 
 /** A box [left, top, right, bottom], for people to see where a person is looked for. */

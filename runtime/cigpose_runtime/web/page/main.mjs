@@ -36,6 +36,12 @@ async function attempt(task) {
 function show(text, isError = false) {
   get("status").textContent = text;
   get("status").classList.toggle("error", isError);
+  if (isError) reveal();
+}
+
+/** On a phone, what is pressed is further down than what comes of it. */
+function reveal() {
+  get("status").scrollIntoView({ block: "nearest" });
 }
 
 /** What is open, and what is missing. */
@@ -60,6 +66,7 @@ function onProgress(done, size, isKept) {
 async function useModel(entry) {
   const { name, read } = entry;
   show(`Opening ${name} …`);
+  reveal();
   const bytes = await read(onProgress);
   show(`Starting ${name} …`);
   const opened = await openModel(bytes, get("device").value);
