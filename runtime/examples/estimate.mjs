@@ -3,7 +3,7 @@
 // FILE.onnx is one that `cigpose-tools pack` made. With a detector inside it finds the people
 // itself; otherwise each further argument is a person's box in pixels. PICTURE.ppm is a binary PPM
 // (ImageMagick: convert photo.jpg picture.ppm). Prints one JSON object.
-// Once, in this folder: npm install --ignore-scripts
+// Once, in this folder: npm ci --ignore-scripts
 
 import { readFileSync } from "node:fs";
 import ort from "onnxruntime-node";

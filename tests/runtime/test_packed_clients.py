@@ -66,7 +66,7 @@ def node_example(_folder):
     if command is None:
         pytest.skip("no Node is installed")
     if not (EXAMPLES / "node_modules" / "onnxruntime-node").is_dir():
-        pytest.skip("no onnxruntime-node: npm install --ignore-scripts --prefix runtime/examples")
+        pytest.skip("no onnxruntime-node: npm ci --ignore-scripts --prefix runtime/examples")
     return [command, EXAMPLES / "estimate.mjs"]
 
 

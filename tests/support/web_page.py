@@ -23,7 +23,7 @@ needs_the_page = [
     needs_chromium,
     pytest.mark.skipif(
         not ENGINE.is_dir(),
-        reason="no onnxruntime-web: npm install --ignore-scripts --prefix runtime/examples",
+        reason="no onnxruntime-web: npm ci --ignore-scripts --prefix runtime/examples",
     ),
 ]
 

@@ -17,8 +17,8 @@ from cigpose_verify.cases import CROPS, PHOTOGRAPHS
 
 PAGE = "page.zip"
 
-NPM_INSTALL = "npm install --ignore-scripts --prefix runtime/examples"
-"""Gets the engine, at the version in package.json; `engine_files` compares what comes."""
+NPM_INSTALL = "npm ci --ignore-scripts --prefix runtime/examples"
+"""Gets the engine, as package-lock.json has it; `engine_files` compares what comes."""
 
 _LARGEST = 100_000_000
 """Bytes of a file that GitHub Pages takes."""
