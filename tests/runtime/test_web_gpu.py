@@ -95,7 +95,6 @@ def web(browser, folder, tmp_path):
 @pytest.mark.parametrize(
     ("model", "kind", "share", "said"),
     [
-        ("fp32.onnx", "fast", 0, "runs on WebGPU (takes "),
         ("fp32.onnx", "fast", 0.005, "runs on WebGPU (takes "),
         (
             "fp32.onnx",
