@@ -27,7 +27,7 @@ MATRIX_BT709 = 1
 """Of YUV, as ISO 23091-2 numbers it. Files say which, lest players guess by the size."""
 
 QUALITY = {"crf": "20", "preset": "superfast", "mbtree": "1", "rc-lookahead": "10"}
-"""Half the time of veryfast. Without mbtree, noise would make superfast's files 5 times as large."""
+"""Half the time of veryfast. Without mbtree, noise makes files of superfast 5 times as large."""
 
 LARGE_QUALITY = {"crf": "20", "preset": "veryfast", "rc-lookahead": "0", "bf": "0"}
 """Of frames of more than LARGE_PIXELS: 0.7 GB for 8K, where looking ahead takes 2.3 GB."""
