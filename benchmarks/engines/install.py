@@ -1,0 +1,64 @@
+"""A Python for each engine, with the packages that the table pins, under build/engines/."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from benchmarks.engines.table import Engine
+from cigpose_runtime.errors import InstallError, last_line
+
+HERE = Path(__file__).parent
+
+
+def command_of(engine: Engine, folder: Path) -> list[str]:
+    """What runs this engine, less the job; installs it under the folder if need be.
+
+    Raises InstallError where it cannot be installed.
+    """
+    if engine.runner == "runner.mjs":
+        package = _npm_package(engine, folder / engine.package)
+        return ["node", str(HERE / engine.runner), str(package)]
+    python = _venv(engine, folder) if engine.pins else sys.executable
+    return [python, "-P", str(HERE / "runners.py"), engine.runner]
+
+
+def _venv(engine: Engine, folder: Path) -> str:
+    venv = folder / f"{engine.package}-{engine.version}"
+    python = venv / "bin" / "python"
+    done = venv / "installed.txt"  # written last: half a venv is made anew
+    pins = "\n".join(engine.pins)
+    if not done.is_file() or done.read_text("utf-8") != pins:
+        shutil.rmtree(venv, ignore_errors=True)
+        _run([engine.python or sys.executable, "-m", "venv", str(venv)])
+        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+        _run([*pip, "install", "--no-deps", "--only-binary", ":all:", *engine.pins])
+        if engine.beside_ours:
+            (site,) = venv.glob("lib/python*/site-packages")
+            (site / "ours.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
+        done.write_text(pins, "utf-8")
+    return str(python)
+
+
+def _npm_package(engine: Engine, folder: Path) -> Path:
+    package = folder / "node_modules" / engine.package
+    if not package.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        pins = [pin.replace("==", "@") for pin in engine.pins]
+        _run(["npm", "install", "--ignore-scripts", "--silent", "--prefix", str(folder), *pins])
+    return package
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise InstallError(f"expected {command[0]}, found none; install it") from error
+    if done.returncode != 0:
+        raise InstallError(
+            f"expected {' '.join(command[:4])} to install, found: {last_line(done.stderr)}; "
+            "look whether the package is to be had here"
+        )
