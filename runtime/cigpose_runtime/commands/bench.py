@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cigpose_runtime.commands.options import DEVICES, THREADS, whole_number
+from cigpose_runtime.commands.options import DEVICES, THREADS, open_on_device, whole_number
 from cigpose_runtime.errors import CigposeError
 from cigpose_runtime.estimation.decode import decode_simcc, to_frame
 from cigpose_runtime.estimation.pose_model import PoseModel
@@ -59,8 +59,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> list[CigposeError]:
     """Measures and prints."""
-    model = PoseModel(
-        args.model, providers=DEVICES[args.device], threads=args.threads, flip=args.flip
+    model = open_on_device(
+        lambda providers: PoseModel(
+            args.model, providers=providers, threads=args.threads, flip=args.flip
+        ),
+        args.device,
     )
     timings = [measure(model, people, args.rounds) for people in PEOPLE]
     if args.json:
