@@ -128,6 +128,8 @@ def judge(answer: Answer, reference: Answer, contract: Contract) -> Cell:
     expected = [output.size for output in reference.outputs]
     if sizes != expected:
         return Cell(Verdict.WRONG, speed=speed, failure=f"{sizes} values in place of {expected}")
+    if not all(np.isfinite(output).all() for output in answer.outputs):
+        return Cell(Verdict.WRONG, speed=speed, failure="values that are no numbers")
     agreements = [compare(*pair) for pair in zip(answer.outputs, reference.outputs, strict=True)]
     same = _same_bins(answer.outputs, reference.outputs, contract)
     if all(agreement.holds for agreement in agreements):
