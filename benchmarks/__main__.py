@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from benchmarks.cpu_speed import measure_cpu, print_cpu_speeds
 from benchmarks.export_cost import (
     LEAST_DRAWN_PER_S,
     TRACED,
@@ -57,6 +58,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             )
             for name in ours
         }
+        on_cpu = {name: measure_cpu(Path(folder) / f"{name}.onnx") for name in ours}
         videos = {name: measure_video(Path(folder) / f"{name}.onnx") for name in ours}
         labelled = measure_labelling(Path(folder) / f"{variants[0].name}.onnx")
         costs, simulated = measure_costs(Path(folder) / f"{variants[0].name}.onnx")
@@ -66,6 +68,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
         print_figures("Straight trace of the reference head", traced)
         print_ratios(ours, traced)
     print_speeds(speeds)
+    print_cpu_speeds(on_cpu)
     print_video_speeds(videos)
     print_verification(verified)
     sides = ", ".join(f"{name} {rate:.1f}" for name, rate in labelled.items())
@@ -84,6 +87,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             "export": {name: asdict(measured) for name, measured in ours.items()},
             "straight_trace": {name: asdict(measured) for name, measured in traced.items()},
             "runtime": {name: asdict(speed) for name, speed in speeds.items()},
+            "cpu": {name: [asdict(one) for one in sides] for name, sides in on_cpu.items()},
             "videos": {
                 name: {side: asdict(speed) for side, speed in sides.items()}
                 for name, sides in videos.items()

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import numpy as np
 
 from benchmarks.engines.install import command_of
-from benchmarks.engines.measure import Cell, Verdict, ask, fix_batch, judge
+from benchmarks.engines.measure import Cell, Verdict, ask, fix_batch, judge, make_images
 from benchmarks.engines.mobile import check_mobile
 from benchmarks.engines.page import with_tables
 from benchmarks.engines.results import Result, Row, read_results, write_result
@@ -22,7 +21,6 @@ from cigpose_export.variants import DEMO
 from cigpose_runtime import Contract, read_contract
 from cigpose_runtime.errors import InstallError, quoted
 from cigpose_runtime.terminal import echo
-from cigpose_verify.cases import make_cases
 
 MODELS = (
     "cigpose-m_coco-wholebody_256x192",
@@ -80,12 +78,6 @@ def measure_cell(
         return judge(ask(command, file, images, limit_s=limit_s), reference, contract)
 
 
-def make_images(contract: Contract) -> Images:
-    """The most people that are run at once: crops of photographs, and then noise."""
-    cases = sorted(make_cases(contract), key=lambda case: case.kind != "crop")
-    return np.stack([case.input for case in cases[: max(BATCHES)]])
-
-
 def _select(names: Sequence[str]) -> list[Engine]:
     unknown = set(names) - {engine.runner for engine in ENGINES}
     if unknown:
@@ -116,7 +108,7 @@ def _measure(engine: Engine, files: Sequence[Path], folder: Path, limit_s: float
         return Result(absent=str(error))
     rows: list[Row] = []
     for path in files:
-        rows += measure_file(command, path, make_images(read_contract(path)), limit_s)
+        rows += measure_file(command, path, make_images(read_contract(path), max(BATCHES)), limit_s)
         words = ", ".join(f"{people}: {cell.verdict}" for people, cell in rows[-1].cells.items())
         echo(f"{engine.title}: {path.stem}, {rows[-1].form}: {words}")
     return Result(rows=rows)

@@ -18,9 +18,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from benchmarks.engines.runners import OUTPUTS, Images, Job
+from benchmarks.engines.runners import OUTPUTS, SECONDS, Images, Job
 from cigpose_runtime import Contract
 from cigpose_runtime.errors import last_line
+from cigpose_verify.cases import make_cases
 from cigpose_verify.measures.tolerances import compare
 
 LEAST_SAME_BINS = 0.5
@@ -47,9 +48,10 @@ GOOD = (Verdict.RIGHT, Verdict.INEXACT)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a runner left: the raw outputs and CPU seconds of a run, or why there are none."""
+    """What a runner left: the raw outputs, and the median seconds of its runs; or why it failed."""
 
     outputs: Outputs = ()
+    wall_s: float = 0
     cpu_s: float = 0
     failure: str | None = None
     is_late: bool = False
@@ -84,13 +86,14 @@ def ask(
         (Path(folder) / "job.json").write_text(json.dumps(asdict(job)), "utf-8")
         with _child([*command, str(Path(folder) / "job.json")], threads) as child:
             try:
-                said, complaints = child.communicate(timeout=limit_s)
+                _, complaints = child.communicate(timeout=limit_s)
             except subprocess.TimeoutExpired:
                 return Answer(failure=f"nothing after {limit_s:.0f} s", is_late=True)
         if child.returncode != 0:
             return Answer(failure=last_line(complaints) if child.returncode > 0 else _died(child))
         outputs = tuple(np.fromfile(Path(folder) / name, np.float32) for name in OUTPUTS)
-        return Answer(outputs, statistics.median(json.loads(said.splitlines()[-1])))
+        walls, cpus = zip(*json.loads((Path(folder) / SECONDS).read_text("utf-8")), strict=True)
+        return Answer(outputs, statistics.median(walls), statistics.median(cpus))
 
 
 @contextmanager
@@ -149,6 +152,12 @@ def _same_bins(found: Outputs, expected: Outputs, contract: Contract) -> float:
         )
     ]
     return float(np.mean(np.logical_and(*same)))
+
+
+def make_images(contract: Contract, people: int) -> Images:
+    """So many inputs: crops of photographs, and then noise."""
+    cases = sorted(make_cases(contract), key=lambda case: case.kind != "crop")
+    return np.stack([case.input for case in cases[:people]])
 
 
 def fix_batch(model: Path, people: int, target: Path) -> None:

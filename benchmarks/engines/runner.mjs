@@ -21,9 +21,9 @@ const outputs = await session.run(feeds);
 for (const name of ["simcc_x", "simcc_y"]) writeFileSync(join(job.out, name), outputs[name].data);
 const seconds = [];
 for (let round = 0; round < job.rounds; round += 1) {
-  const before = process.cpuUsage();
+  const [started, before] = [performance.now(), process.cpuUsage()];
   await session.run(feeds);
   const { user, system } = process.cpuUsage(before);
-  seconds.push((user + system) / 1e6);
+  seconds.push([(performance.now() - started) / 1e3, (user + system) / 1e6]);
 }
-console.log(JSON.stringify(seconds));
+writeFileSync(join(job.out, "seconds.json"), JSON.stringify(seconds));

@@ -2,7 +2,7 @@
 
 A function for each engine: it loads the model, and returns what runs it on the images. The file
 imports nothing of this repository, and each engine only in its function. It leaves `simcc_x` and
-`simcc_y`, raw float32, in the job's folder, and prints the CPU seconds of each round as JSON.
+`simcc_y`, raw float32, in the job's folder, and seconds.json: wall and CPU seconds of each round.
 runner.mjs does the same in Node.
 """
 
@@ -24,6 +24,7 @@ Images = NDArray[np.float32]
 Run = Callable[[], Sequence[Any]]
 
 OUTPUTS = ["simcc_x", "simcc_y"]
+SECONDS = "seconds.json"
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,29 @@ class Job:
 
 def onnxruntime(job: Job, images: Images) -> Run:
     """Microsoft's, on the CPU: the reference, and an old release of it."""
+    session = _session(job)
+    return lambda: list(session.run(OUTPUTS, {"input": images}))
+
+
+def one_by_one(job: Job, images: Images) -> Run:
+    """The same, person after person."""
+    session = _session(job)
+    singles = np.split(images, len(images))
+
+    def run() -> Sequence[Any]:
+        outputs = [session.run(OUTPUTS, {"input": image}) for image in singles]
+        return [np.concatenate(some) for some in zip(*outputs, strict=True)]
+
+    return run
+
+
+def _session(job: Job) -> Any:
     import onnxruntime as ort  # noqa: TID251 (the caller has switched its telemetry off)
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = job.threads
     options.log_severity_level = 4
-    session = ort.InferenceSession(job.model, options, providers=["CPUExecutionProvider"])
-    return lambda: list(session.run(OUTPUTS, {"input": images}))
+    return ort.InferenceSession(job.model, options, providers=["CPUExecutionProvider"])
 
 
 def onnx_reference(job: Job, images: Images) -> Run:
@@ -218,10 +235,10 @@ def main(engine: Callable[[Job, Images], Run], job: Job) -> None:
         np.asarray(output, np.float32).tofile(Path(job.out) / name)
     seconds = []
     for _ in range(job.rounds):
-        started = time.process_time()
+        wall, cpu = time.perf_counter(), time.process_time()
         run()
-        seconds.append(time.process_time() - started)
-    sys.stdout.write(json.dumps(seconds) + "\n")
+        seconds.append((time.perf_counter() - wall, time.process_time() - cpu))
+    (Path(job.out) / SECONDS).write_text(json.dumps(seconds), "utf-8")
 
 
 if __name__ == "__main__":
