@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks.cpu_speed import measure_cpu, print_cpu_speeds
+from benchmarks.cpu_speed import MODELS, measure_cpu, print_cpu_speeds
 from benchmarks.export_cost import (
     LEAST_DRAWN_PER_S,
     TRACED,
@@ -58,7 +58,9 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             )
             for name in ours
         }
-        on_cpu = {name: measure_cpu(Path(folder) / f"{name}.onnx") for name in ours}
+        on_cpu = {
+            name: measure_cpu(Path(folder) / f"{name}.onnx") for name in ours if name in MODELS
+        }
         videos = {name: measure_video(Path(folder) / f"{name}.onnx") for name in ours}
         labelled = measure_labelling(Path(folder) / f"{variants[0].name}.onnx")
         costs, simulated = measure_costs(Path(folder) / f"{variants[0].name}.onnx")

@@ -8,7 +8,8 @@ decoding are left out: benchmarks/runtime_speed.py has them.
 - OpenVINO, with float32 asked for and as it comes, in a Python of its own (`make engines`);
 - int8: NAME_int8.onnx, where that lies beside the file.
 
-Sides that do not give our outputs are marked as inexact, with how many keypoints are the same.
+Sides that do not give our outputs are marked as inexact, with how many keypoints are in the same
+bins, of the person with the fewest.
 `python -m benchmarks.cpu_speed MODEL.onnx...` prints this table alone.
 """
 
@@ -32,6 +33,13 @@ from cigpose_export.project import Project
 from cigpose_runtime import read_contract
 from cigpose_runtime.errors import InstallError
 from cigpose_runtime.terminal import echo
+
+MODELS = (
+    "cigpose-m_coco-wholebody_256x192",
+    "cigpose-l_coco-wholebody_256x192",
+    "cigpose-x_coco-wholebody_384x288",
+)
+"""One of each size; all 14 would take an hour."""
 
 THREADS = (1, 2)
 PEOPLE = (1, 8)
@@ -86,7 +94,7 @@ def print_cpu_speeds(measured: Mapping[str, Sequence[CpuSpeed]]) -> None:
     table.title_justify = "left"
     for people in PEOPLE:
         table.add_column(f"{people} at once", justify="right")
-    table.add_column("keypoints as ours", justify="right")
+    table.add_column("same bins, worst person", justify="right")
     for model, speeds in measured.items():
         rows: dict[tuple[int, str], list[CpuSpeed]] = {}
         for one in speeds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,12 @@ from benchmarks.engines.page import with_tables
 from benchmarks.engines.results import Result, Row, read_results, write_result
 from benchmarks.engines.runners import Images
 from benchmarks.engines.table import ENGINES, REFERENCE, Engine
+from cigpose_export.cli.options import say_error
 from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
 from cigpose_runtime import Contract, read_contract
-from cigpose_runtime.errors import InstallError, quoted
+from cigpose_runtime.errors import CigposeError, InstallError, quoted
 from cigpose_runtime.terminal import echo
 
 MODELS = (
@@ -141,4 +143,8 @@ def engines(names: tuple[str, ...], limit_s: float) -> None:
 
 
 if __name__ == "__main__":
-    engines()
+    try:
+        engines()
+    except CigposeError as error:
+        say_error(error)
+        sys.exit(error.exit_status)

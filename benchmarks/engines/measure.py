@@ -24,9 +24,10 @@ from cigpose_runtime.errors import last_line
 from cigpose_verify.cases import make_cases
 from cigpose_verify.measures.tolerances import compare
 
-LEAST_SAME_BINS = 0.5
-"""Fewer keypoints in the same bins, and the answer is another one. Measured on files of ours:
-bfloat16 leaves 69 to 95 %; an answer that is another person's leaves 7 % at most."""
+LEAST_SAME_BINS = 0.25
+"""A person with fewer keypoints in the same bins got another answer. Measured on the four files: in
+bfloat16 41 to 96 % are the same; with another person's outputs, or those of the next keypoint, 12 %
+at most, mirrored none."""
 
 ROUNDS = 3
 
@@ -59,8 +60,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Cell:
-    """One engine, file and batch. same_bins: the share of keypoints. speed: in CPU seconds,
-    times the reference's."""
+    """One engine, file and batch. same_bins: the share of keypoints, of the person with the fewest.
+    speed: times the reference's, in CPU seconds."""
 
     verdict: Verdict
     difference: float | None = None
@@ -143,15 +144,14 @@ def judge(answer: Answer, reference: Answer, contract: Contract) -> Cell:
 
 
 def _same_bins(found: Outputs, expected: Outputs, contract: Contract) -> float:
-    """The share of keypoints whose two bins are the same."""
-    sides = contract.input_w, contract.input_h
-    same = [
-        first.reshape(-1, bins).argmax(axis=1) == second.reshape(-1, bins).argmax(axis=1)
-        for first, second, bins in zip(
-            found, expected, (int(side * contract.split_ratio) for side in sides), strict=True
-        )
-    ]
-    return float(np.mean(np.logical_and(*same)))
+    """The share of keypoints whose two bins are the same, of the person with the fewest."""
+    same = []
+    for first, second, side in zip(
+        found, expected, (contract.input_w, contract.input_h), strict=True
+    ):
+        shape = -1, contract.num_keypoints, int(side * contract.split_ratio)
+        same.append(first.reshape(shape).argmax(axis=2) == second.reshape(shape).argmax(axis=2))
+    return float(np.logical_and(*same).mean(axis=1).min())
 
 
 def make_images(contract: Contract, people: int) -> Images:

@@ -36,7 +36,7 @@ def with_tables(
     lines = [
         f"Compared with {reference}:",
         "",
-        "| engine | model | form | verdict | max\\|Δ\\| | same bins | speed at 1, 3, 8 | why |",
+        "| engine | model | form | verdict | max\\|Δ\\| | same bins, worst person | speed at 1, 3, 8 | why |",
         "|---|---|---|---|--:|--:|--:|---|",
         *(line for title, result in results.items() for line in _lines(title, result)),
         "",

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks import cpu_speed
 from benchmarks.engines import __main__ as main
 from benchmarks.engines import runners
 from benchmarks.engines.install import command_of
@@ -109,10 +110,21 @@ def with_outputs(reference, change):
         (lambda out: out[:, ::-1], Verdict.WRONG),
         (lambda out: out[::-1], Verdict.WRONG),
         (lambda out: out[..., ::-1], Verdict.WRONG),
+        (lambda out: np.concatenate([out[:1], out[:1]]), Verdict.WRONG),
         (lambda out: out[:1], Verdict.WRONG),
         (lambda out: np.where(out == out.max(), np.float32(np.nan), out), Verdict.WRONG),
     ],
-    ids=["same", "rounded", "off", "keypoints", "people", "mirrored", "one person", "a NaN"],
+    ids=[
+        "same",
+        "rounded",
+        "off",
+        "keypoints",
+        "people",
+        "mirrored",
+        "only the first",
+        "one person",
+        "a NaN",
+    ],
 )
 def test_outputs_are_judged(reference, model, change, verdict):
     cell = judge(with_outputs(reference, change), reference, read_contract(model))
@@ -156,6 +168,20 @@ def test_a_fixed_batch_changes_shapes_alone(model, tmp_path):
         list(before.node),
         list(before.initializer),
     )
+
+
+# The model alone on CPUs
+
+
+def test_an_int8_file_beside_a_model_is_measured_and_marked_as_inexact(model, monkeypatch):
+    for name, value in {"ENGINES": (), "THREADS": (1,), "PEOPLE": (2,), "TURNS": 1}.items():
+        monkeypatch.setattr(cpu_speed, name, value)
+    other = tiny_model(seed=1).SerializeToString()
+    model.with_name("tiny_int8.onnx").write_bytes(other)
+    ours, one_by_one, int8 = cpu_speed.measure_cpu(model)
+    assert [ours.side, one_by_one.side, int8.side] == ["ours", "one by one", "int8"]
+    assert (ours.ratio, ours.same_bins, one_by_one.same_bins) == (1, None, None)
+    assert int8.same_bins < 1
 
 
 # The table and the page
