@@ -67,17 +67,20 @@ def measure_cell(
     limit_s: float,
     fixed: int | None = None,
 ) -> Cell:
-    """One answer, judged beside one that the reference gives at the same time.
+    """One answer, judged beside one that the reference gives right after it.
 
     fixed: the batch that the engine's file is fixed to.
     """
-    reference = ask(command_of(REFERENCE, Path()), model, images, limit_s=limit_s)
     with tempfile.TemporaryDirectory() as folder:
         file = model
         if fixed is not None:
             file = Path(folder) / model.name
             fix_batch(model, fixed, file)
-        return judge(ask(command, file, images, limit_s=limit_s), reference, contract)
+        answer = ask(command, file, images, limit_s=limit_s)
+    if answer.failure is not None:
+        return judge(answer, answer, contract)
+    reference = ask(command_of(REFERENCE, Path()), model, images, limit_s=limit_s)
+    return judge(answer, reference, contract)
 
 
 def _select(names: Sequence[str]) -> list[Engine]:

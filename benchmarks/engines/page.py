@@ -34,9 +34,9 @@ def with_tables(
             f"{PART.pattern}"
         )
     lines = [
-        f"Compared with {reference}:",
+        f"Compared with {reference}; of same bins, the person with the fewest:",
         "",
-        "| engine | model | form | verdict | max\\|Δ\\| | same bins, worst person | speed at 1, 3, 8 | why |",
+        "| engine | model | form | verdict | max\\|Δ\\| | same bins | speed at 1, 3, 8 | why |",
         "|---|---|---|---|--:|--:|--:|---|",
         *(line for title, result in results.items() for line in _lines(title, result)),
         "",
