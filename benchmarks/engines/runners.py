@@ -164,11 +164,7 @@ def tract(job: Job, images: Images) -> Run:
     """Sonos's, in Rust; on one thread."""
     import tract
 
-    model = tract.onnx().load(job.model)
-    model.set_input_fact(0, ",".join([*map(str, images.shape), "f32"]))
-    for index in range(len(OUTPUTS)):
-        model.set_output_fact(index, None)
-    runnable = model.into_model().into_runnable()
+    runnable = tract.onnx().load(job.model).into_model().into_runnable()
     return lambda: [output.to_numpy() for output in runnable.run([images])]
 
 
