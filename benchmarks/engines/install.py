@@ -22,25 +22,27 @@ def command_of(engine: Engine, folder: Path) -> list[str]:
     if engine.runner == "runner.mjs":
         package = _npm_package(engine, folder / engine.package)
         return ["node", str(HERE / engine.runner), str(package)]
-    python = _venv(engine, folder) if engine.pins else sys.executable
-    return [python, "-P", str(HERE / "runners.py"), engine.runner]
+    runner = [str(HERE / "runners.py"), engine.runner]
+    if engine.pins:
+        return [str(_venv(engine, folder)), "-P", *runner]
+    return [sys.executable, "-P", *runner]
 
 
-def _venv(engine: Engine, folder: Path) -> str:
+def _venv(engine: Engine, folder: Path) -> Path:
     venv = folder / f"{engine.package}-{engine.version}"
     python = venv / "bin" / "python"
     done = venv / "installed.txt"  # written last: half a venv is made anew
     pins = "\n".join(engine.pins)
     if not done.is_file() or done.read_text("utf-8") != pins:
         shutil.rmtree(venv, ignore_errors=True)
-        _run([engine.python or sys.executable, "-m", "venv", str(venv)])
-        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+        _run([engine.python or sys.executable, "-P", "-m", "venv", str(venv)])
+        pip = [str(python), "-P", "-m", "pip", "--disable-pip-version-check", "--quiet"]
         _run([*pip, "install", "--no-deps", "--only-binary", ":all:", *engine.pins])
         if engine.beside_ours:
             (site,) = venv.glob("lib/python*/site-packages")
             (site / "ours.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
         done.write_text(pins, "utf-8")
-    return str(python)
+    return python
 
 
 def _npm_package(engine: Engine, folder: Path) -> Path:
@@ -59,6 +61,6 @@ def _run(command: list[str]) -> None:
         raise InstallError(f"expected {command[0]}, found none; install it") from error
     if done.returncode != 0:
         raise InstallError(
-            f"expected {' '.join(command[:4])} to install, found: {last_line(done.stderr)}; "
-            "look whether the package is to be had here"
+            f"expected {Path(command[0]).name} {' '.join(command[1:4])} to install, found: "
+            f"{last_line(done.stderr)}; look whether the package is to be had here"
         )

@@ -116,7 +116,7 @@ def mnn(job: Job, images: Images) -> Run:
     import MNN.numpy
 
     target = job.file(".mnn")
-    tool = Path(sys.executable).with_name("mnnconvert")
+    tool = Path(sys.prefix) / "bin" / "mnnconvert"
     _tool(tool, "-f", "ONNX", "--modelFile", job.model, "--MNNModel", target, "--bizCode", "")
     settings = {"backend": 0, "numThread": job.threads, "precision": "high"}
     manager = MNN.nn.create_runtime_manager((settings,))
