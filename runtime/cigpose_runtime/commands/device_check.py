@@ -14,7 +14,7 @@ from cigpose_runtime.releases.golden import largest_tolerance
 
 Model = PoseModel | FrameModel
 
-FRAME_SHAPE = 480, 640, 3
+FRAME_SHAPE: tuple[int, ...] = 480, 640, 3
 BOX_XYXY = 0.3, 0.1, 0.7, 0.95
 """Of a person, in parts of the frame."""
 
@@ -35,12 +35,14 @@ def compare_with_cpu(
     Both run on one person in a seeded picture, once to warm up and then RUNS times. Scores may
     differ by as much as golden vectors allow the outputs to, of which each is one value.
     """
-    packed = isinstance(model, FrameModel)
-    contract = model.contract.model if packed else model.contract
-    shape = (packed and model.fixed_frame_shape) or FRAME_SHAPE
+    if isinstance(model, FrameModel):
+        contract, takes_boxes = model.contract.model, not model.finds_people
+        shape = model.fixed_frame_shape or FRAME_SHAPE
+    else:
+        contract, takes_boxes, shape = model.contract, True, FRAME_SHAPE
     frame = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    boxes = [np.multiply(BOX_XYXY, [shape[1], shape[0]] * 2)]
-    feed = (frame,) if packed and model.finds_people else (frame, boxes)
+    boxes = np.multiply([BOX_XYXY], [shape[1], shape[0]] * 2)
+    feed = (frame, boxes) if takes_boxes else (frame,)
     found, seconds = _run(lambda: model(*feed), clock)
     expected, cpu_seconds = _run(lambda: on_cpu(*feed), clock)
     lines = []
