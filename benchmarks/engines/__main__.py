@@ -17,7 +17,7 @@ from benchmarks.engines.results import Result, Row, read_results, write_result
 from benchmarks.engines.runners import Images
 from benchmarks.engines.table import ENGINES, REFERENCE, Engine
 from cigpose_export.cli.options import say_error
-from cigpose_export.errors import UsageError
+from cigpose_export.errors import ExportError, UsageError
 from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
 from cigpose_runtime import Contract, read_contract
@@ -33,7 +33,6 @@ MODELS = (
 BATCHES = (1, 3, 8)
 LARGE = 150_000_000
 """Bytes of a file from which 8 people at once are left out: they take minutes in some engines."""
-
 
 AS_IT_IS, FIXED = "as it is", "batch fixed"
 
@@ -69,7 +68,8 @@ def measure_cell(
 ) -> Cell:
     """One answer, judged beside one that the reference gives right after it.
 
-    fixed: the batch that the engine's file is fixed to.
+    fixed: the batch that the engine's file is fixed to. Raises ExportError where the reference
+    gives none.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = model
@@ -80,6 +80,11 @@ def measure_cell(
     if answer.failure is not None:
         return judge(answer, answer, contract)
     reference = ask(command_of(REFERENCE, Path()), model, images, limit_s=limit_s)
+    if reference.failure is not None:
+        raise ExportError(
+            f"{model.name}: expected {REFERENCE.title} to run, found: {reference.failure}; run "
+            "make doctor, or give it more time with --limit"
+        )
     return judge(answer, reference, contract)
 
 

@@ -20,8 +20,7 @@ def command_of(engine: Engine, folder: Path) -> list[str]:
     Raises InstallError where it cannot be installed.
     """
     if engine.runner == "runner.mjs":
-        package = _npm_package(engine, folder / engine.package)
-        return ["node", str(HERE / engine.runner), str(package)]
+        return ["node", str(HERE / engine.runner), str(_npm_package(engine, folder))]
     runner = [str(HERE / "runners.py"), engine.runner]
     if engine.pins:
         return [str(_venv(engine, folder)), "-P", *runner]
@@ -29,7 +28,7 @@ def command_of(engine: Engine, folder: Path) -> list[str]:
 
 
 def _venv(engine: Engine, folder: Path) -> Path:
-    venv = folder / f"{engine.package}-{engine.version}"
+    venv = _folder_of(engine, folder)
     python = venv / "bin" / "python"
     done = venv / "installed.txt"  # written last: half a venv is made anew
     pins = "\n".join(engine.pins)
@@ -46,12 +45,17 @@ def _venv(engine: Engine, folder: Path) -> Path:
 
 
 def _npm_package(engine: Engine, folder: Path) -> Path:
-    package = folder / "node_modules" / engine.package
+    prefix = _folder_of(engine, folder)
+    package = prefix / "node_modules" / engine.package
     if not package.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
+        prefix.mkdir(parents=True, exist_ok=True)
         pins = [pin.replace("==", "@") for pin in engine.pins]
-        _run(["npm", "install", "--ignore-scripts", "--silent", "--prefix", str(folder), *pins])
+        _run(["npm", "install", "--ignore-scripts", "--silent", "--prefix", str(prefix), *pins])
     return package
+
+
+def _folder_of(engine: Engine, folder: Path) -> Path:
+    return folder / f"{engine.package}-{engine.version}"
 
 
 def _run(command: list[str]) -> None:

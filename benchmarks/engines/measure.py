@@ -35,7 +35,7 @@ Outputs = tuple[NDArray[np.float32], ...]
 
 
 class Verdict(StrEnum):
-    """What a user of the engine gets, the worst last."""
+    """What a user of the engine gets."""
 
     RIGHT = "right"
     INEXACT = "inexact"

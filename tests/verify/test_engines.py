@@ -12,6 +12,7 @@ from benchmarks.engines.measure import Answer, Cell, Verdict, ask, fix_batch, ju
 from benchmarks.engines.page import with_tables
 from benchmarks.engines.results import Result, Row, read_results, write_result
 from benchmarks.engines.table import ENGINES, REFERENCE, Engine
+from cigpose_export.errors import ExportError
 from cigpose_runtime import read_contract
 from cigpose_runtime.errors import CheckError, InstallError
 from tiny_onnx import tiny_model
@@ -82,6 +83,14 @@ def test_an_engine_that_hangs_is_late_and_so_is_one_whose_converter_hangs(model,
     work = "subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
     cell = measured(stub(work), model, images, limit_s=2)
     assert (cell.verdict, cell.failure) == (Verdict.LATE, "nothing after 2 s")
+
+
+def test_a_reference_that_fails_makes_no_engine_wrong(model, images, monkeypatch):
+    failing = Answer(failure="no memory")
+    answers = {"onnxruntime": failing, "other": Answer()}
+    monkeypatch.setattr(main, "ask", lambda command, *_, **__: answers[command[-1]])
+    with pytest.raises(ExportError, match="found: no memory"):
+        measured(["other"], model, images)
 
 
 # Verdicts
