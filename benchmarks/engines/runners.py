@@ -93,7 +93,12 @@ def _openvino(job: Job, images: Images, settings: dict[str, str]) -> Run:
 
     settings = {**settings, "INFERENCE_NUM_THREADS": str(job.threads)}
     compiled = openvino.Core().compile_model(job.model, "CPU", settings)
-    return lambda: [compiled([images])[name] for name in OUTPUTS]
+
+    def run() -> Sequence[Any]:
+        found = compiled([images])
+        return [found[name] for name in OUTPUTS]
+
+    return run
 
 
 def opencv(job: Job, images: Images) -> Run:
