@@ -19,6 +19,7 @@ MODELS ?=
 JOBS ?=
 OUT ?=
 PRECISION ?=
+CALIBRATION ?=
 TORCH_INDEX ?=
 ENGINES ?=
 
@@ -44,8 +45,8 @@ $(STAMP): $(PINS) $(if $(ANEW),FORCE)
 lock:  ## write requirements/lock.txt from the pins in pyproject.toml, with hashes; needs uv
 	$(BIN)/python requirements/direct.py | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --output-file requirements/lock.txt -
 
-export-all: setup  ## export all variants [WEIGHTS=real|synthetic] [MODELS="..."] [PRECISION=fp16|w16] [JOBS=n] [OUT=dir]
-	$(BIN)/cigpose-tools export $(or $(MODELS),--all) --weights $(WEIGHTS) $(if $(PRECISION),--precision $(PRECISION)) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out "$(OUT)")
+export-all: setup  ## export all variants [WEIGHTS=real|synthetic] [MODELS="..."] [PRECISION=fp16|w16|int8 CALIBRATION=DIR|drawn] [JOBS=n] [OUT=dir]
+	$(BIN)/cigpose-tools export $(or $(MODELS),--all) --weights $(WEIGHTS) $(if $(PRECISION),--precision $(PRECISION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out "$(OUT)")
 
 verify-all: setup  ## compare the exported files with PyTorch [WEIGHTS=...] [MODELS="..."] [PRECISION=...] [JOBS=n] [OUT=dir]
 	$(BIN)/cigpose-tools verify $(if $(MODELS),$(MODELS:%=$(or $(OUT),dist/$(WEIGHTS))/%$(if $(PRECISION),_$(PRECISION)).onnx),--all --weights $(WEIGHTS) $(if $(PRECISION),--precision $(PRECISION)) $(if $(OUT),--out "$(OUT)")) $(if $(JOBS),--jobs $(JOBS))

@@ -17,6 +17,7 @@ from cigpose_runtime.model_file.contract_fields import (
     METADATA_KEY,
     REDUCED_SCHEMA_VERSION,
     SCHEMA_VERSION,
+    Calibration,
     DerivedFrom,
     SourceCheckpoint,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "METADATA_KEY",
     "REDUCED_SCHEMA_VERSION",
     "SCHEMA_VERSION",
+    "Calibration",
     "CigposeError",
     "Contract",
     "DerivedFrom",

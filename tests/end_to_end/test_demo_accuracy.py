@@ -12,7 +12,9 @@ from cigpose_export.accuracy.annotations import read_pictures
 from cigpose_export.accuracy.protocols import COCO
 from cigpose_export.accuracy.stage import measure_accuracy
 from cigpose_export.cli.console import counted_progress
+from cigpose_export.drawn.calibration import write_calibration
 from cigpose_export.drawn.dataset import write_dataset
+from cigpose_export.graph.calibration import CalibrationSet
 from cigpose_export.graph.reduced_file import reduce_file
 from cigpose_export.graph.stamp import stamp
 from cigpose_export.jobs.export import export_models
@@ -173,15 +175,17 @@ def test_openvino_in_the_precision_that_it_takes_costs_no_accuracy(
     assert lowered >= exact - 0.003
 
 
-def test_float16_chooses_and_reads_as_float32(model_path, emulated_path, drawn, record_property):
+def beside_float32(model_path, path, drawn):
+    """Of all people with another file: the share of same choices, and how far (n, K) keypoints are
+    from float32's, in pixels of the input."""
     contract, crops = read_contract(model_path), []
     for picture in read_pictures(drawn / "annotations.json", drawn / "images", None, COCO):
         boxes = np.array([person.box_xyxy for person in picture.people], np.float32)
         places = boxes_to_crops(boxes, (96, 128), contract.box_padding)
         crops.append(make_input(read_image(picture.path), *places, contract))
     inputs, answers = {"input": np.concatenate(crops)}, []
-    for path in (model_path, emulated_path):
-        model = onnx.load(path)
+    for file in (model_path, path):
+        model = onnx.load(file)
         index = find_intervention(model.graph).index
         session = Setting(CPU, "all", 2).open(exposed(model, [index]))
         ran = [one.outputs for one in run_all(session, inputs, 1)]
@@ -189,16 +193,49 @@ def test_float16_chooses_and_reads_as_float32(model_path, emulated_path, drawn, 
             np.concatenate([one[name] for one in ran]) for name in (index, "simcc_x", "simcc_y")
         )
         answers.append((chosen, np.stack([x.argmax(-1), y.argmax(-1)], -1) / contract.split_ratio))
-    (chosen, exact), (chosen_16, found) = answers
-    same_choice = (chosen == chosen_16).mean()
-    off = np.abs(found - exact).max(-1)
-    record_property(
-        "figure",
-        f"float16, {len(exact)} people: same choice {same_choice:.1%}, same bins "
-        f"{(off == 0).mean():.1%}, within 1 px {(off <= 1).mean():.2%}",
+    (chosen, exact), (chosen_there, found) = answers
+    return (chosen == chosen_there).mean(), np.abs(found - exact).max(-1)
+
+
+def in_words(same_choice, off):
+    return (
+        f"{len(off)} people: same choice {same_choice:.1%}, same bins {(off == 0).mean():.1%}, "
+        f"within 1 px {(off <= 1).mean():.2%}"
     )
+
+
+def test_float16_chooses_and_reads_as_float32(model_path, emulated_path, drawn, record_property):
+    same_choice, off = beside_float32(model_path, emulated_path, drawn)
+    record_property("figure", f"float16, {in_words(same_choice, off)}")
     assert same_choice >= 0.99
     assert (off <= 1).mean() >= 0.995
+
+
+@pytest.fixture(scope="module")
+def int8_path(model_path, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("int8")
+    path, pictures = folder / "model.onnx", folder / "pictures"
+    pictures.mkdir()
+    write_calibration(pictures)
+    crops = CalibrationSet.read("drawn", pictures)
+    reduce_file(model_path, "int8", path, calibration=crops, on_stage=lambda _: None)
+    return path
+
+
+def test_int8_costs_little_accuracy(baseline, int8_path, drawn, tmp_path, record_property):
+    for flip, most, figures in ((False, 0.006, baseline[0]), (True, 0.005, baseline[1])):
+        exact = figures.figures["runtime"]["AP"]
+        folder = tmp_path / f"flip {flip}"
+        found = measure(int8_path, drawn, folder, flip=flip).figures["runtime"]["AP"]
+        record_property("figure", f"int8, flip {flip}: AP {100 * exact:.2f} -> {100 * found:.2f}")
+        assert found >= exact - most
+
+
+def test_int8_mostly_chooses_and_reads_as_float32(model_path, int8_path, drawn, record_property):
+    same_choice, off = beside_float32(model_path, int8_path, drawn)
+    record_property("figure", f"int8, {in_words(same_choice, off)}")
+    assert same_choice >= 0.9
+    assert (off <= 1).mean() >= 0.94
 
 
 def half_pixel_shift(patched):

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from cigpose_runtime import (
     KEYPOINT_SETS,
     METADATA_KEY,
+    Calibration,
     Contract,
     DerivedFrom,
     MetadataError,
@@ -82,13 +83,17 @@ def contracts(draw) -> Contract:
         "attribution": draw(texts),
     }
     schema_version = draw(st.sampled_from([0, 1, 2]))
+    precision = draw(st.sampled_from(["fp16", "w16", "int8"]))
+    hashes = st.text("0123456789abcdef", min_size=64, max_size=64)
+    calibrations = st.builds(Calibration, st.sampled_from(["drawn", "pictures"]), counts, hashes)
     reduction = {
-        "precision": draw(st.sampled_from(["fp16", "w16"])),
+        "precision": precision,
         "derived_from": DerivedFrom(
-            draw(st.text("0123456789abcdef", min_size=64, max_size=64)),
+            draw(hashes),
             draw(texts),
             draw(texts),
             tuple(draw(st.lists(texts, max_size=3, unique=True))),
+            draw(calibrations) if precision == "int8" else None,
         ),
     }
     return Contract(
@@ -157,6 +162,43 @@ def test_reduced_precision_is_said_behind_what_a_float32_model_says():
         ',"precision":"fp16","derived_from":{"sha256":"' + "ab" * 32 + '","converter":'
         '"cigpose-toolchain","converter_version":"0.1.0","fp32_nodes":["node_conv"]}}'
     )
+
+
+CALIBRATION = Calibration("drawn", 200, "cd" * 32)
+
+
+def quantised(**changes) -> Contract:
+    derived_from = DerivedFrom("ab" * 32, "cigpose-toolchain", "0.1.0", (), CALIBRATION)
+    return reduced(**{"precision": "int8", "derived_from": derived_from, **changes})
+
+
+def test_int8_says_what_it_was_calibrated_on():
+    assert (
+        quantised()
+        .to_json()
+        .endswith(
+            '"fp32_nodes":[],"calibration":{"source":"drawn","crops":200,"sha256":"'
+            + "cd" * 32
+            + '"}}}'
+        )
+    )
+
+
+def test_int8_has_a_calibration_and_no_other_precision_has():
+    message = "derived_from.calibration: expected "
+    with pytest.raises(MetadataError, match=f"{message}none of fp16, found Calibration"):
+        quantised(precision="fp16")
+    with pytest.raises(MetadataError, match=f"{message}one, as of all int8, found None"):
+        reduced(precision="int8")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"source": "pictures of mine"}, {"crops": 0}, {"sha256": "cd"}, {"crops": True}]
+)
+def test_a_calibration_that_does_not_hold_is_refused(changes):
+    derived_from = replace(quantised().derived_from, calibration=replace(CALIBRATION, **changes))
+    with pytest.raises(MetadataError, match=r"derived_from: expected .* of int8 its calibration"):
+        quantised(derived_from=derived_from)
 
 
 def test_a_file_is_called_after_its_model_and_precision():

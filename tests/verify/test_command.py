@@ -158,19 +158,22 @@ def test_a_verdict_stands_where_its_files_were_moved_and_for_its_user_alone(
     assert "up to date" not in run(moved)[1]
 
 
-def test_a_model_in_float16_is_exported_verified_and_replayed(
-    project, verified_model, run, tmp_path, capsys
+@pytest.mark.parametrize(
+    ("precision", "options"), [("fp16", []), ("int8", ["--calibration", "drawn"])]
+)
+def test_a_model_in_reduced_precision_is_exported_verified_and_replayed(
+    project, verified_model, run, capsys, precision, options
 ):
-    file = verified_model.with_stem(f"{verified_model.stem}_fp16")
-    made = ["export", verified_model.stem, "--weights", "synthetic", "--precision", "fp16"]
+    file = verified_model.with_stem(f"{verified_model.stem}_{precision}")
+    made = ["export", verified_model.stem, "--weights", "synthetic", "--precision", precision]
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["--project", str(project.root), *made])
+        cli.main(["--project", str(project.root), *made, *options])
     status, _, err = run(file)
     assert status == 0, err
     downloaded = shutil.copy(file, file.with_name("downloaded twice.onnx"))
     assert runtime.main(["selftest", str(file), str(downloaded)]) == 0
     assert runtime.main(["inspect", str(file)]) == 0
-    assert re.search(r"^  precision +fp16$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(rf"^  precision +{precision}$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_model_in_float16_is_not_verified_without_that_in_float32(verified_model, run):

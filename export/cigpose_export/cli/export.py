@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,6 +31,9 @@ from cigpose_export.variants import WeightsKind
 from cigpose_runtime.files import require_apart
 from cigpose_runtime.model_file.contract import Precision
 from cigpose_runtime.terminal import echo
+
+if TYPE_CHECKING:
+    from cigpose_export.graph.calibration import CalibrationSet
 
 NO_FORKS = ("cigpose_export.", "mmpose.models.heads.coord_cls_heads.rtm")
 """Where heads are from that no CIGPose fork of MMPose brings: our own, RTMPose's and RTMW's."""
@@ -69,7 +74,12 @@ def list_variants(project: Project, as_json: bool) -> None:
 @keypoints_option
 @click.option("--weights-key", metavar="KEY", help="Entry of the checkpoint with the weights.")
 @precision_option(
-    "Float16 tensors, or float16 weights alone, in a file of its own (docs/precision.md)."
+    "Float16 tensors, float16 weights alone, or 8 bits, in a file of its own (docs/precision.md)."
+)
+@click.option(
+    "--calibration",
+    metavar="DIR|drawn",
+    help="Of int8: pictures like those that the model will see, or drawn people.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/WEIGHTS]")
 @click.option("--jobs", type=click.IntRange(min=1), help="Exports at once  [default: by cores]")
@@ -85,6 +95,7 @@ def export(
     keypoints: Path | None,
     weights_key: str | None,
     precision: Precision,
+    calibration: str | None,
     out: Path | None,
     jobs: int | None,
 ) -> int:
@@ -120,7 +131,7 @@ def export(
             [("the exported file", folder / f"{models[0].name}.onnx")],
             [("--checkpoint", checkpoint)],
         )
-    with progress(len(models)) as on_stage:
+    with _calibration_set(calibration, precision) as crops, progress(len(models)) as on_stage:
         outcomes = export_models(
             project,
             models,
@@ -129,6 +140,7 @@ def export(
             checkpoint=checkpoint,
             weights_key=weights_key,
             precision=precision,
+            calibration=crops,
             jobs=jobs,
             on_stage=on_stage,
         )
@@ -145,3 +157,27 @@ def export(
         echo("interrupted: run the same command to continue", err=True)
         return INTERRUPTED
     return status_of(errors, alone=len(models) == 1)
+
+
+@contextlib.contextmanager
+def _calibration_set(
+    calibration: str | None, precision: Precision
+) -> Iterator[CalibrationSet | None]:
+    """What --calibration names: a folder, or drawn people, who are drawn anew each time."""
+    if (precision == "int8") != (calibration is not None):
+        raise UsageError(
+            "--precision int8 needs --calibration DIR, pictures like those that the model will "
+            "see, or --calibration drawn; no other precision takes it"
+        )
+    if calibration is None:
+        yield None
+        return
+    from cigpose_export.drawn.calibration import write_calibration
+    from cigpose_export.graph.calibration import CalibrationSet
+
+    if calibration != "drawn":
+        yield CalibrationSet.read("pictures", Path(calibration))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_calibration(Path(folder))
+        yield CalibrationSet.read("drawn", Path(folder))

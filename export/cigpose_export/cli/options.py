@@ -49,7 +49,7 @@ def precision_option(meaning: str) -> Callable[[Command], Command]:
     """Adds --precision, which means something else to each command."""
     return click.option(
         "--precision",
-        type=click.Choice(["fp32", "fp16", "w16"]),
+        type=click.Choice(["fp32", "fp16", "w16", "int8"]),
         default="fp32",
         show_default=True,
         help=meaning,

@@ -12,6 +12,8 @@ import onnx
 
 from cigpose_export import __version__
 from cigpose_export.errors import ExportError
+from cigpose_export.graph.calibration import Batches, CalibrationSet
+from cigpose_export.graph.int8 import to_int8
 from cigpose_export.graph.precision import kept_in_float32, to_float16, to_float16_weights
 from cigpose_export.graph.stamp import read_back_problems, stamp
 from cigpose_runtime import (
@@ -25,6 +27,7 @@ from cigpose_runtime.errors import error_context
 from cigpose_runtime.files import appears_whole, read_bytes
 from cigpose_runtime.model_file.contract import Reduced
 from cigpose_verify.reduced.emulate import with_rounded_tensors
+from cigpose_verify.reduced.quantisation import calibration_path, nodes_of_head
 from cigpose_verify.reduced.ranges import extreme_inputs, range_problem
 
 
@@ -38,21 +41,25 @@ class ReducedFile:
 
 
 def reduce_file(
-    parent: Path, precision: Reduced, target: Path, *, on_stage: Callable[[str], None]
+    parent: Path,
+    precision: Reduced,
+    target: Path,
+    *,
+    calibration: CalibrationSet | None = None,
+    on_stage: Callable[[str], None],
 ) -> ReducedFile:
     """Writes the file `target`, which appears only once its bytes have passed all checks.
 
-    parent: as exported, in float32. Raises `ExportError` for weights, or values on pictures that
-    drive them far, that float16 cannot hold.
+    parent: as exported, in float32. calibration: for int8, and for it alone; the list of its crops
+    is written beside the file. Raises `ExportError` for weights, or values on pictures that drive
+    them far, that float16 cannot hold.
     """
     on_stage("convert")
     data = read_bytes(parent, "an ONNX file")
     with error_context(parent):
         contract = contract_of(parse_onnx(data))
         model = onnx.load_from_string(data)
-        convert = to_float16 if precision == "fp16" else to_float16_weights
-        reduced = convert(model)
-    kept = kept_in_float32(model.graph) if precision == "fp16" else []
+        reduced, kept = _converted(model, contract, precision, calibration)
     contract = replace(
         contract,
         schema_version=REDUCED_SCHEMA_VERSION,
@@ -62,9 +69,13 @@ def reduce_file(
             converter="cigpose-toolchain",
             converter_version=__version__,
             fp32_nodes=tuple(kept),
+            calibration=calibration.named() if calibration else None,
         ),
     )
     del data, model
+    if calibration:
+        with appears_whole(calibration_path(target)) as file:
+            file.write(calibration.to_json())
     with appears_whole(target) as file:
         file.write(stamp(reduced, contract))
         del reduced
@@ -78,6 +89,21 @@ def reduce_file(
             )
     described = parse_onnx(written)
     return ReducedFile(hashlib.sha256(written).hexdigest(), described.node_count, described.size)
+
+
+def _converted(
+    model: onnx.ModelProto,
+    contract: Contract,
+    precision: Reduced,
+    calibration: CalibrationSet | None,
+) -> tuple[onnx.ModelProto, list[str]]:
+    """The graph in reduced precision, and its nodes that are not."""
+    if precision == "fp16":
+        return to_float16(model), kept_in_float32(model.graph)
+    if precision == "w16":
+        return to_float16_weights(model), []
+    assert calibration is not None
+    return to_int8(model, Batches(calibration, contract)), nodes_of_head(model.graph)
 
 
 def _problems(written: bytes, contract: Contract) -> list[str]:

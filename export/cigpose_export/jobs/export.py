@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cigpose_export.errors import ExportError
+from cigpose_export.graph.calibration import CalibrationSet
 from cigpose_export.jobs import worker
 from cigpose_export.jobs.batch import OnStage, Outcome, State, Work, run_batch
 from cigpose_export.jobs.own_results import is_own, remember
@@ -75,6 +76,7 @@ def export_models(
     checkpoint: Path | None = None,
     weights_key: str | None = None,
     precision: Precision = "fp32",
+    calibration: CalibrationSet | None = None,
     jobs: int | None = None,
     on_stage: OnStage = lambda _name, _stage: None,
 ) -> list[Outcome[ExportFigures]]:
@@ -82,11 +84,14 @@ def export_models(
 
     checkpoint: exported in place of the project's own, for one model. weights_key: the
     entry of the file that holds the weights, None for the usual one. precision: of the files; one
-    in reduced precision lies beside that in float32, of which it is made. jobs: exports at once.
+    in reduced precision lies beside that in float32, of which it is made. calibration: of int8.
+    jobs: exports at once.
     """
     whole = [ExportJob(project, model, weights, out, checkpoint, weights_key) for model in models]
-    reduced = [ReduceJob(one, precision) for one in whole] if precision != "fp32" else []
-    return run_batch(reduced or whole, at_once=jobs, on_stage=on_stage)
+    if precision == "fp32":
+        return run_batch(whole, at_once=jobs, on_stage=on_stage)
+    reduced = [ReduceJob(one, precision, calibration) for one in whole]
+    return run_batch(reduced, at_once=jobs, on_stage=on_stage)
 
 
 @dataclass(frozen=True)
@@ -181,10 +186,11 @@ class ExportJob:
 
 @dataclass(frozen=True)
 class ReduceJob:
-    """The export of one model in reduced precision."""
+    """The export of one model in reduced precision. calibration: of int8."""
 
     parent: ExportJob
     precision: Reduced
+    calibration: CalibrationSet | None
 
     @property
     def name(self) -> str:
@@ -210,9 +216,11 @@ class ReduceJob:
         assert whole is not None  # what fails raises
         self.parent.require_replaceable(self.path)
         inputs, started = self._inputs, time.monotonic()
+        crops = self.calibration
         arguments = {
             "parent": str(self.parent.path),
             "precision": self.precision,
+            "calibration": crops and {"source": crops.source, "folder": str(crops.folder)},
             "target": str(self.path),
         }
         report = work.run("reduce", arguments)
@@ -231,7 +239,9 @@ class ReduceJob:
     @property
     def _inputs(self) -> str:
         """A hash of all that decides the bytes of the file."""
-        return hash_of(file_sha256(self.parent.path), self.precision, code_hash(worker.reduce))
+        crops = self.calibration.named().sha256 if self.calibration else ""
+        code = code_hash(worker.reduce)
+        return hash_of(file_sha256(self.parent.path), self.precision, code, crops)
 
 
 def _standing(receipt_path: Path, path: Path, inputs: str) -> ExportFigures | None:

@@ -36,6 +36,7 @@ from cigpose_runtime.estimation.session import CPU, require_providers
 from cigpose_runtime.files import file_sha256, locked
 from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.frame_contract import is_packed
+from cigpose_verify.reduced.quantisation import calibration_path
 from cigpose_verify.report.document import Report
 from cigpose_verify.report.folder import write_pages
 
@@ -289,11 +290,11 @@ class VerifyJob:
     @cached_property
     def _key(self) -> str:
         """A hash of all that the verdict follows from, the file aside."""
-        metadata = self.options.metadata
-        foreign = [self.options.model or "", file_sha256(metadata) if metadata else ""]
+        model, metadata = self.options.model or "", self.options.metadata
+        files = (metadata, self._parent, self._parent and calibration_path(self.path))
+        hashes = (file_sha256(path) if path and path.is_file() else "" for path in files)
         code = code_hash(worker.judge_reduced if self._parent else worker.judge)
-        parent = file_sha256(self._parent) if self._parent else ""
-        return hash_of(self._record_key, code, *self.providers, str(cores()), *foreign, parent)
+        return hash_of(self._record_key, code, *self.providers, str(cores()), model, *hashes)
 
     def _record(self, work: Work, *, thorough: bool = False) -> Path:
         """The file with what PyTorch answers, made unless it is there."""

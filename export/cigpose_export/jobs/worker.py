@@ -62,12 +62,26 @@ def export(
 
 
 def reduce(
-    on_stage: OnStage, *, name: str, parent: str, precision: Any, target: str
+    on_stage: OnStage,
+    *,
+    name: str,
+    parent: str,
+    precision: Any,
+    calibration: dict[str, Any] | None,
+    target: str,
 ) -> dict[str, Any]:
-    """Makes a file in reduced precision of one in float32. Needs no PyTorch."""
+    """Makes a file in reduced precision of one in float32. Needs no PyTorch.
+
+    calibration: the source and the folder of a `CalibrationSet`, for int8.
+    """
+    from cigpose_export.graph.calibration import CalibrationSet
     from cigpose_export.graph.reduced_file import reduce_file
 
-    return asdict(reduce_file(Path(parent), precision, Path(target), on_stage=on_stage))
+    crops = None
+    if calibration is not None:
+        crops = CalibrationSet.read(calibration["source"], Path(calibration["folder"]))
+    made = reduce_file(Path(parent), precision, Path(target), calibration=crops, on_stage=on_stage)
+    return asdict(made)
 
 
 def record(
@@ -170,18 +184,27 @@ def judge_reduced(
     from cigpose_verify.golden import write_golden
     from cigpose_verify.matrix import Matrix
     from cigpose_verify.reduced.judge import judge_reduced as judge_file
+    from cigpose_verify.reduced.judge_int8 import judge_int8, own_answers
+    from cigpose_verify.reduced.quantisation import calibration_path
     from cigpose_verify.reference_record import ReferenceRecord
 
     on_stage("read")
     path = Path(file)
     data, there = read_bytes(path, "an ONNX file"), ReferenceRecord.read(Path(record))
-    matrix, parent_sha256 = Matrix(providers=tuple(providers)), file_sha256(Path(parent))
+    matrix = Matrix(providers=tuple(providers))
     with error_context(file):
-        verdict = judge_file(
-            path.name, data, there, parent_sha256, matrix, key=key, on_stage=on_stage
-        )
-    if verdict.passed:
         precision = contract_of(parse_onnx(data)).precision
+        if precision == "int8":
+            whole, listed = read_bytes(Path(parent), "an ONNX file"), calibration_path(path)
+            crops = read_bytes(listed, "a list of crops") if listed.is_file() else None
+            verdict = judge_int8(
+                path.name, data, there, whole, crops, matrix, key=key, on_stage=on_stage
+            )
+            there = own_answers(there, data) if verdict.passed else there
+        else:
+            sha256 = file_sha256(Path(parent))
+            verdict = judge_file(path.name, data, there, sha256, matrix, key=key, on_stage=on_stage)
+    if verdict.passed:
         write_golden(there, verdict.sha256, Path(golden), precision)
     verdict.write(Path(report))
     return {}

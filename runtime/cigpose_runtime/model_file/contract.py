@@ -27,7 +27,7 @@ from cigpose_runtime.model_file.contract_fields import (
     rules_of,
 )
 
-Reduced = Literal["fp16", "w16"]
+Reduced = Literal["fp16", "w16", "int8"]
 Precision = Literal["fp32"] | Reduced
 
 MAX_DOCUMENT_BYTES = 1 << 20
@@ -57,7 +57,7 @@ class Contract:
     tools: (name, version) pairs of what made the file, sorted by name.
     opset: version of ONNX's standard operator set.
     precision: fp16 for tensors in float16 between float32 inputs and outputs, w16 for weights in
-        float16 alone.
+        float16 alone, int8 for a backbone in 8 bits and a head in float32.
     derived_from: the float32 file that a model in reduced precision was made from.
 
     In schema version 0, and only there, what is known of no foreign model is None: name, weights,
@@ -126,6 +126,8 @@ class Contract:
         """
         members = asdict(self)
         document = {key: members[key] for key in keys_of(self.schema_version)}
+        if self.derived_from is not None and self.derived_from.calibration is None:
+            del document["derived_from"]["calibration"]
         if self.tools is not None:
             document["tools"] = dict(self.tools)
         return json.dumps(document, allow_nan=False, separators=(",", ":"))
@@ -220,7 +222,22 @@ def _value_problems(values: Mapping[str, Any]) -> list[str]:
             sound[field] = value
         else:
             problems.append(f"{field}: expected {rule.expected}, found {quoted(value)}")
-    return [*problems, *_keypoint_problems(sound), *_size_problems(sound)]
+    return [
+        *problems,
+        *_keypoint_problems(sound),
+        *_size_problems(sound),
+        *_calibration_problems(sound),
+    ]
+
+
+def _calibration_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    derived = values.get("derived_from")
+    if derived is not None and "precision" in values:
+        is_int8 = values["precision"] == "int8"
+        if is_int8 != (derived.calibration is not None):
+            expected = "one, as of all int8" if is_int8 else f"none of {values['precision']}"
+            found = quoted(derived.calibration)
+            yield f"derived_from.calibration: expected {expected}, found {found}"
 
 
 def _keypoint_problems(values: Mapping[str, Any]) -> Iterator[str]:

@@ -51,17 +51,32 @@ class SourceCheckpoint:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """The crops that a model in int8 has its scales from.
+
+    source: drawn, or pictures of the user's. crops: how many. sha256: of the list of them, which
+    lies beside the file, in hex.
+    """
+
+    source: str
+    crops: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class DerivedFrom:
     """The float32 file that a model in reduced precision was made from, and how.
 
     sha256: of that file, in hex. converter, converter_version: the program that made this one.
-    fp32_nodes: names of the nodes that compute in float32 where others compute in float16.
+    fp32_nodes: names of the nodes that compute in float32 where others compute in float16 or int8.
+    calibration: of a model in int8; None for others, whose JSON does not have the key.
     """
 
     sha256: str
     converter: str
     converter_version: str
     fp32_nodes: tuple[str, ...]
+    calibration: Calibration | None = None
 
 
 def _is_text(value: Any) -> bool:
@@ -133,6 +148,16 @@ def _is_derived_from(value: Any) -> bool:
         and _is_text(value.converter)
         and _is_text(value.converter_version)
         and _is_names(value.fp32_nodes)
+        and (value.calibration is None or _is_calibration(value.calibration))
+    )
+
+
+def _is_calibration(value: Any) -> bool:
+    return (
+        isinstance(value, Calibration)
+        and _is_one_of("drawn", "pictures")(value.source)
+        and _is_count(value.crops)
+        and _is_sha256(value.sha256)
     )
 
 
@@ -169,10 +194,19 @@ def _read_source_checkpoint(value: Any) -> Any:
     return SourceCheckpoint(**value) if is_complete else value
 
 
+def _read_calibration(value: Any) -> Any:
+    is_complete = type(value) is dict and value.keys() == {"source", "crops", "sha256"}
+    return Calibration(**value) if is_complete else value
+
+
 def _read_derived_from(value: Any) -> Any:
-    if type(value) is not dict or value.keys() != {field.name for field in fields(DerivedFrom)}:
+    expected = {field.name for field in fields(DerivedFrom)}
+    if type(value) is not dict or value.keys() | {"calibration"} != expected:
         return value
-    return DerivedFrom(**{**value, "fp32_nodes": _read_tuple_of(_same)(value["fp32_nodes"])})
+    read = {**value, "fp32_nodes": _read_tuple_of(_same)(value["fp32_nodes"])}
+    if "calibration" in value:
+        read["calibration"] = _read_calibration(value["calibration"])
+    return DerivedFrom(**read)
 
 
 def _read_tools(value: Any) -> Any:
@@ -249,9 +283,9 @@ RULES = {
     "opset": _COUNT,
     "license": _TEXT,
     "attribution": _TEXT,
-    "precision": _Rule("'fp16' or 'w16'", _is_one_of("fp16", "w16")),
+    "precision": _Rule("'fp16', 'w16' or 'int8'", _is_one_of("fp16", "w16", "int8")),
     "derived_from": _Rule(
-        "a sha256, a converter and its version, and names of nodes",
+        "a sha256, a converter and its version, names of nodes, and of int8 its calibration",
         _is_derived_from,
         _read_derived_from,
     ),

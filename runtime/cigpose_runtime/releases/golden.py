@@ -28,10 +28,17 @@ from cigpose_runtime.releases.golden_folder import golden_folder
 
 _OUTPUTS = ("simcc_x", "simcc_y")
 
-RELATIVE_TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-4, "fp16": 0.05, "w16": 0.02}
+RELATIVE_TOLERANCE: Mapping[Precision, float] = {
+    "fp32": 1e-4,
+    "fp16": 0.05,
+    "w16": 0.02,
+    "int8": 0.1,
+}
 """How far outputs may be from PyTorch's, as a multiple of the larger of 1 and their 99.9th
 percentile. That of fp32 is the parity gate of verification. Measured of fp16 and w16: 0.0161 and
-0.0075 for a synthetic m, 0.0034 and 0.0007 for the demonstration model."""
+0.0075 for a synthetic m, 0.0034 and 0.0007 for the demonstration model. Vectors of int8 are what
+the file itself answered; measured between onnxruntime's levels of optimisation: 0 on 13 of 16
+inputs of the demonstration model, 0.023 at most."""
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def _facts(report: Report) -> dict[str, str]:
         **report.environment,
     }
     if report.not_applicable:
-        facts["stages that are not applicable to this head"] = ", ".join(report.not_applicable)
+        facts["stages that are not applicable"] = ", ".join(report.not_applicable)
     if report.notes:
         facts["notes"] = "; ".join(report.notes)
     if chosen := report.intervention:
