@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from cigpose_runtime.errors import OnnxFileError, ProviderError, first_line
 
 if TYPE_CHECKING:
-    from cigpose_runtime.arrays import Floats
+    from numpy.typing import NDArray
 
 CPU = "CPUExecutionProvider"
 
@@ -86,7 +86,7 @@ def open_session(
 
 def run_session(
     session: Any,
-    feed: Mapping[str, Floats],
+    feed: Mapping[str, NDArray[Any]],
     expected: Mapping[str, tuple[int | None, ...]],
     *,
     labels: str | None = None,
