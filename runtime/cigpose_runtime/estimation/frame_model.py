@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.errors import InputError, error_context
@@ -84,8 +85,8 @@ class FrameModel:
         check_frame(frame)
         fed = self._as_fed(frame)
         if boxes_xyxy is None:
-            found = {"boxes": (None, 4), "box_scores": (None,), **self._poses(None)}
-            boxes, sure, keypoints, scores = run_session(self._session, {"frame": fed}, found)
+            shapes = {"boxes": (None, 4), "box_scores": (None,), **self._poses(None)}
+            boxes, sure, keypoints, scores = run_session(self._session, {"frame": fed}, shapes)
             return Poses(
                 keypoints=keypoints,
                 scores=scores,
@@ -128,9 +129,8 @@ class FrameModel:
         if self._fixed_people is not None:
             empty = np.zeros((self._fixed_people - count, 4), np.float32)
             boxes = np.concatenate([boxes, empty])
-        feed = {"frame": fed, "boxes": boxes}
-        expected = self._poses(len(boxes))
-        keypoints, scores = run_session(self._session, feed, expected)
+        feed: dict[str, NDArray[Any]] = {"frame": fed, "boxes": boxes}
+        keypoints, scores = run_session(self._session, feed, self._poses(len(boxes)))
         return keypoints[:count], scores[:count]
 
     def _poses(self, people: int | None) -> dict[str, tuple[int | None, ...]]:
