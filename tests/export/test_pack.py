@@ -19,16 +19,18 @@ from cigpose_runtime.estimation.letterbox import letterbox
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.estimation.session import open_session
 from cigpose_runtime.model_file.frame_contract import FRAME_METADATA_KEY, frame_contract_of
-from packing import boxes_around, packed, save
+from packed_campaign import (
+    BOXES,
+    FRAMES_HW,
+    SIZES_WH,
+    boxes_around,
+    noise,
+    unequal_people,
+    write_models,
+)
+from packing import packed, save
 from tiny_onnx import tiny_contract, tiny_model
 from tiny_yolox import P5, P6, yolox
-
-SIZES_WH = ((192, 256), (288, 384), (6, 8))
-FRAMES_HW = ((1080, 1920), (5, 37), (333, 200), (1, 1), (2160, 3840))
-
-
-def noise(rng, height, width, channels=3):
-    return rng.integers(0, 256, (height, width, channels), np.uint8)
 
 
 def crop_session(contract):
@@ -132,6 +134,14 @@ def test_keypoints_and_scores_are_the_runtimes_bit_by_bit(tmp_path, made, packin
             np.testing.assert_array_equal(keypoints, expected.keypoints)
             np.testing.assert_array_equal(scores, expected.scores)
             assert (scores[:, -1] < 0).all()  # not found
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_keypoints_and_scores_of_2000_boxes_in_each_of_5_frames_are_the_runtimes(tmp_path):
+    write_models(tmp_path)
+    found = [(different, count) for _, different, count in unequal_people(tmp_path)]
+    assert found == [(0, BOXES * len(FRAMES_HW))] * 2 * len(SIZES_WH)
 
 
 @pytest.fixture(scope="module")

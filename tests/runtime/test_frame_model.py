@@ -29,7 +29,8 @@ from cigpose_runtime.model_file.frame_contract import (
     PackedDetector,
     frame_contract_of,
 )
-from packing import boxes_around, frame_contract, save
+from packed_campaign import boxes_around
+from packing import frame_contract, save
 from tiny_onnx import tiny_contract
 from tiny_yolox import yolox
 
