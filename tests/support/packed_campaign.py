@@ -68,8 +68,9 @@ def _batches(rng, frame, count):
         scale = None if turn % 4 else 10.0 ** rng.uniform(-1, 5, (people, 1))
         boxes = boxes_around(rng, frame, people, scale)
         if turn % 5 == 0:  # where rounding noise decides
-            boxes = np.rint(boxes)
-            boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+            low, high = np.rint(boxes[:, :2]), np.rint(boxes[:, 2:])
+            low = np.minimum(low, np.array(frame.shape[1::-1]) - 1)
+            boxes = np.hstack([low, np.maximum(high, np.maximum(low, 0) + 1)]).astype(np.float32)
         yield boxes
         turn, count = turn + 1, count - people
 
