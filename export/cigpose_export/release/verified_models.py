@@ -37,8 +37,8 @@ class VerifiedModel:
     variant: Variant | None
     path: Path
     contract: Contract
-    packed: FrameContract | None
     report: Report
+    packed: FrameContract | None = None
 
     @property
     def form(self) -> Form:
@@ -197,4 +197,5 @@ def _verified(variant: Variant | None, path: Path) -> VerifiedModel:
             f"{path.name}: expected a report and golden vectors that this user's own verification "
             f"wrote, found others; {advice}"
         )
-    return VerifiedModel(variant, path, *_contracts(path), report)
+    contract, packed = _contracts(path)
+    return VerifiedModel(variant, path, contract, report, packed)
