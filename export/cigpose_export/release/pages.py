@@ -207,8 +207,8 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
         "every file with size and hash, the checkpoints, and the versions that made them; "
         "`sbom.cdx.json` is their bill of materials, with a card for each model; "
         "`provenance.intoto.json` says from which sources they were built, and by whom. "
-        "`cigpose_models.zip` holds all models in float32. If there is a `page.zip`, it holds a page "
-        "that runs models in the browser: unpack it where a web server serves it. "
+        "`cigpose_models.zip` holds all models in float32. If there is a `page.zip`, it holds a "
+        "page that runs models in the browser: unpack it where a web server serves it. "
         f"Where this folder is published, `cigpose-runtime get {first} --from …` fetches one "
         "model of it. If there is a `model.sig`, `cigpose-runtime check . --public-key FILE` "
         "verifies it.",
