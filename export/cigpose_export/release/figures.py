@@ -52,7 +52,7 @@ def parity_figures(report: Report) -> Mapping[str, str]:
     if points is None or precision is None:
         return {
             "keypoints and scores": "bit for bit the runtime's on the file that it was packed from",
-            "compared on": "three photographs and noise, with up to eight people",
+            "compared on": "three photographs and noise",
         }
     choices = "not applicable to this head"
     if chosen is not None:
