@@ -21,6 +21,7 @@ OUT ?=
 PRECISION ?=
 ALSO ?=
 TORCH_INDEX ?=
+ENGINES ?=
 
 .DEFAULT_GOAL := help
 
@@ -71,6 +72,9 @@ publish: setup  ## publish what release built TO=github:OWNER/REPO@TAG|hf:ORG/RE
 bench: setup  ## measure what exporting, verifying and running cost
 	$(BIN)/python -m benchmarks
 
+engines: setup  ## run files in other engines, each in a Python of its own; writes docs/engines.md [ENGINES="..."]
+	$(BIN)/python -m benchmarks.engines $(ENGINES:%=--engine %)
+
 test: setup  ## run the tests (under 15 minutes on 2 cores)
 	$(PYTEST)
 
@@ -104,5 +108,5 @@ docs: setup  ## write docs/api.md, and the picture and tables of docs/architectu
 clean:  ## remove what export, build and test leave; keeps .venv and fetched checkpoints
 	rm -rf dist build checkpoints/synthetic .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup lock export-all verify-all checkpoints inspect doctor demo release publish bench test test-long test-runtime test-runtime-minimum lint docs clean FORCE
+.PHONY: help setup lock export-all verify-all checkpoints inspect doctor demo release publish bench engines test test-long test-runtime test-runtime-minimum lint docs clean FORCE
 .NOTPARALLEL:

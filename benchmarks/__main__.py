@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from benchmarks.cpu_speed import MODELS, measure_cpu, print_cpu_speeds
 from benchmarks.export_cost import (
     LEAST_DRAWN_PER_S,
     TRACED,
@@ -59,6 +60,9 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             for name in ours
         }
         packed = {name: measure_packed(Path(folder) / f"{name}.onnx") for name in ours}
+        on_cpu = {
+            name: measure_cpu(Path(folder) / f"{name}.onnx") for name in ours if name in MODELS
+        }
         videos = {name: measure_video(Path(folder) / f"{name}.onnx") for name in ours}
         labelled = measure_labelling(Path(folder) / f"{variants[0].name}.onnx")
         costs, simulated = measure_costs(Path(folder) / f"{variants[0].name}.onnx")
@@ -69,6 +73,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
         print_ratios(ours, traced)
     print_speeds(speeds)
     print_packed(packed)
+    print_cpu_speeds(on_cpu)
     print_video_speeds(videos)
     print_verification(verified)
     sides = ", ".join(f"{name} {rate:.1f}" for name, rate in labelled.items())
@@ -91,6 +96,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
                 name: {people: asdict(cost) for people, cost in by_people.items()}
                 for name, by_people in packed.items()
             },
+            "cpu": {name: [asdict(one) for one in sides] for name, sides in on_cpu.items()},
             "videos": {
                 name: {side: asdict(speed) for side, speed in sides.items()}
                 for name, sides in videos.items()

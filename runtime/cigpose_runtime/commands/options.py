@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from cigpose_runtime.commands.device_check import compare_with_cpu
 from cigpose_runtime.errors import (
     InputError,
     InstallError,
@@ -20,6 +22,9 @@ from cigpose_runtime.model_file.contract import Contract
 from cigpose_runtime.model_file.frame_contract import FrameContract, read_packed
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
 from cigpose_runtime.model_file.reader import read_metadata_file
+from cigpose_runtime.terminal import echo
+
+Model = TypeVar("Model", PoseModel, FrameModel)
 
 DEVICES = {
     "cpu": ("CPUExecutionProvider",),
@@ -120,17 +125,23 @@ def open_model(
     """
     threads = args.threads if at_once == 1 else max(1, (args.threads or cores()) // at_once)
     if packed_contract(args) is not None:
-        return FrameModel(
-            args.model, providers=DEVICES[args.device], threads=threads, spinning=alone
+        return open_on_device(
+            lambda providers: FrameModel(
+                args.model, providers=providers, threads=threads, spinning=alone
+            ),
+            args.device,
         )
-    return PoseModel(
-        args.model,
-        override=read_override(args),
-        providers=DEVICES[args.device],
-        threads=threads,
-        spinning=alone,
-        max_batch=MAX_BATCH // at_once,
-        flip=args.flip,
+    return open_on_device(
+        lambda providers: PoseModel(
+            args.model,
+            override=read_override(args),
+            providers=providers,
+            threads=threads,
+            spinning=alone,
+            max_batch=MAX_BATCH // at_once,
+            flip=args.flip,
+        ),
+        args.device,
     )
 
 
@@ -147,6 +158,15 @@ def packed_contract(args: argparse.Namespace) -> FrameContract | None:
             "inside or not; leave the option out, or pack the model again"
         )
     return packed
+
+
+def open_on_device(open_by: Callable[[Sequence[str]], Model], device: str) -> Model:
+    """The model by the providers of this device; says where the CPU would be right, or faster."""
+    model = open_by(DEVICES[device])
+    if device != "cpu":
+        for line in compare_with_cpu(model, open_by(DEVICES["cpu"]), device):
+            echo(line, err=True)
+    return model
 
 
 def read_override(args: argparse.Namespace) -> Contract | None:

@@ -58,6 +58,11 @@ class FrameModel:
         return partial(FrameModel, self._path, **self._options), ()
 
     @property
+    def fixed_frame_shape(self) -> tuple[int, ...] | None:
+        """The frame (height, width, 3) that a file of fixed size takes, None for any."""
+        return tuple(size for size in self._frame_shape or () if isinstance(size, int)) or None
+
+    @property
     def finds_people(self) -> bool:
         """Whether a detector is inside, which takes the place of boxes."""
         return self.contract.detector is not None
@@ -115,10 +120,10 @@ class FrameModel:
         )
 
     def _as_fed(self, frame: Pixels) -> Pixels:
-        fixed = [size for size in self._frame_shape or () if isinstance(size, int)]
-        if fixed and fixed != list(frame.shape):
+        fixed = self.fixed_frame_shape
+        if fixed is not None and fixed != frame.shape:
             raise InputError(
-                f"frame: expected {tuple(fixed)} for a file of fixed size, found {frame.shape}; "
+                f"frame: expected {fixed} for a file of fixed size, found {frame.shape}; "
                 "scale the frame, or pack the model without --static"
             )
         is_bgr = self.contract.frame_color_order == "bgr"

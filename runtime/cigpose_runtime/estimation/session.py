@@ -7,6 +7,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from cigpose_runtime.errors import OnnxFileError, ProviderError, first_line
+from cigpose_runtime.estimation.openvino import OPENVINO, plugin_device, settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +31,9 @@ LEVELS = {
 }
 """onnxruntime's graph optimisation levels."""
 
+_INSTALL = {OPENVINO: 'run: pip install "cigpose-runtime[openvino]"'}
+_INSTALL_ANY = "install the onnxruntime build that brings it"
+
 
 def open_session(
     model: str | PathLike[str] | bytes,
@@ -42,10 +46,10 @@ def open_session(
     """An onnxruntime.InferenceSession on a file, or on a model in memory.
 
     providers: execution providers by onnxruntime's names, the preferred one first; what the first
-    does not support runs on the following ones, and on the CPU. threads: for one operator,
-    onnxruntime's choice if None. level: one of LEVELS. spinning: threads wait for each other's next
-    step without sleeping, which is faster unless other work wants the cores; between runs they
-    sleep in any case.
+    does not support runs on the following ones, and on the CPU. OpenVINO computes in float32.
+    threads: for one operator, onnxruntime's choice if None. level: one of LEVELS. spinning: threads
+    wait for each other's next step without sleeping, which is faster unless other work wants the
+    cores; between runs they sleep in any case.
     Raises ProviderError when a provider is not there or does not take part, OnnxFileError when
     onnxruntime refuses the model.
     """
@@ -64,11 +68,16 @@ def open_session(
     # Not by the file's name or first bytes: what was read as ONNX must not run as something else.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     source = model if isinstance(model, bytes) else fspath(model)
+    asked: list[Any] | None = [
+        (provider, settings(threads)) if provider == OPENVINO else provider
+        for provider in providers
+    ]
+    if OPENVINO in providers and plugin_device() is not None:
+        options.add_provider_for_devices([plugin_device()], settings(threads))
+        asked = None  # the options have it, and the CPU follows by itself
     try:
         # Its own fallback prints to stdout, and tries again what it has refused.
-        session = ort.InferenceSession(
-            source, options, providers=list(providers), enable_fallback=False
-        )
+        session = ort.InferenceSession(source, options, providers=asked, enable_fallback=False)
     except Exception as error:
         name = "" if isinstance(model, bytes) else f"{fspath(model)}: "
         raise OnnxFileError(
@@ -124,9 +133,11 @@ def require_providers(providers: Sequence[str]) -> None:
     from cigpose_runtime.estimation.ort import ort
 
     available = ort.get_available_providers()
+    if OPENVINO in providers and OPENVINO not in available and plugin_device() is not None:
+        available = [OPENVINO, *available]
     for provider in providers:
         if provider not in available:
             raise ProviderError(
                 f"expected an execution provider of this onnxruntime, found {provider!r}; it has "
-                f"{', '.join(available)}; install the onnxruntime build that brings it"
+                f"{', '.join(available)}; {_INSTALL.get(provider, _INSTALL_ANY)}"
             )
