@@ -20,6 +20,7 @@ JOBS ?=
 OUT ?=
 PRECISION ?=
 CALIBRATION ?=
+ALSO ?=
 TORCH_INDEX ?=
 ENGINES ?=
 
@@ -63,8 +64,8 @@ doctor: setup  ## look for install conflicts and name the fix of each
 demo: setup  ## export, verify and run a tiny model on drawn people, offline: half a minute
 	$(BIN)/cigpose-tools demo
 
-release: setup  ## build the folder to publish [WEIGHTS=...] [ALLOW_SYNTHETIC=1] [OWN_WEIGHTS=1] [OUT=dir]
-	$(BIN)/cigpose-tools release build --weights $(WEIGHTS) $(if $(ALLOW_SYNTHETIC),--allow-synthetic) $(if $(OWN_WEIGHTS),--own-weights) $(if $(OUT),--out "$(OUT)")
+release: setup  ## build the folder to publish [WEIGHTS=...] [ALSO="fp16 w16 packed"] [ALLOW_SYNTHETIC=1] [OWN_WEIGHTS=1] [OUT=dir]
+	$(BIN)/cigpose-tools release build --weights $(WEIGHTS) $(ALSO:%=--also %) $(if $(ALLOW_SYNTHETIC),--allow-synthetic) $(if $(OWN_WEIGHTS),--own-weights) $(if $(OUT),--out "$(OUT)")
 
 publish: setup  ## publish what release built TO=github:OWNER/REPO@TAG|hf:ORG/REPO|URL [OUT=dir] [UPDATE=1]
 	$(BIN)/cigpose-tools release publish $(if $(OUT),"$(OUT)") --to "$${TO:?make publish TO=github:OWNER/REPO@TAG, hf:ORG/REPO or a URL}" $(if $(UPDATE),--update) $(if $(ALLOW_SYNTHETIC),--allow-synthetic)

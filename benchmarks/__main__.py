@@ -26,6 +26,7 @@ from benchmarks.export_cost import (
 )
 from benchmarks.label_scaling import measure_costs, print_costs
 from benchmarks.label_speed import measure_labelling
+from benchmarks.packed_cost import measure_packed, print_packed
 from benchmarks.runtime_speed import measure_speed, print_speeds
 from benchmarks.tracking import measure_tracking, print_tracking
 from benchmarks.video_speed import measure_video, print_video_speeds
@@ -58,6 +59,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             )
             for name in ours
         }
+        packed = {name: measure_packed(Path(folder) / f"{name}.onnx") for name in ours}
         on_cpu = {
             name: measure_cpu(Path(folder) / f"{name}.onnx") for name in ours if name in MODELS
         }
@@ -70,6 +72,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
         print_figures("Straight trace of the reference head", traced)
         print_ratios(ours, traced)
     print_speeds(speeds)
+    print_packed(packed)
     print_cpu_speeds(on_cpu)
     print_video_speeds(videos)
     print_verification(verified)
@@ -89,6 +92,10 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
             "export": {name: asdict(measured) for name, measured in ours.items()},
             "straight_trace": {name: asdict(measured) for name, measured in traced.items()},
             "runtime": {name: asdict(speed) for name, speed in speeds.items()},
+            "packed": {
+                name: {people: asdict(cost) for people, cost in by_people.items()}
+                for name, by_people in packed.items()
+            },
             "cpu": {name: [asdict(one) for one in sides] for name, sides in on_cpu.items()},
             "videos": {
                 name: {side: asdict(speed) for side, speed in sides.items()}

@@ -38,7 +38,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
     ),
     "cigpose_verify": (
         "__main__",
-        "packed",
+        "packed/",
         "judge",
         "golden",
         "reduced/",

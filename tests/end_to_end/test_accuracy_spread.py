@@ -10,6 +10,7 @@ from cigpose_export.accuracy.protocols import protocol_of
 from cigpose_export.accuracy.stage import measure_accuracy
 from cigpose_export.cli.console import counted_progress
 from cigpose_export.drawn.dataset import write_dataset
+from cigpose_export.graph.frame.pack import pack_file
 from cigpose_export.jobs.export import export_models
 from cigpose_export.project import Project
 from cigpose_export.variants import DEMO
@@ -46,15 +47,19 @@ def one_by_one(model, pictures):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "flip", "workers"),
+    ("protocol", "flip", "workers", "packed"),
     [
-        ("coco", False, 2),
-        pytest.param("coco", True, 1, marks=pytest.mark.long),
-        pytest.param("coco-wholebody", True, 2, marks=pytest.mark.long),
-        pytest.param("crowdpose", False, 2, marks=pytest.mark.long),
+        ("coco", False, 2, False),
+        ("coco", False, 2, True),
+        pytest.param("coco", True, 1, False, marks=pytest.mark.long),
+        pytest.param("coco", True, 1, True, marks=pytest.mark.long),
+        pytest.param("coco-wholebody", True, 2, False, marks=pytest.mark.long),
+        pytest.param("crowdpose", False, 2, False, marks=pytest.mark.long),
     ],
 )
-def test_figures_are_those_of_the_model_picture_by_picture(demo, tmp_path, protocol, flip, workers):
+def test_figures_are_those_of_the_model_picture_by_picture(
+    demo, tmp_path, protocol, flip, workers, packed
+):
     keypoints = KEYPOINT_SETS[protocol]
     annotations = write_dataset(
         tmp_path, pictures=PICTURES, keypoints=keypoints, seed=9, on_done=lambda _: None
@@ -62,11 +67,11 @@ def test_figures_are_those_of_the_model_picture_by_picture(demo, tmp_path, proto
     path = seeing_model(demo, keypoints, tmp_path / "model.onnx")
     found = measure_accuracy(
         Project.of_this_clone(),
-        path,
+        pack_file(path, flip=flip) if packed else path,
         annotations=annotations,
         images=tmp_path / "images",
         boxes=None,
-        flip=flip,
+        flip=flip and not packed,
         pytorch=False,
         workers=workers,
         out=tmp_path / "out",
@@ -80,3 +85,4 @@ def test_figures_are_those_of_the_model_picture_by_picture(demo, tmp_path, proto
     expected = evaluate(annotations, results, rule, sigmas)
     assert max(expected.values()) > 0.5  # the model sees
     assert found.figures["runtime"] == expected
+    assert (found.model.endswith("_frame"), found.flip) == (packed, flip)

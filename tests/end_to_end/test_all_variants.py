@@ -12,12 +12,14 @@ import onnx
 import pytest
 
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
+from cigpose_export.graph.frame.pack import pack_file
 from cigpose_export.modeling.build import build_reference, load_config
 from cigpose_export.pipeline import clear_cases
 from cigpose_export.project import Project
 from cigpose_export.reference.run import run_reference
 from cigpose_runtime import read_contract, read_onnx_file
 from cigpose_runtime.estimation.ort import ort
+from cigpose_runtime.model_file.frame_contract import frame_contract_of
 from cigpose_verify.measures.tolerances import compare
 from cigpose_verify.stages.structure import FORBIDDEN_OPS, MAX_NODES
 from tiny_project import (
@@ -63,6 +65,18 @@ def test_each_graph_is_small_static_and_self_contained(all_exported, name):
     assert not FORBIDDEN_OPS & described.op_counts.keys()
     assert described.inputs[0].shape[0] == "batch"
     assert read_contract(path).name == name
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("flip", [False, True])
+def test_each_packs_into_a_well_formed_graph(all_exported, tmp_path, name, flip):
+    path = all_exported.artefact_path(name, "synthetic")
+    packed = pack_file(path, tmp_path / "packed.onnx", flip=flip)
+    onnx.checker.check_model(packed, full_check=True)
+    described = read_onnx_file(packed)
+    assert not FORBIDDEN_OPS & described.op_counts.keys()
+    assert frame_contract_of(described).model == read_contract(path)
+    packed.unlink()
 
 
 @pytest.mark.parametrize("name", ALL)

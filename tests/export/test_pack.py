@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from cigpose_export.cli import main as cli
+from cigpose_export.drawn.scene import draw_scene
 from cigpose_export.graph.frame.assemble import FixedSize
 from cigpose_export.graph.frame.builder import Graph
 from cigpose_export.graph.frame.crop import centers_and_scales, crops
@@ -18,17 +19,20 @@ from cigpose_runtime import PoseModel, YoloxDetector, parse_onnx, read_onnx_file
 from cigpose_runtime.estimation.letterbox import letterbox
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.estimation.session import open_session
+from cigpose_runtime.keypoints import COCO
 from cigpose_runtime.model_file.frame_contract import FRAME_METADATA_KEY, frame_contract_of
-from packing import boxes_around, packed, save
+from packed_campaign import (
+    BOXES,
+    FRAMES_HW,
+    SIZES_WH,
+    boxes_around,
+    noise,
+    unequal_people,
+    write_models,
+)
+from packing import packed, save
 from tiny_onnx import tiny_contract, tiny_model
-from tiny_yolox import P5, P6, yolox
-
-SIZES_WH = ((192, 256), (288, 384), (6, 8))
-FRAMES_HW = ((1080, 1920), (5, 37), (333, 200), (1, 1), (2160, 3840))
-
-
-def noise(rng, height, width, channels=3):
-    return rng.integers(0, 256, (height, width, channels), np.uint8)
+from tiny_yolox import P5, P6, looking_yolox, yolox
 
 
 def crop_session(contract):
@@ -132,6 +136,14 @@ def test_keypoints_and_scores_are_the_runtimes_bit_by_bit(tmp_path, made, packin
             np.testing.assert_array_equal(keypoints, expected.keypoints)
             np.testing.assert_array_equal(scores, expected.scores)
             assert (scores[:, -1] < 0).all()  # not found
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_keypoints_and_scores_of_2000_boxes_in_each_of_5_frames_are_the_runtimes(tmp_path):
+    write_models(tmp_path)
+    found = [(different, count) for _, different, count in unequal_people(tmp_path)]
+    assert found == [(0, BOXES * len(FRAMES_HW))] * 2 * len(SIZES_WH)
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +265,33 @@ def test_with_a_detector_people_and_poses_are_the_runtimes(
         np.testing.assert_array_equal(keypoints, poses.keypoints)
         np.testing.assert_array_equal(scores, poses.scores)
     assert max(counts) > 3 > min(counts)
+
+
+@pytest.mark.parametrize("decoded", [True, False])
+@pytest.mark.parametrize("pictures", [10, pytest.param(200, marks=pytest.mark.long)])
+def test_people_in_drawn_pictures_are_the_runtimes(tmp_path, decoded, pictures, record_property):
+    path = save(tmp_path, input_size_wh=(48, 64))
+    onnx.save(looking_yolox(decoded=decoded), tmp_path / "yolox.onnx")
+    inside = DetectorOptions(tmp_path / "yolox.onnx", max_people=16)  # one batch of the runtime
+    session = open_session(pack_file(path, detector=inside))
+    detector, model = YoloxDetector(tmp_path / "yolox.onnx"), PoseModel(path)
+    people, furthest = [], 0.0
+    for number in range(pictures):
+        frame = draw_scene([3, number], COCO).picture
+        rgb = np.ascontiguousarray(frame[..., ::-1])
+        boxes, sure, keypoints, scores = session.run(None, {"frame": rgb})
+        expected = detector(frame)
+        people.append(len(expected))
+        np.testing.assert_array_equal(sure, expected.scores[:16])
+        # Raw predictions go through an exponential, whose last bits differ.
+        off = np.abs(boxes - expected.boxes_xyxy[:16]).max(initial=0)
+        assert off <= (0 if decoded else 5e-4)
+        furthest = max(furthest, float(off))
+        poses = model(frame, boxes)
+        np.testing.assert_array_equal(keypoints, poses.keypoints)
+        np.testing.assert_array_equal(scores, poses.scores)
+    record_property("drawn", f"{sum(people)} people, boxes within {furthest:.1e} px")
+    assert min(people) < 16 < max(people)
 
 
 def test_a_detector_that_finds_nobody_gives_empty_outputs(tmp_path):

@@ -254,7 +254,9 @@ def test_what_is_edited_while_a_release_is_built_stops_it(
     notice = release_project.root / "NOTICE"
     before = notice.read_text()
     monkeypatch.setattr(
-        build_module, "write_bill_of_materials", lambda *_: notice.write_text(before + "Later.\n")
+        build_module,
+        "write_bill_of_materials",
+        lambda *_, **__: notice.write_text(before + "Later.\n"),
     )
     try:
         with pytest.raises(ReleaseError, match="'NOTICE' changed or not in git"):

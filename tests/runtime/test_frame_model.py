@@ -29,7 +29,8 @@ from cigpose_runtime.model_file.frame_contract import (
     PackedDetector,
     frame_contract_of,
 )
-from packing import boxes_around, frame_contract, save
+from packed_campaign import boxes_around
+from packing import frame_contract, save
 from tiny_onnx import tiny_contract
 from tiny_yolox import yolox
 
@@ -224,6 +225,59 @@ def test_options_that_a_packed_file_leaves_no_room_for_are_one_line(run, argumen
     assert (status, out) == (2, "")
     (line,) = [line for line in err.splitlines() if "error" in line]
     assert message in line
+
+
+@pytest.mark.parametrize(
+    ("packed", "plain"),
+    [
+        (["model_frame.onnx", "--whole-frame"], ["model.onnx", "--whole-frame"]),
+        (
+            ["model_frame.onnx", "--detector", "yolox.onnx"],
+            ["model.onnx", "--detector", "yolox.onnx"],
+        ),
+        (["model_frame_det.onnx"], ["model.onnx", "--detector", "yolox.onnx"]),
+    ],
+)
+def test_label_writes_the_rows_of_image(run, tmp_path, packed, plain):
+    pytest.importorskip("pyarrow")
+    assert run("label", *packed, "picture.png", "--out", tmp_path / "out")[0] == 0
+    assert run("label-export", tmp_path / "out", "--csv", tmp_path / "rows.csv")[0] == 0
+    assert run("image", *plain, "picture.png", "--csv", tmp_path / "image.csv")[0] == 0
+    found, expected = ((tmp_path / name).read_text() for name in ("rows.csv", "image.csv"))
+    assert found == expected
+    assert len(found.splitlines()) > 17
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model_frame.onnx"], "expected one of --detector, --boxes and --whole-frame"),
+        (["model_frame_det.onnx", "--whole-frame"], "found one; a detector is packed into it"),
+        (["flip.onnx", "--whole-frame", "--flip"], "--flip: expected a model that is not packed"),
+    ],
+)
+def test_label_refuses_what_a_packed_file_has_no_room_for(run, tmp_path, arguments, message):
+    pytest.importorskip("pyarrow")
+    status, _, err = run("label", *arguments, "picture.png", "--out", tmp_path / "out")
+    (line,) = [line for line in err.splitlines() if "error" in line]
+    assert (status, message in line) == (2, True)
+
+
+def test_label_gives_a_picture_that_a_file_of_fixed_size_cannot_take_its_error(run, tmp_path):
+    pytest.importorskip("pyarrow")
+    Image.new("RGB", (50, 60)).save(tmp_path / "small.png")
+    out = tmp_path / "out"
+    status, _, err = run("label", "fixed.onnx", tmp_path, "--whole-frame", "--out", out)
+    assert (status, "found 1 errors" in err) == (1, True)
+
+
+def test_bench_times_a_packed_file_as_a_whole(run):
+    status, out, _ = run("bench", "model_frame.onnx", "--rounds", "1", "--json")
+    (timing, *_) = json.loads(out)["timings"]
+    assert (status, timing["preprocess_ms"], timing["postprocess_ms"]) == (0, 0, 0)
+    assert timing["model_ms"] > 0
+    status, _, err = run("bench", "model_frame_det.onnx")
+    assert (status, "expected a model that takes boxes" in err) == (2, True)
 
 
 def test_inspect_shows_what_is_packed(run):

@@ -11,7 +11,7 @@ from cigpose_runtime.cli import main
 from cigpose_runtime.errors import FileError, OnnxFileError
 from cigpose_runtime.estimation import session
 from cigpose_runtime.model_file.tensors import read_tensor
-from cigpose_runtime.releases.golden import selftest
+from cigpose_runtime.releases.selftest import selftest
 from tiny_onnx import tiny_model
 
 
@@ -174,7 +174,7 @@ def test_tensors_of_another_shape_or_without_numbers_are_refused(released, name,
 
 def test_a_tensor_of_any_length_is_not_read(released):
     os.truncate(released.parent / "golden/tiny/test_data_set_0/output_0.pb", 1 << 42)
-    with pytest.raises(FileError, match=r"output_0\.pb: expected a float32 tensor"):
+    with pytest.raises(FileError, match=r"output_0\.pb: expected float32 .*, found 4398046511104"):
         selftest(released)
 
 

@@ -22,7 +22,8 @@ from cigpose_runtime.web.engine import engine_files
 from cigpose_runtime.web.folder import read_folder
 from cigpose_runtime.web.server import page_files, write_site
 from clips import flash_and_click
-from packing import boxes_around, pixel_model, save
+from packed_campaign import boxes_around
+from packing import pixel_model, save
 from tiny_yolox import yolox
 from web_page import ENGINE, Web, any_server, needs_the_page, served
 

@@ -92,11 +92,3 @@ def save(folder, **changes):
     path = folder / f"{contract.name}.onnx"
     onnx.save(model, path)
     return path
-
-
-def boxes_around(rng, frame, count, scale=None):
-    """Boxes (count, 4) that overlap the frame; scale: of their sides, in pixels."""
-    frame_wh = np.array(frame.shape[1::-1])
-    centers = rng.random((count, 2)) * frame_wh
-    sides = np.maximum(rng.random((count, 2)) * (frame_wh if scale is None else scale), 0.02)
-    return np.hstack([centers - sides / 2, centers + sides / 2]).clip(-1e5, 1e5).astype(np.float32)

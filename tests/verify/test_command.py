@@ -22,7 +22,7 @@ from cigpose_export.jobs.verify import verify_files
 from cigpose_export.project import Project
 from cigpose_runtime import cli as runtime
 from cigpose_runtime.releases.cache import default_cache
-from cigpose_runtime.releases.golden import selftest
+from cigpose_runtime.releases.selftest import selftest
 from cigpose_verify.reference_record import ReferenceRecord
 from cigpose_verify.report.folder import standing_reports
 from faults import apply_fault

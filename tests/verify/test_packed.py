@@ -1,19 +1,23 @@
 """Packed files are held to the runtime bit by bit, and every seeded fault is rejected."""
 
 import contextlib
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from cigpose_export.cli import main as cli
 from cigpose_export.graph.frame.assemble import FixedSize, assemble
 from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
+from cigpose_export.graph.reduced_file import reduce_file
 from cigpose_runtime import parse_onnx, read_contract
 from cigpose_runtime.model_file.frame_contract import FRAME_METADATA_KEY, frame_contract_of
-from cigpose_verify.packed import Campaign, judge_packed
+from cigpose_runtime.releases.selftest import selftest
+from cigpose_verify.packed.golden import write_packed_golden
+from cigpose_verify.packed.judge import Campaign, judge_packed
 from cigpose_verify.report.document import Report
 from packing import frame_contract, packed, save
 from tiny_yolox import yolox
@@ -284,6 +288,12 @@ def test_a_detector_that_sees_nobody_says_nothing(model, tmp_path):
 
 # The command.
 
+PACKINGS = {
+    "free": {"flip": True, "color_order": "bgr"},
+    "fixed": {"fixed": FixedSize(120, 90, 5)},
+}
+"""Options of pack_file."""
+
 
 def verify(capsys, *arguments):
     with pytest.raises(SystemExit) as ended:
@@ -301,6 +311,8 @@ def test_the_command_judges_a_packed_file_by_the_model_beside_it(tmp_path, capsy
     report = Report.read(tmp_path / "parity" / f"{target.stem}.json")
     assert report.model == "tiny_coco_frame"
     assert "up to date" in verify(capsys, target)[1]
+    shutil.rmtree(tmp_path / "golden")
+    assert "passed" in verify(capsys, target)[1]  # with golden vectors anew
 
     target.write_bytes(faulty("the higher of the two peaks", path))
     status, out, err = verify(capsys, target)
@@ -314,11 +326,53 @@ def test_the_command_judges_a_packed_file_by_the_model_beside_it(tmp_path, capsy
     assert (status, "expected the model that it was packed from" in err) == (2, True)
 
 
+def test_the_packed_file_replays_the_golden_vectors_of_its_verdict(tmp_path, capsys):
+    path = save(tmp_path)
+    for kind, options in PACKINGS.items():
+        target = pack_file(path, tmp_path / f"{kind}.onnx", **options)
+        assert verify(capsys, target)[0] == 0
+        replayed, is_released = selftest(target)
+        assert [(one.holds, one.error, one.moved) for one in replayed] == [(True, 0, 0)] * 2
+        assert is_released
+    data = faulty("the crop's corner for its centre", path)
+    (tmp_path / "free.onnx").write_bytes(data)
+    replayed, is_released = selftest(tmp_path / "free.onnx")
+    assert not any(one.holds for one in replayed)
+    assert all(one.moved for one in replayed)
+    assert not is_released
+
+
+@pytest.mark.parametrize("kind", ["fp16", "w16"])
+def test_a_packed_file_in_reduced_precision_is_that_file_bit_by_bit(tiny, tmp_path, kind):
+    reduced = tmp_path / f"{tiny.path.stem}_{kind}.onnx"
+    reduce_file(tiny.path, kind, reduced, on_stage=lambda _: None)
+    target = pack_file(reduced)
+    assert target.name == f"{tiny.path.stem}_{kind}_frame.onnx"
+    data = target.read_bytes()
+    assert frame_contract_of(parse_onnx(data)).model.precision == kind
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(data)).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    halves = [name for name, kind in types.items() if kind == TensorProto.FLOAT16]
+    assert halves
+    assert all(name.startswith("pose/") for name in halves)
+    report = judge_packed("x.onnx", data, reduced, None, Campaign.full())
+    assert (report.verdict, report.failures) == ("passed", ())
+    write_packed_golden(data, reduced, None, Campaign.full(), tmp_path / "golden")
+    replayed, _ = selftest(target, golden=tmp_path / "golden")
+    assert all(one.holds for one in replayed)
+
+
 def test_the_command_needs_the_detector_that_is_packed(with_detector, model, tmp_path, capsys):
     detector, target = with_detector
     beside = target.with_name(model.name)
     with contextlib.suppress(FileExistsError):
         beside.symlink_to(model)
     assert verify(capsys, target, "--detector", detector)[0] == 0
+    replayed, _ = selftest(target)
+    assert [(one.cases[-1], one.holds) for one in replayed] == [
+        ("astronaut.jpg, person 1", True),
+        ("cameraman.jpg, person 1", True),
+    ]
     status, _, err = verify(capsys, target)
     assert (status, "add the option" in err) == (2, True)

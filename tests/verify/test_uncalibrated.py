@@ -5,7 +5,7 @@ import pytest
 from cigpose_export.jobs.verify import may_be_rounding
 from cigpose_export.project import Project
 from cigpose_export.reference.record import record_reference
-from cigpose_runtime.releases.golden import selftest
+from cigpose_runtime.releases.selftest import selftest
 from cigpose_verify.cases import make_cases
 from cigpose_verify.golden import write_golden
 from cigpose_verify.judge import judge

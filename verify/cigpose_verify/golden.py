@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from cigpose_runtime.estimation.decode import decode_simcc
@@ -42,22 +44,45 @@ def write_golden(
     crops = sorted((r for r in clearest if r.case.kind == "crop"), key=_doubt)
     others = sorted([*crops[1:], *noise[2:]], key=_doubt)
     sets = [[noise[0]], [crops[0]], [noise[1], *others[:2]]]
+    with replaced(folder) as made:
+        documents = [
+            _write_set(made / f"test_data_set_{index}", members, record, precision)
+            for index, members in enumerate(sets)
+        ]
+        write_document(made, str(record.contract.name), sha256, documents)
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `folder` at the end of the block."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         made = Path(temporary) / "golden"
-        document = {
-            "schema_version": SCHEMA_VERSION,
-            "model": record.contract.name,
-            "sha256": sha256,
-            "sets": [
-                _write_set(made / f"test_data_set_{index}", members, record, precision)
-                for index, members in enumerate(sets)
-            ],
-        }
-        (made / "golden.json").write_text(json.dumps(document, indent=1), "utf-8")
+        made.mkdir()
+        yield made
         if folder.exists():  # a rename replaces no folder: the old one steps aside
             folder.rename(Path(temporary) / "old")
         made.rename(folder)
+
+
+def write_document(folder: Path, model: str, sha256: str, sets: list[dict[str, Any]]) -> None:
+    """Writes golden.json. sha256: of the model's file."""
+    document = {"schema_version": SCHEMA_VERSION, "model": model, "sha256": sha256, "sets": sets}
+    (folder / "golden.json").write_text(json.dumps(document, indent=1), "utf-8")
+
+
+def write_tensors(
+    folder: Path,
+    inputs: Mapping[str, NDArray[Any]],
+    outputs: Mapping[str, NDArray[Any]],
+) -> None:
+    """Writes input_N.pb and output_N.pb into a new folder, the arrays by name in their order."""
+    folder.mkdir()
+    for kind, arrays in (("input", inputs), ("output", outputs)):
+        for index, (name, array) in enumerate(arrays.items()):
+            tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            data = tensor.SerializeToString(deterministic=True)
+            (folder / f"{kind}_{index}.pb").write_bytes(data)
 
 
 def _doubt(recorded: Recorded) -> float:
@@ -68,17 +93,10 @@ def _doubt(recorded: Recorded) -> float:
 def _write_set(
     folder: Path, members: Sequence[Recorded], record: ReferenceRecord, precision: Precision
 ) -> dict[str, Any]:
-    folder.mkdir(parents=True)
     simcc_x = np.stack([m.own.single.simcc_x for m in members])
     simcc_y = np.stack([m.own.single.simcc_y for m in members])
-    arrays = {
-        "input_0": ("input", np.stack([m.case.input for m in members])),
-        "output_0": ("simcc_x", simcc_x),
-        "output_1": ("simcc_y", simcc_y),
-    }
-    for file, (name, array) in arrays.items():
-        tensor = numpy_helper.from_array(array, name)
-        (folder / f"{file}.pb").write_bytes(tensor.SerializeToString(deterministic=True))
+    image = np.stack([m.case.input for m in members])
+    write_tensors(folder, {"input": image}, {"simcc_x": simcc_x, "simcc_y": simcc_y})
     keypoints, scores = decode_simcc(simcc_x, simcc_y, record.contract.split_ratio)
     near = [
         m.own.clarity.near_ties(m.own.limit) if precision == "fp32" else ~clearer_half(m.own)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cigpose_export.accuracy.annotations import Picture
-from cigpose_runtime import FixedBoxesDetector, PoseModel, __version__, read_contract
+from cigpose_runtime import Contract, FixedBoxesDetector, FrameModel, PoseModel, __version__
 from cigpose_runtime.arrays import Floats
 from cigpose_runtime.errors import FileError
 from cigpose_runtime.files import file_sha256
@@ -26,6 +26,7 @@ from cigpose_runtime.labelling.worker import (
     require_as_started,
     threads_of,
 )
+from cigpose_runtime.model_file.frame_contract import read_packed
 from cigpose_runtime.sources import storage
 
 SHARD_SIZE = 100
@@ -37,6 +38,7 @@ def label_pictures(
     pictures: Sequence[Picture],
     folder: Path,
     *,
+    contract: Contract,
     flip: bool,
     workers: int | None,
     cluster: Cluster | None,
@@ -44,8 +46,9 @@ def label_pictures(
 ) -> list[Floats]:
     """The poses (n, K, 3) of the people in each picture: x, y, score.
 
-    folder: of the shards; those that are there for the same model, options, pictures and boxes are
-    not made again. workers, cluster: as of `run_by`. on_done: told how many more pictures are done.
+    path: of a model with this contract; flip: of one that is not packed. folder: of the shards;
+    those that are there for the same model, options, pictures and boxes are not made again.
+    workers, cluster: as of `run_by`. on_done: told how many more pictures are done.
     Raises FileError for a picture that cannot be read.
     """
     about = _about(path, flip)
@@ -57,7 +60,6 @@ def label_pictures(
         make_worker = partial(open_worker, path, flip, results, about)
         run_by(cluster, workers, some, make_worker, lambda _people: on_done(1))
 
-    contract = read_contract(path)
     finish(results, about, contract, shards, run, anew=True)
     names = [shard.name for shard in shards]
     poses = []
@@ -74,7 +76,12 @@ def open_worker(
 ) -> ShardWorker:
     """The worker, in whatever process this is called. Raises FileError for another model there."""
     require_as_started(_about(path, flip), about, path, "model")
-    model = PoseModel(path, flip=flip, threads=threads_of(cores_each), spinning=False)
+    threads = threads_of(cores_each)
+    model: PoseModel | FrameModel
+    if read_packed(path) is not None:
+        model = FrameModel(path, threads=threads, spinning=False)
+    else:
+        model = PoseModel(path, flip=flip, threads=threads, spinning=False)
     return ShardWorker(model, _no_boxes, folder, about, decoders=decoders_of(cores_each))
 
 

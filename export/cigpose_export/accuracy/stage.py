@@ -29,6 +29,7 @@ from cigpose_runtime.arrays import Floats
 from cigpose_runtime.estimation.preprocess import boxes_to_crops
 from cigpose_runtime.files import appears_whole, file_sha256, require_apart
 from cigpose_runtime.labelling.cluster import Cluster
+from cigpose_runtime.model_file.frame_contract import FrameContract, read_packed
 
 JSON_SCHEMA_VERSION = 1
 
@@ -94,7 +95,11 @@ def measure_accuracy(
         [("results", out / name) for name in _OUTPUTS],
         [(what, given) for what, given in inputs.items() if given],
     )
-    contract = read_contract(path)
+    packed = read_packed(path)
+    contract = read_contract(path) if packed is None else packed.model
+    if packed is not None:
+        _require_measurable(path, packed, flip)
+        flip = packed.flip_test
     protocol = protocol_of(contract)
     pictures = read_pictures(annotations, images, boxes, protocol, selection)
     out.mkdir(parents=True, exist_ok=True)
@@ -104,6 +109,7 @@ def measure_accuracy(
             path,
             pictures,
             out / "runtime.labels",
+            contract=contract,
             flip=flip,
             workers=workers,
             cluster=cluster,
@@ -132,7 +138,7 @@ def measure_accuracy(
         write_results(results, estimates, protocol, contract.oks_sigmas)
         figures[side] = evaluate(annotations, results, protocol, contract.oks_sigmas)
     found = Accuracy(
-        model=str(contract.artefact_name or path.name),
+        model=str(packed.name if packed else contract.artefact_name or path.name),
         sha256=file_sha256(path),
         protocol=protocol.name,
         boxes=boxes.name if boxes else "annotated",
@@ -154,6 +160,19 @@ def measure_accuracy(
         document = {"schema_version": JSON_SCHEMA_VERSION, **asdict(found)}
         file.write(json.dumps(document, indent=1).encode())
     return found
+
+
+def _require_measurable(path: Path, packed: FrameContract, flip: bool) -> None:
+    if flip:
+        raise UsageError(
+            f"--flip: expected a model that is not packed, found {path}, which has it inside or "
+            "not; leave the option out, or pack the model again"
+        )
+    if packed.detector is not None:
+        raise UsageError(
+            f"{path}: expected a model that takes boxes, found one that finds the people itself; "
+            "pack it without --detector, and give that detector's boxes as --boxes"
+        )
 
 
 def _pytorch_side(

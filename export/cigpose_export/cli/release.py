@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from cigpose_export.cli.options import pass_project, weights_option
 from cigpose_export.project import Project
 from cigpose_export.variants import WeightsKind
+from cigpose_runtime.model_file.contract import Reduced
 from cigpose_runtime.terminal import echo
+
+if TYPE_CHECKING:
+    from cigpose_export.release.verified_models import Form
 
 
 @click.group()
@@ -25,6 +30,12 @@ def release() -> None:
 @click.option(
     "--own-weights", is_flag=True, help="Release other weights than the published, named so."
 )
+@click.option(
+    "--also",
+    multiple=True,
+    type=click.Choice([*get_args(Reduced), "packed"]),
+    help="Forms beside float32, repeatable: reduced precisions, packed files.",
+)
 @pass_project
 def build(
     project: Project,
@@ -33,6 +44,7 @@ def build(
     out: Path | None,
     allow_synthetic: bool,
     own_weights: bool,
+    also: tuple[Form, ...],
 ) -> None:
     """Make the folder to publish, from models that verify has passed."""
     from cigpose_export.release.build import build_release
@@ -46,13 +58,14 @@ def build(
         target,
         allow_synthetic=allow_synthetic,
         own_weights=own_weights,
+        also=also,
     )
     kind = "rehearsal" if manifest.rehearsal else "release"
     echo(f"{kind} of {len(manifest.models)} models, {len(manifest.files)} files: {target}")
     if engine_of(project) is None:
         echo(f"note: without onnxruntime-web it has no web page; to add it: {NPM_INSTALL}")
-    if reduced := left_out(source):
-        echo(f"note: releases hold float32 files; left out: {', '.join(reduced)}")
+    if others := left_out(project, source, also):
+        echo(f"note: --also adds other forms than float32; left out: {', '.join(others)}")
 
 
 @release.command("check")

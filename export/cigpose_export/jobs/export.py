@@ -206,8 +206,10 @@ class ReduceJob:
 
     def standing(self) -> ExportFigures | None:
         """What the export took, where nothing that it was made from has changed."""
-        if self.parent.standing() is None:
-            return None
+        return None if self.parent.standing() is None else self.made()
+
+    def made(self) -> ExportFigures | None:
+        """What the export took, where the file is what this code makes of the float32 one."""
         return _standing(self._receipt_path, self.path, self._inputs)
 
     def run(self, work: Work) -> Outcome[ExportFigures]:
@@ -253,10 +255,20 @@ def _standing(receipt_path: Path, path: Path, inputs: str) -> ExportFigures | No
     return receipt.figures if unchanged and is_own(receipt_path) else None
 
 
-def is_export_of(project: Project, model: Model, path: Path, checkpoint_sha256: str) -> bool:
-    """Whether a file is what this code makes of a checkpoint of this hash, by its own receipt."""
-    job = ExportJob(project, model, "real", path.parent, None, None)
-    return job.made_of(checkpoint_sha256) is not None
+def is_export_of(
+    project: Project,
+    model: Model,
+    folder: Path,
+    checkpoint_sha256: str,
+    precision: Precision = "fp32",
+) -> bool:
+    """Whether the model's file in a folder is what this code makes of a checkpoint of this hash, by
+    its own receipt; one in reduced precision, by that of the float32 file too."""
+    job = ExportJob(project, model, "real", folder, None, None)
+    is_export = job.made_of(checkpoint_sha256) is not None
+    if precision == "fp32":
+        return is_export
+    return is_export and ReduceJob(job, precision).made() is not None
 
 
 def _weights_in(path: Path) -> str | None:

@@ -10,7 +10,12 @@ from pathlib import Path
 from cigpose_export.errors import UsageError, VerifyError
 from cigpose_export.jobs import worker
 from cigpose_export.jobs.batch import Outcome, State, Work
-from cigpose_export.jobs.own_results import is_own, remember, report_path
+from cigpose_export.jobs.own_results import (
+    golden_folder,
+    has_verdict,
+    remember,
+    report_path,
+)
 from cigpose_export.jobs.staleness import code_hash, hash_of
 from cigpose_runtime import FileError, read_onnx_file
 from cigpose_runtime.errors import error_context
@@ -39,7 +44,7 @@ class VerifyPackedJob:
         with contextlib.suppress(FileError):
             report = Report.read(self._report_path)
             unchanged = (report.key, report.sha256) == (self._key, file_sha256(self.path))
-            if unchanged and report.passed and is_own(self._report_path):
+            if unchanged and report.passed and has_verdict(self.path):
                 return report
         return None
 
@@ -50,12 +55,14 @@ class VerifyPackedJob:
             "model": str(self._model),
             "detector": str(self.detector) if self.detector else None,
             "report": str(self._report_path),
+            "golden": str(golden_folder(self.path)),
             "key": self._key,
         }
         work.run("judge_packed", arguments)
         report = Report.read(self._report_path)
         remember(self._report_path)
         if report.passed:
+            remember(golden_folder(self.path))
             return Outcome(self.name, State.PASSED, self.path, report)
         error = VerifyError(f"{self.path.name}: {report.stage}: {report.failures[0].message}")
         return Outcome(self.name, State.FAILED, self.path, report, error)

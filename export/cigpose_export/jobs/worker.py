@@ -218,13 +218,15 @@ def judge_packed(
     model: str,
     detector: str | None,
     report: str,
+    golden: str,
     key: str,
 ) -> dict[str, Any]:
-    """Writes a report on a packed file. Needs no PyTorch."""
+    """Writes a report on a packed file, and golden vectors where it passes. Needs no PyTorch."""
     from cigpose_runtime.errors import error_context
     from cigpose_runtime.files import read_bytes
-    from cigpose_verify.packed import Campaign
-    from cigpose_verify.packed import judge_packed as judge_file
+    from cigpose_verify.packed.golden import write_packed_golden
+    from cigpose_verify.packed.judge import Campaign
+    from cigpose_verify.packed.judge import judge_packed as judge_file
 
     on_stage("read")
     path, yolox = Path(file), Path(detector) if detector else None
@@ -233,6 +235,8 @@ def judge_packed(
         verdict = judge_file(
             path.name, data, Path(model), yolox, campaign, key=key, on_stage=on_stage
         )
+    if verdict.passed:
+        write_packed_golden(data, Path(model), yolox, campaign, Path(golden))
     verdict.write(Path(report))
     return {}
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from cigpose_export.release.source import (
     require_pinned_tools,
     source_date_epoch,
 )
-from cigpose_export.release.verified_models import VerifiedModel, verified_models
+from cigpose_export.release.verified_models import Form, VerifiedModel, verified_models
 from cigpose_export.release.web_page import PAGE, engine_of, page_site
 from cigpose_runtime.errors import CigposeError, last_line
 from cigpose_runtime.files import file_sha256, locked
@@ -51,7 +51,7 @@ from cigpose_runtime.releases.manifest import (
 from cigpose_verify.report.folder import write_pages
 
 ARCHIVE = "cigpose_models.zip"
-"""The name under which users of the published client fetch all models."""
+"""The name under which users of the published client fetch all models, in float32."""
 
 _PREFIX = ".cigpose-tools-release-build-"
 _OURS = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}")
@@ -67,8 +67,11 @@ def build_release(
     *,
     allow_synthetic: bool,
     own_weights: bool = False,
+    also: Collection[Form] = (),
 ) -> Manifest:
     """Writes the release `out` from the folder `models`, replacing a release or an empty folder.
+
+    also: as of `verified_models`.
 
     Raises ReleaseError for anything else at `out`, where the project is not as committed
     (`source`), and for a model that verify has not passed, or
@@ -81,7 +84,7 @@ def build_release(
     require_code_of(project)
     require_pinned_tools(project)
     verified = verified_models(
-        project, models, allow_synthetic=allow_synthetic, own_weights=own_weights
+        project, models, allow_synthetic=allow_synthetic, own_weights=own_weights, also=also
     )
     require_exports(project, verified)
     with _staging_for(out) as staging:
@@ -107,10 +110,11 @@ def _fill(
     (staging / "parity" / "index.html").rename(staging / PARITY_PAGE)
     for name in _LEGAL:
         shutil.copyfile(project.root / name, staging / name)
-    names = [*(f"{one.released_name}.onnx" for one in verified), *_LEGAL]
+    whole = [f"{one.released_name}.onnx" for one in verified if one.form == "fp32"]
+    names = [*whole, *_LEGAL]
     _write_archive(staging / ARCHIVE, {name: staging / name for name in names}, epoch)
     if (engine := engine_of(project)) is not None:
-        with page_site(engine, sorted(staging.glob("*.onnx"))) as site:
+        with page_site(engine, [staging / name for name in whole]) as site:
             legal = {name: staging / name for name in _LEGAL}
             _write_archive(staging / PAGE, {**legal, **site}, epoch)
     sbom = staging / "sbom.cdx.json"
@@ -151,7 +155,7 @@ def _place_model(one: VerifiedModel, models: Path, staging: Path, wheel: str) ->
     # Its times are of one run, and would make each release another one.
     one.report.without_times().write(staging / "parity" / f"{one.released_name}.json")
     (staging / f"{one.released_name}.md").write_text(model_card(one, wheel), "utf-8")
-    if card := caliscope_card(one.contract, one.released_name):
+    if not one.packed and (card := caliscope_card(one.contract, one.released_name)):
         (staging / f"{one.released_name}{CALISCOPE_CARD}").write_text(card, "utf-8")
 
 

@@ -46,9 +46,8 @@ def model_card(one: VerifiedModel, wheel: str) -> str:
     if one.has_own_weights:
         lines += [_OWN_WEIGHTS, ""]
     lines += [
-        f"{_kind(one)}: {contract.num_keypoints} keypoints from crops of "
-        f"{contract.input_w} x {contract.input_h} pixels, as an ONNX file that carries everything "
-        "needed to run it.",
+        f"{_kind(one)}: {contract.num_keypoints} keypoints from {_input(one)}, as an ONNX file "
+        "that carries everything needed to run it.",
         "",
         "## Run it",
         "",
@@ -60,7 +59,7 @@ def model_card(one: VerifiedModel, wheel: str) -> str:
         f"$ sha256sum --check {one.released_name}.sha256",
         f'$ pip install "./{wheel}[cli]"',
         f"$ cigpose-runtime selftest {file}",
-        f"$ cigpose-runtime image {file} photo.jpg --whole-frame --save annotated/",
+        f"$ cigpose-runtime image {file} photo.jpg {_people(one)}--save annotated/",
         "```",
         *_clients(one),
         "",
@@ -68,7 +67,7 @@ def model_card(one: VerifiedModel, wheel: str) -> str:
         "",
         *_accuracy(one),
         "",
-        "## Parity with PyTorch",
+        "## Parity with the runtime" if one.packed else "## Parity with PyTorch",
         "",
         *(f"- {what}: {found}" for what, found in parity_figures(one.report).items()),
         "",
@@ -76,10 +75,32 @@ def model_card(one: VerifiedModel, wheel: str) -> str:
         "",
         f"- checkpoint: `{source.file}`, sha256 `{source.sha256}`",
         f"- file: sha256 `{one.report.sha256}`, {one.report.size:,} bytes",
+        *([f"- made from the file of sha256 `{one.made_from}`"] if one.made_from else []),
+        *_detector(one),
         f"- licence: {contract.license}",
         f"- {contract.attribution}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _input(one: VerifiedModel) -> str:
+    contract = one.contract
+    if one.packed is None:
+        crops = f"crops of {contract.input_w} x {contract.input_h} pixels"
+        return crops if contract.precision == "fp32" else f"{crops}, in {contract.precision}"
+    order = one.packed.frame_color_order.upper()
+    return f"{order} frames" if one.packed.detector else f"{order} frames and boxes of people"
+
+
+def _people(one: VerifiedModel) -> str:
+    return "" if one.packed and one.packed.detector else "--whole-frame "
+
+
+def _detector(one: VerifiedModel) -> list[str]:
+    detector = one.packed.detector if one.packed else None
+    if detector is None:
+        return []
+    return [f"- detector inside: sha256 `{detector.sha256}`, whose licence is its own"]
 
 
 def _kind(one: VerifiedModel) -> str:
@@ -108,6 +129,8 @@ def _accuracy(one: VerifiedModel) -> list[str]:
 
 def _clients(one: VerifiedModel) -> list[str]:
     """How to run it by other people's clients, as far as they can."""
+    if one.packed:
+        return []
     name, contract = one.released_name, one.contract
     lines = []
     if snippet := rtmlib_snippet(contract, name):
@@ -156,14 +179,15 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
     if any(one.has_own_weights for one in models):
         lines += [_OWN_WEIGHTS, ""]
     lines += [
-        "| model | keypoints | input (w x h) | size | card |",
-        "|---|--:|--:|--:|---|",
+        "| model | keypoints | input (w x h) | precision | size | card |",
+        "|---|--:|--:|---|--:|---|",
     ]
     for one in models:
         contract, name = one.contract, one.released_name
+        size = _input(one) if one.packed else f"{contract.input_w} x {contract.input_h}"
         lines.append(
-            f"| [`{name}.onnx`]({name}.onnx) | {contract.num_keypoints} | {contract.input_w} x "
-            f"{contract.input_h} | {one.report.size / 1e6:.0f} MB | [card]({name}.md) |"
+            f"| [`{name}.onnx`]({name}.onnx) | {contract.num_keypoints} | {size} | "
+            f"{contract.precision} | {one.report.size / 1e6:.0f} MB | [card]({name}.md) |"
         )
     if own := [f"`{one.released_name}`" for one in models if one.variant is None]:
         lines += ["", f"Not among the 14 published CIGPose models: {', '.join(own)}."]
@@ -183,8 +207,8 @@ def index_page(models: Sequence[VerifiedModel], wheel: str, rehearsal: bool) -> 
         "every file with size and hash, the checkpoints, and the versions that made them; "
         "`sbom.cdx.json` is their bill of materials, with a card for each model; "
         "`provenance.intoto.json` says from which sources they were built, and by whom. "
-        "`cigpose_models.zip` holds all models. If there is a `page.zip`, it holds a page that "
-        "runs them in the browser: unpack it where a web server serves it. "
+        "`cigpose_models.zip` holds all models in float32. If there is a `page.zip`, it holds a "
+        "page that runs models in the browser: unpack it where a web server serves it. "
         f"Where this folder is published, `cigpose-runtime get {first} --from …` fetches one "
         "model of it. If there is a `model.sig`, `cigpose-runtime check . --public-key FILE` "
         "verifies it.",

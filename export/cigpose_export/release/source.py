@@ -120,12 +120,18 @@ def require_pinned_tools(project: Project) -> None:
 
 
 def require_exports(project: Project, models: Sequence[VerifiedModel]) -> None:
-    """Raises ReleaseError unless the published variants are what this code makes now."""
+    """Raises ReleaseError unless the published variants are what this code makes now.
+
+    A packed file is what its verdict says: bit for bit the model that it was packed from.
+    """
     for one in models:
         source = one.contract.source_checkpoint
-        if one.variant is None or one.has_own_weights:
+        if one.variant is None or one.has_own_weights or one.packed:
             continue  # made with a config or weights that no commit has
-        if source is None or not is_export_of(project, one.variant, one.path, source.sha256):
+        precision = one.contract.precision
+        if source is None or not is_export_of(
+            project, one.variant, one.path.parent, source.sha256, precision
+        ):
             raise ReleaseError(
                 f"{one.path.name}: expected the export of this code, config and checkpoint with "
                 "the packages installed here, found another one; run make export-all verify-all"

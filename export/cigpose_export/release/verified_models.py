@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cigpose_export.errors import ReleaseError
 from cigpose_export.jobs.own_results import golden_folder, has_verdict, report_path
@@ -11,6 +13,8 @@ from cigpose_export.project import Project
 from cigpose_export.variants import Variant
 from cigpose_runtime import CigposeError, Contract, read_contract
 from cigpose_runtime.files import file_sha256
+from cigpose_runtime.model_file.contract import Precision
+from cigpose_runtime.model_file.frame_contract import FrameContract, read_packed
 from cigpose_runtime.releases.golden_folder import RELEASED_AS
 from cigpose_verify.report.document import Report
 
@@ -18,17 +22,35 @@ REHEARSAL, OWN_WEIGHTS = RELEASED_AS
 """What the file names of models begin with: of synthetic weights, of others than the published."""
 
 
+Form = Precision | Literal["packed"]
+"""What a file has made of a model: of these, a release always holds fp32."""
+
+
 @dataclass(frozen=True)
 class VerifiedModel:
     """A model that may be released: its file, what the file says, and the verdict on it.
 
-    variant: the published one that it is, None for somebody's own model.
+    variant: the published one that it is, None for somebody's own model. contract: of the model.
+    packed: of a packed file.
     """
 
     variant: Variant | None
     path: Path
     contract: Contract
     report: Report
+    packed: FrameContract | None = None
+
+    @property
+    def form(self) -> Form:
+        return "packed" if self.packed else self.contract.precision
+
+    @property
+    def made_from(self) -> str | None:
+        """The sha256 of the file that was packed or reduced; None where that is a checkpoint."""
+        if self.packed is not None:
+            return self.packed.packed_sha256
+        derived = self.contract.derived_from
+        return derived.sha256 if derived else None
 
     @property
     def name(self) -> str:
@@ -51,23 +73,29 @@ class VerifiedModel:
 
 
 def verified_models(
-    project: Project, folder: Path, *, allow_synthetic: bool, own_weights: bool = False
+    project: Project,
+    folder: Path,
+    *,
+    allow_synthetic: bool,
+    own_weights: bool = False,
+    also: Collection[Form] = (),
 ) -> list[VerifiedModel]:
     """The models of the folder, the published variants first, each with the verdict on its bytes.
 
-    Files that are no model under its own name, as packed ones, are left where they are.
+    also: the forms that come beside those in float32. Files that are no model under its own name
+    are left where they are.
     Raises ReleaseError for synthetic weights, and for a published variant with other weights than
-    the published ones, unless that is allowed.
+    the published ones, unless that is allowed; and for a file that was made from one that is not
+    among the models.
     """
-    files = {path.stem: path for path in sorted(folder.glob("*.onnx")) if path.is_file()}
-    published = [files[name] for name in project.variants if name in files]
-    others = [path for name, path in files.items() if name not in project.variants]
-    found = [*published, *(path for path in others if _name_in(path) == path.stem)]
-    if not found:
+    there = [one for one in _files(project, folder) if one.form in ("fp32", *also)]
+    order = {name: number for number, name in enumerate(project.variants)}
+    there.sort(key=lambda one: (order.get(one.model, len(order)), one.model, one.form != "fp32"))
+    if not there:
         raise ReleaseError(
             f"{folder}: expected exported models, found none; run make export-all verify-all"
         )
-    models = [_verified(project.variants.get(path.stem), path) for path in found]
+    models = [_verified(project.variants.get(one.model), one.path) for one in there]
     kinds = {one.contract.weights for one in models}
     if kinds != {"real"} and not allow_synthetic:
         synthetic = next(one for one in models if one.contract.weights != "real")
@@ -80,19 +108,54 @@ def verified_models(
             raise _other_weights(one)
     if len(kinds) > 1:
         raise ReleaseError(f"{folder}: expected weights of one kind, found several; separate them")
+    _require_origins(models)
     return models
 
 
-def left_out(folder: Path) -> list[str]:
-    """The names of files in reduced precision, which no release holds."""
-    return [p.name for p in sorted(folder.glob("*.onnx")) if _precision_in(p) not in (None, "fp32")]
+def left_out(project: Project, folder: Path, also: Collection[Form]) -> list[str]:
+    """The names of files in forms that a release with these does not hold."""
+    others = [one for one in _files(project, folder) if one.form not in ("fp32", *also)]
+    return [one.path.name for one in others]
 
 
-def _precision_in(path: Path) -> str | None:
-    try:
-        return read_contract(path).precision
-    except CigposeError:
-        return None
+@dataclass(frozen=True)
+class _File:
+    """A model's file. model: the name of the model that it is a form of."""
+
+    path: Path
+    model: str
+    form: Form
+
+
+def _files(project: Project, folder: Path) -> Iterator[_File]:
+    """The files that are a model under its own name, by name."""
+    for path in sorted(folder.glob("*.onnx")):
+        if path.stem in project.variants and path.is_file():
+            yield _File(path, path.stem, "fp32")  # whatever is in it: its verdict says
+            continue
+        try:
+            contract, packed = _contracts(path)
+        except CigposeError:
+            continue
+        if (packed.name if packed else contract.artefact_name) == path.stem:
+            form: Form = "packed" if packed else contract.precision
+            yield _File(path, str(contract.name), form)
+
+
+def _contracts(path: Path) -> tuple[Contract, FrameContract | None]:
+    packed = read_packed(path)
+    return packed.model if packed else read_contract(path), packed
+
+
+def _require_origins(models: Sequence[VerifiedModel]) -> None:
+    released = {one.report.sha256 for one in models}
+    for one in models:
+        if one.made_from is not None and one.made_from not in released:
+            raise ReleaseError(
+                f"{one.path.name}: expected the file that it was made from in the release, sha256 "
+                f"{one.made_from[:12]}, found none; make it again, or add that file's form by "
+                "--also"
+            )
 
 
 def _other_weights(one: VerifiedModel) -> ReleaseError:
@@ -134,12 +197,5 @@ def _verified(variant: Variant | None, path: Path) -> VerifiedModel:
             f"{path.name}: expected a report and golden vectors that this user's own verification "
             f"wrote, found others; {advice}"
         )
-    return VerifiedModel(variant, path, read_contract(path), report)
-
-
-def _name_in(path: Path) -> str | None:
-    """The name of the model in a file; None for a file of another kind."""
-    try:
-        return read_contract(path).name
-    except CigposeError:
-        return None
+    contract, packed = _contracts(path)
+    return VerifiedModel(variant, path, contract, report, packed)

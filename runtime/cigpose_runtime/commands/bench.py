@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
-from cigpose_runtime.commands.options import DEVICES, THREADS, open_on_device, whole_number
-from cigpose_runtime.errors import CigposeError
+from cigpose_runtime.arrays import Floats, Pixels
+from cigpose_runtime.commands import options
+from cigpose_runtime.errors import CigposeError, InputError
 from cigpose_runtime.estimation.decode import decode_simcc, to_frame
+from cigpose_runtime.estimation.frame_model import FrameModel
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.terminal import echo
@@ -29,7 +30,10 @@ FRAME_WH = 1280, 720
 
 @dataclass(frozen=True)
 class Timing:
-    """Medians for so many people in one frame: milliseconds a person, and people per second."""
+    """Medians for so many people in one frame: milliseconds a person, and people per second.
+
+    A packed file has pre- and postprocessing inside: they are part of model_ms.
+    """
 
     people: int
     preprocess_ms: float
@@ -46,12 +50,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Times preprocessing, model and postprocessing on a seeded picture of "
         f"{FRAME_WH[0]} x {FRAME_WH[1]} with 1, 4 and 16 people.",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="CIGPose ONNX file")
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="[default: cpu]")
-    parser.add_argument("--threads", type=THREADS, metavar="N", help="[default: all cores]")
-    parser.add_argument("--flip", action="store_true", help="average with the mirror image")
+    options.add_options(parser)
     parser.add_argument(
-        "--rounds", type=whole_number(1, 1_000_000), default=10, metavar="N", help="[default: 10]"
+        "--rounds",
+        type=options.whole_number(1, 1_000_000),
+        default=10,
+        metavar="N",
+        help="[default: 10]",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -59,12 +64,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> list[CigposeError]:
     """Measures and prints."""
-    model = open_on_device(
-        lambda providers: PoseModel(
-            args.model, providers=providers, threads=args.threads, flip=args.flip
-        ),
-        args.device,
-    )
+    model = options.open_model(args, alone=True)
+    if isinstance(model, FrameModel) and model.finds_people:
+        raise InputError(
+            f"{args.model}: expected a model that takes boxes, found one that finds the people "
+            "itself, of whom the picture has none; pack it without --detector"
+        )
     timings = [measure(model, people, args.rounds) for people in PEOPLE]
     if args.json:
         document = {
@@ -83,10 +88,8 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     return []
 
 
-def measure(model: PoseModel, people: int, rounds: int) -> Timing:
+def measure(model: PoseModel | FrameModel, people: int, rounds: int) -> Timing:
     """Times the stages that calling a model goes through, after one round to warm up."""
-    contract = model.contract
-    input_wh = contract.input_w, contract.input_h
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (FRAME_WH[1], FRAME_WH[0], 3), np.uint8)
     left, top = rng.random((2, people)) * np.array([FRAME_WH]).T * 0.7
@@ -94,15 +97,14 @@ def measure(model: PoseModel, people: int, rounds: int) -> Timing:
     model(frame, boxes)
     times: dict[str, list[float]] = {"pre": [], "model": [], "post": []}
     for _ in range(rounds):
-        with _stopwatch(times["pre"]):
-            centers, scales = boxes_to_crops(boxes, input_wh, contract.box_padding)
-            crops = make_input(frame, centers, scales, contract)
-        with _stopwatch(times["model"]):
-            simcc = model.simcc(crops)
-        with _stopwatch(times["post"]):
-            keypoints, _ = decode_simcc(*simcc, contract.split_ratio)
-            to_frame(keypoints, centers, scales, input_wh)
-    pre, model_s, post = (statistics.median(times[stage]) for stage in ("pre", "model", "post"))
+        if isinstance(model, FrameModel):
+            with _stopwatch(times["model"]):
+                model(frame, boxes)
+        else:
+            _time_stages(model, frame, boxes, times)
+    pre, model_s, post = (
+        statistics.median(times[stage] or [0.0]) for stage in ("pre", "model", "post")
+    )
     return Timing(
         people=people,
         preprocess_ms=round(pre / people * 1000, 3),
@@ -110,6 +112,21 @@ def measure(model: PoseModel, people: int, rounds: int) -> Timing:
         postprocess_ms=round(post / people * 1000, 3),
         people_per_second=round(people / (pre + model_s + post), 2),
     )
+
+
+def _time_stages(
+    model: PoseModel, frame: Pixels, boxes: Floats, times: dict[str, list[float]]
+) -> None:
+    contract = model.contract
+    input_wh = contract.input_w, contract.input_h
+    with _stopwatch(times["pre"]):
+        centers, scales = boxes_to_crops(boxes, input_wh, contract.box_padding)
+        crops = make_input(frame, centers, scales, contract)
+    with _stopwatch(times["model"]):
+        simcc = model.simcc(crops)
+    with _stopwatch(times["post"]):
+        keypoints, _ = decode_simcc(*simcc, contract.split_ratio)
+        to_frame(keypoints, centers, scales, input_wh)
 
 
 @contextmanager

@@ -96,7 +96,10 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
     from cigpose_runtime.labelling.sources import find_items
 
     about = _about(args)
-    contract = options.read_override(args) or read_contract(args.model)
+    packed = options.packed_contract(args)
+    if packed is not None and packed.detector is not None:
+        people.require_no_detector(args)
+    contract = packed.model if packed else options.read_override(args) or read_contract(args.model)
     shards = plan(find_items(args.sources, out=args.out, say=_say), args.shard_size)
     folder = open_folder(args.out)
     label_shards = partial(_label, args, partial(open_worker, args, folder, about))
@@ -138,9 +141,10 @@ def open_worker(
     worker.require_as_started(_about(args), about, args.model, brought)
     threads = args.threads or worker.threads_of(cores_each)
     args = argparse.Namespace(**{**vars(args), "threads": threads})
+    model = options.open_model(args, alone=False)
     return worker.ShardWorker(
-        options.open_pose_model(args, alone=False),
-        people.open_detector(args, alone=False),
+        model,
+        people.open_detector_for(args, model, alone=False, strict=True),
         folder,
         about,
         every=args.every,

@@ -19,7 +19,7 @@ from cigpose_runtime.estimation.pose_model import MAX_BATCH, PoseModel
 from cigpose_runtime.files import Named
 from cigpose_runtime.machine import cores
 from cigpose_runtime.model_file.contract import Contract
-from cigpose_runtime.model_file.frame_contract import is_packed
+from cigpose_runtime.model_file.frame_contract import FrameContract, read_packed
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
 from cigpose_runtime.model_file.reader import read_metadata_file
 from cigpose_runtime.terminal import echo
@@ -123,39 +123,41 @@ def open_model(
     share its threads and its largest batch.
     Raises InputError for options that a packed file has decided already.
     """
-    if not is_packed(read_onnx_file(args.model)):
-        return open_pose_model(args, alone=alone, at_once=at_once)
-    if args.flip or args.metadata is not None:
-        option = "--flip" if args.flip else "--metadata"
-        raise InputError(
-            f"{option}: expected a model that is not packed, found {args.model}, which has it "
-            "inside or not; leave the option out, or pack the model again"
+    threads = args.threads if at_once == 1 else max(1, (args.threads or cores()) // at_once)
+    if packed_contract(args) is not None:
+        return open_on_device(
+            lambda providers: FrameModel(
+                args.model, providers=providers, threads=threads, spinning=alone
+            ),
+            args.device,
         )
-    return open_on_device(
-        lambda providers: FrameModel(
-            args.model,
-            providers=providers,
-            threads=_threads_each(args, at_once),
-            spinning=alone,
-        ),
-        args.device,
-    )
-
-
-def open_pose_model(args: argparse.Namespace, *, alone: bool, at_once: int = 1) -> PoseModel:
-    """As open_model, for models that are not packed."""
     return open_on_device(
         lambda providers: PoseModel(
             args.model,
             override=read_override(args),
             providers=providers,
-            threads=_threads_each(args, at_once),
+            threads=threads,
             spinning=alone,
             max_batch=MAX_BATCH // at_once,
             flip=args.flip,
         ),
         args.device,
     )
+
+
+def packed_contract(args: argparse.Namespace) -> FrameContract | None:
+    """What a packed file says of itself; None for a model that is not packed.
+
+    Raises InputError for options that a packed file has decided already.
+    """
+    packed = read_packed(args.model)
+    if packed is not None and (args.flip or args.metadata is not None):
+        option = "--flip" if args.flip else "--metadata"
+        raise InputError(
+            f"{option}: expected a model that is not packed, found {args.model}, which has it "
+            "inside or not; leave the option out, or pack the model again"
+        )
+    return packed
 
 
 def open_on_device(open_by: Callable[[Sequence[str]], Model], device: str) -> Model:
@@ -165,10 +167,6 @@ def open_on_device(open_by: Callable[[Sequence[str]], Model], device: str) -> Mo
         for line in compare_with_cpu(model, open_by(DEVICES["cpu"]), device):
             echo(line, err=True)
     return model
-
-
-def _threads_each(args: argparse.Namespace, at_once: int) -> int | None:
-    return args.threads if at_once == 1 else max(1, (args.threads or cores()) // at_once)
 
 
 def read_override(args: argparse.Namespace) -> Contract | None:

@@ -78,41 +78,38 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def open_detector_for(
-    args: argparse.Namespace, model: PoseModel | FrameModel, *, alone: bool
+    args: argparse.Namespace, model: PoseModel | FrameModel, *, alone: bool, strict: bool = False
 ) -> Callable[[Path], Detector | None]:
-    """As open_detector, but boxes that cannot be used cost themselves, and boxes may go by frames.
-
-    None for a model that finds the people itself.
-
-    Raises InputError where the options say so, too.
-    """
-    detector_options(args)
-    if not isinstance(model, FrameModel) or not model.finds_people:
-        return open_detector(args, alone=alone) if args.boxes is None else read_boxes(args.boxes)
-    if args.detector is not None or args.boxes is not None or args.whole_frame:
-        raise InputError(
-            f"{args.model}: expected none of --detector, --boxes and --whole-frame, found one; a "
-            "detector is packed into it"
-        )
-    return lambda _path: None
-
-
-def open_detector(args: argparse.Namespace, *, alone: bool) -> DetectorFor:
     """The detector that the options ask for, by the path of a picture or video.
 
-    Raises InputError where they ask for none.
+    None for a model that finds the people itself. strict: whether boxes that cannot be used are an
+    error, and so are those that go by frames; else they cost themselves.
+    Raises InputError where the options ask for none, or for one beside such a model.
     """
+    detector_options(args)
+    if isinstance(model, FrameModel) and model.finds_people:
+        require_no_detector(args)
+        return lambda _path: None
     if args.detector is not None:
         detector = _opened(args, alone=alone)
         return lambda _path: detector
     if args.boxes is not None:
-        return _strict(read_boxes(args.boxes))
+        return _strict(read_boxes(args.boxes)) if strict else read_boxes(args.boxes)
     if args.whole_frame:
         return lambda _path: WholeFrameDetector()
     raise InputError(
         f"{args.model}: expected one of --detector, --boxes and --whole-frame, found none; a model "
         "needs one unless a detector is packed into it"
     )
+
+
+def require_no_detector(args: argparse.Namespace) -> None:
+    """Raises InputError for options that say where the people are, of a model that finds them."""
+    if args.detector is not None or args.boxes is not None or args.whole_frame:
+        raise InputError(
+            f"{args.model}: expected none of --detector, --boxes and --whole-frame, found one; a "
+            "detector is packed into it"
+        )
 
 
 def detector_options(args: argparse.Namespace) -> dict[str, Any]:

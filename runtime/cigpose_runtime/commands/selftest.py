@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from cigpose_runtime.errors import CheckError, CigposeError
-from cigpose_runtime.releases.golden import Replayed, selftest
+from cigpose_runtime.releases.golden import Replayed
+from cigpose_runtime.releases.selftest import selftest
 from cigpose_runtime.terminal import echo
 
 JSON_SCHEMA_VERSION = 1

@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.errors import InputError, error_context
 from cigpose_runtime.estimation.pose_model import MAX_BATCH, check_overlap
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, check_frame
-from cigpose_runtime.estimation.session import CPU, SessionOptions, open_session
+from cigpose_runtime.estimation.session import CPU, SessionOptions, open_session, run_session
 from cigpose_runtime.keypoints import KeypointSet
 from cigpose_runtime.model_file.frame_contract import FrameContract, frame_contract_of
 from cigpose_runtime.model_file.onnx_graph import read_onnx_file
@@ -89,8 +90,8 @@ class FrameModel:
         check_frame(frame)
         fed = self._as_fed(frame)
         if boxes_xyxy is None:
-            names = ["boxes", "box_scores", "keypoints", "scores"]
-            boxes, sure, keypoints, scores = self._session.run(names, {"frame": fed})
+            shapes = {"boxes": (None, 4), "box_scores": (None,), **self._poses(None)}
+            boxes, sure, keypoints, scores = run_session(self._session, {"frame": fed}, shapes)
             return Poses(
                 keypoints=keypoints,
                 scores=scores,
@@ -133,6 +134,11 @@ class FrameModel:
         if self._fixed_people is not None:
             empty = np.zeros((self._fixed_people - count, 4), np.float32)
             boxes = np.concatenate([boxes, empty])
-        feed = {"frame": fed, "boxes": boxes}
-        keypoints, scores = self._session.run(["keypoints", "scores"], feed)
+        feed: dict[str, NDArray[Any]] = {"frame": fed, "boxes": boxes}
+        keypoints, scores = run_session(self._session, feed, self._poses(len(boxes)))
         return keypoints[:count], scores[:count]
+
+    def _poses(self, people: int | None) -> dict[str, tuple[int | None, ...]]:
+        """The shapes of the last two outputs, by name."""
+        k = len(self.keypoint_set.names)
+        return {"keypoints": (people, k, 2), "scores": (people, k)}

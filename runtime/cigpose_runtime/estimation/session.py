@@ -10,7 +10,7 @@ from cigpose_runtime.errors import OnnxFileError, ProviderError, first_line
 from cigpose_runtime.estimation.openvino import OPENVINO, plugin_device, settings
 
 if TYPE_CHECKING:
-    from cigpose_runtime.arrays import Floats
+    from numpy.typing import NDArray
 
 CPU = "CPUExecutionProvider"
 
@@ -95,7 +95,7 @@ def open_session(
 
 def run_session(
     session: Any,
-    feed: Mapping[str, Floats],
+    feed: Mapping[str, NDArray[Any]],
     expected: Mapping[str, tuple[int | None, ...]],
     *,
     labels: str | None = None,

@@ -1,22 +1,28 @@
-"""Poses of picture after picture, with crops of different pictures in one batch of the model."""
+"""Poses of picture after picture, with crops of different pictures in one batch of the model.
+
+A packed file takes frames, each by itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from cigpose_runtime.arrays import Floats
+from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.errors import CigposeError, InputError, error_context
 from cigpose_runtime.estimation.decode import decode_simcc, to_frame
-from cigpose_runtime.estimation.detector import Detections, DetectorFor, FixedBoxesDetector
+from cigpose_runtime.estimation.detector import Detections, Detector, FixedBoxesDetector
+from cigpose_runtime.estimation.frame_model import FrameModel
 from cigpose_runtime.estimation.pose_model import PoseModel, check_overlap
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.labelling.decoding import Decoded
 from cigpose_runtime.media.threads import prefetched
 from cigpose_runtime.poses import Poses
+
+DetectorOrNoneFor = Callable[[Path], Detector | None]
 
 _MOST_PICTURES = 256
 """That go through with one batch, however few people are in them."""
@@ -77,13 +83,18 @@ class _Batch:
 
 
 def label(
-    model: PoseModel, detector_for: DetectorFor, pictures: Iterable[Decoded]
+    model: PoseModel | FrameModel, detector_for: DetectorOrNoneFor, pictures: Iterable[Decoded]
 ) -> Iterator[Labelled]:
     """The poses of each picture, in order.
+
+    detector_for: gives None for a model that finds the people itself.
 
     Detecting and cropping go on in another thread while the model runs. What a batch holds
     follows from the pictures alone, so that the same pictures give the same numbers.
     """
+    if isinstance(model, FrameModel):
+        yield from _label_frames(model, detector_for, pictures)
+        return
     for batch in prefetched(_batches(model, detector_for, pictures)):
         if batch.crops is not None:
             _run(model, batch.people, batch.crops)
@@ -92,8 +103,49 @@ def label(
             yield picture
 
 
+def _label_frames(
+    model: FrameModel, detector_for: DetectorOrNoneFor, pictures: Iterable[Decoded]
+) -> Iterator[Labelled]:
+    for picture, pixels in prefetched(_with_people(detector_for, pictures)):
+        if pixels is not None and picture.error is None:
+            found = picture._found
+            try:
+                with error_context(picture.source):
+                    picture.poses = (
+                        model(pixels)
+                        if found is None
+                        else model(pixels, found.boxes_xyxy, box_scores=found.scores)
+                    )
+            except InputError as error:
+                picture.error = str(error)
+        yield picture
+
+
+def _with_people(
+    detector_for: DetectorOrNoneFor, pictures: Iterable[Decoded]
+) -> Iterator[tuple[Labelled, Pixels | None]]:
+    for decoded in pictures:
+        picture = Labelled.of(decoded)
+        try:
+            picture._found = _found(detector_for, decoded)
+        except CigposeError as error:
+            picture.error = str(error)
+        yield picture, decoded.pixels
+
+
+def _found(detector_for: DetectorOrNoneFor, decoded: Decoded) -> Detections | None:
+    """The people in a picture; None where it has no pixels, or the model is to find them."""
+    item = decoded.item
+    if decoded.pixels is None:
+        return None
+    with error_context(item.source):
+        given = None if item.boxes is None else FixedBoxesDetector(item.boxes)
+        detector = given or detector_for(Path(item.source))
+        return None if detector is None else detector(decoded.pixels)
+
+
 def _batches(
-    model: PoseModel, detector_for: DetectorFor, pictures: Iterable[Decoded]
+    model: PoseModel, detector_for: DetectorOrNoneFor, pictures: Iterable[Decoded]
 ) -> Iterator[_Batch]:
     people: list[_Person] = []
     crops: list[Floats] = []
@@ -119,17 +171,16 @@ def _batches(
 
 
 def _people(
-    model: PoseModel, detector_for: DetectorFor, decoded: Decoded, picture: Labelled
+    model: PoseModel, detector_for: DetectorOrNoneFor, decoded: Decoded, picture: Labelled
 ) -> Iterator[tuple[_Person, Floats]]:
     """The people of a picture, and their crops. What is wrong with its boxes becomes its error."""
-    if decoded.pixels is None:
-        return
-    contract, item = model.contract, decoded.item
+    contract = model.contract
     input_wh = contract.input_w, contract.input_h
     try:
-        with error_context(item.source):
-            given = None if item.boxes is None else FixedBoxesDetector(item.boxes)
-            found = (given or detector_for(Path(item.source)))(decoded.pixels)
+        found = _found(detector_for, decoded)
+        if decoded.pixels is None or found is None:
+            return
+        with error_context(picture.source):
             centers, scales = boxes_to_crops(found.boxes_xyxy, input_wh, contract.box_padding)
             check_overlap(found.boxes_xyxy, decoded.pixels)
     except CigposeError as error:

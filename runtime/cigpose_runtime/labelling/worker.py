@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cigpose_runtime.errors import FileError
-from cigpose_runtime.estimation.detector import DetectorFor
+from cigpose_runtime.estimation.detector import Detector
+from cigpose_runtime.estimation.frame_model import FrameModel
 from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.labelling.batches import label
 from cigpose_runtime.labelling.children import Answer
@@ -56,14 +57,15 @@ def require_as_started(
 class ShardWorker:
     """Labels shards with one model.
 
-    detector_for: the detector for a picture or video, by its path. about: how the shards are made,
+    model: packed or not. detector_for: the detector for a picture or video, by its path; None for a
+    model that finds the people itself. about: how the shards are made,
     for their metadata; the shard's inputs are added. every: which frames of a video. decoders: how
     many processes decode pictures. time_limit: seconds for decoding one of them. make_decoder: what
     they run. Used as a context, which ends them, or as long as its process lives.
     """
 
-    model: PoseModel
-    detector_for: DetectorFor
+    model: PoseModel | FrameModel
+    detector_for: Callable[[Path], Detector | None]
     folder: Folder
     about: Mapping[str, Any]
     every: int = 1

@@ -11,11 +11,12 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from os import PathLike
 from typing import Any, Literal
 
-from cigpose_runtime.errors import MetadataError, OnnxFileError, quoted
+from cigpose_runtime.errors import MetadataError, OnnxFileError, error_context, quoted
 from cigpose_runtime.model_file.contract import Contract, load_document
-from cigpose_runtime.model_file.onnx_graph import OnnxFile, ValueInfo
+from cigpose_runtime.model_file.onnx_graph import OnnxFile, ValueInfo, read_onnx_file
 
 FRAME_METADATA_KEY = "cigpose_frame"
 FRAME_SCHEMA_VERSION = 1
@@ -152,6 +153,16 @@ class FrameContract:
 def is_packed(onnx_file: OnnxFile) -> bool:
     """Whether a file says that it goes from frames to keypoints."""
     return any(key == FRAME_METADATA_KEY for key, _ in onnx_file.metadata_props)
+
+
+def read_packed(path: str | PathLike[str]) -> FrameContract | None:
+    """The contract of a packed file; None for a file that is not packed.
+
+    Raises FileError, and what frame_contract_of raises, each naming the file.
+    """
+    onnx_file = read_onnx_file(path)
+    with error_context(path):
+        return frame_contract_of(onnx_file) if is_packed(onnx_file) else None
 
 
 def frame_contract_of(onnx_file: OnnxFile) -> FrameContract:

@@ -20,7 +20,6 @@ from cigpose_runtime.releases.folder import (
     not_of_release,
     said_of_carried,
 )
-from cigpose_runtime.releases.golden import selftest
 from cigpose_runtime.releases.golden_folder import golden_folder
 from cigpose_runtime.releases.manifest import (
     MANIFEST,
@@ -32,6 +31,7 @@ from cigpose_runtime.releases.manifest import (
     read_manifest,
     sums_of,
 )
+from cigpose_runtime.releases.selftest import selftest
 from cigpose_runtime.releases.signature import require_signed
 
 

@@ -1,4 +1,4 @@
-"""Replays golden vectors on this machine: inputs, and what PyTorch computed for them.
+"""Replays golden vectors of a model: inputs, and what PyTorch computed for them.
 
 The vectors come with a released model, as ONNX's backend tests have them, with tolerances and
 keypoints in golden.json. golden_folder.py says where they lie.
@@ -6,27 +6,28 @@ keypoints in golden.json. golden_folder.py says where they lie.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cigpose_runtime.arrays import Floats
 from cigpose_runtime.errors import FileError, OnnxFileError, first_line
 from cigpose_runtime.estimation.decode import decode_simcc
-from cigpose_runtime.files import file_sha256, open_file
+from cigpose_runtime.files import open_file
 from cigpose_runtime.model_file.contract import Contract, Precision
-from cigpose_runtime.model_file.reader import read_contract
 from cigpose_runtime.model_file.tensors import read_tensor
-from cigpose_runtime.releases.golden_document import GoldenSet, read_golden_document
-from cigpose_runtime.releases.golden_folder import golden_folder
+from cigpose_runtime.releases.golden_document import GoldenSet
 
-_OUTPUTS = ("simcc_x", "simcc_y")
+OUTPUTS = ("simcc_x", "simcc_y")
+
+LARGEST_SIDE = 16_384
+"""Pixels of a frame in golden vectors, 800 MB."""
 
 RELATIVE_TOLERANCE: Mapping[Precision, float] = {
     "fp32": 1e-4,
@@ -61,60 +62,25 @@ class Replayed:
         return bool(np.isfinite(self.error)) and self.error <= self.tolerance and not self.moved
 
 
-def selftest(
-    path: str | PathLike[str],
-    *,
-    golden: str | PathLike[str] | None = None,
-    provider: str = "CPUExecutionProvider",
-) -> tuple[list[Replayed], bool]:
-    """Replays golden vectors; also says whether they were written for these very bytes.
-
-    golden: their folder, by default the one beside the model that `golden_folder` finds.
-    Raises FileError for vectors that are missing, damaged, or that allow more than verification
-    does; OnnxFileError for a model that does not run, and what opening a model raises.
-    """
-    from cigpose_runtime.estimation.session import open_session
-
-    path = Path(path)
-    contract = read_contract(path)
-    name = contract.artefact_name
-    found = golden_folder(path, name) if golden is None else nullcontext(Path(golden))
-    with found as folder:
-        sha256, sets = read_golden_document(folder, contract.num_keypoints)
-        session = open_session(path, providers=[provider])
-        replayed = [_replay(session, folder / one.folder, one, contract) for one in sets]
-    return replayed, sha256 == file_sha256(path)
-
-
 def largest_tolerance(reference: Floats, precision: Precision = "fp32") -> float:
     """How far from `reference` an output of a file in this precision may be."""
     scale = float(np.quantile(np.abs(reference), 0.999))
     return RELATIVE_TOLERANCE[precision] * max(1.0, scale)
 
 
-def _replay(session: Any, folder: Path, expected: GoldenSet, contract: Contract) -> Replayed:
+def replay(session: Any, folder: Path, expected: GoldenSet, contract: Contract) -> Replayed:
+    """One set in `folder`. Raises FileError and OnnxFileError, as of `selftest`."""
     count, points, split = len(expected.cases), contract.num_keypoints, contract.split_ratio
     width, height = contract.input_w, contract.input_h
-    image = _read(folder / "input_0.pb", (count, 3, height, width))
+    image = read_vector(folder / "input_0.pb", (count, 3, height, width))
     references = [
-        _read(folder / "output_0.pb", (count, points, int(width * split))),
-        _read(folder / "output_1.pb", (count, points, int(height * split))),
+        read_vector(folder / "output_0.pb", (count, points, int(width * split))),
+        read_vector(folder / "output_1.pb", (count, points, int(height * split))),
     ]
     for tolerance, reference in zip(expected.tolerances, references, strict=True):
-        # Some last bits of float32 more: numpy's versions interpolate in different orders.
-        if tolerance > (allowed := largest_tolerance(reference, contract.precision)) * (1 + 1e-6):
-            raise FileError(
-                f"{folder}: expected a tolerance of at most {allowed:.1e}, as verification has, "
-                f"found {tolerance:.1e}; fetch the golden vectors again"
-            )
-    try:
-        outputs = session.run(_OUTPUTS, {"input": image})
-    except Exception as error:  # onnxruntime has an exception for each of its status codes
-        raise OnnxFileError(
-            f"{folder}: expected a model that takes these inputs, found that it fails "
-            f"({first_line(error)}); fetch it again, or try another onnxruntime"
-        ) from error
-    errors = [_difference(*both) for both in zip(outputs, references, strict=True)]
+        require_tolerance(folder, tolerance, largest_tolerance(reference, contract.precision))
+    outputs = run_vectors(session, folder, OUTPUTS, {"input": image})
+    errors = [difference(*both) for both in zip(outputs, references, strict=True)]
     worst = max(zip(errors, expected.tolerances, strict=True), key=lambda one: _excess(*one))
     moved = 0
     if np.isfinite(worst[0]):
@@ -125,24 +91,60 @@ def _replay(session: Any, folder: Path, expected: GoldenSet, contract: Contract)
     return Replayed(expected.cases, *worst, moved)
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> Floats:
-    """A tensor of this shape; a file that is much larger than such a one is not read."""
+def require_tolerance(folder: Path, tolerance: float, allowed: float) -> None:
+    """Raises FileError for vectors that allow more than verification does."""
+    # Some last bits of float32 more: numpy's versions interpolate in different orders.
+    if tolerance > allowed * (1 + 1e-6):
+        raise FileError(
+            f"{folder}: expected a tolerance of at most {allowed:.1e}, as verification has, "
+            f"found {tolerance:.1e}; fetch the golden vectors again"
+        )
+
+
+def run_vectors(
+    session: Any, folder: Path, names: Sequence[str], feed: Mapping[str, NDArray[Any]]
+) -> list[Any]:
+    """The outputs of these names. Raises OnnxFileError where the model does not run."""
+    try:
+        outputs: list[Any] = session.run(list(names), dict(feed))
+    except Exception as error:  # onnxruntime has an exception for each of its status codes
+        raise OnnxFileError(
+            f"{folder}: expected a model that takes these inputs, found that it fails "
+            f"({first_line(error)}); fetch it again, or try another onnxruntime"
+        ) from error
+    return outputs
+
+
+def read_vector(
+    path: Path, shape: tuple[int | None, ...], dtype: type[np.generic] = np.float32
+) -> NDArray[Any]:
+    """A tensor of this shape, of which None is a side of a frame; a much larger file is not read.
+
+    Raises FileError for another one, and for numbers that are not finite.
+    """
     with open_file(path, "a tensor of golden vectors") as file:
         size = os.fstat(file.fileno()).st_size
-    if size > 4 * np.prod(shape) + 1024:
-        raise FileError(
-            f"{path}: expected a float32 tensor {shape}, found {size} bytes; fetch it again"
-        )
+    sides = [LARGEST_SIDE if side is None else side for side in shape]
+    wanted = ", ".join("any" if side is None else str(side) for side in shape)
+    expected = f"{np.dtype(dtype)} ({wanted}), finite"
+    if size > np.dtype(dtype).itemsize * math.prod(sides) + 1024:
+        raise FileError(f"{path}: expected {expected}, found {size} bytes; fetch it again")
     tensor = read_tensor(path)
-    if tensor.shape != shape or not np.isfinite(tensor).all():
+    fits = tensor.dtype == dtype and len(tensor.shape) == len(shape)
+    if not (
+        fits
+        and all(side in (None, found) for side, found in zip(shape, tensor.shape, strict=True))
+        and np.isfinite(tensor).all()
+    ):
         raise FileError(
-            f"{path}: expected {shape} finite numbers, found {tensor.shape}, or others; fetch it "
-            "again"
+            f"{path}: expected {expected}, found {tensor.dtype} {tensor.shape}, or numbers that "
+            "are not; fetch it again"
         )
     return tensor
 
 
-def _difference(output: Any, reference: Floats) -> float:
+def difference(output: Any, reference: Floats) -> float:
+    """The largest one; infinity for an output of another shape, or with numbers not finite."""
     if output.shape != reference.shape:
         return float("inf")
     with np.errstate(invalid="ignore"):

@@ -18,8 +18,10 @@ from cigpose_runtime.files import read_bytes
 _DOCUMENT_BYTES = 1 << 20
 """At most. That of three sets of 133 keypoints has 40 kB."""
 
-_MOST = 16
-"""Sets of golden vectors, and cases in one."""
+_MOST_SETS = 16
+
+_MOST_CASES = 256
+"""In one set: as many people as a packed file finds in a frame."""
 
 _FOLDER = re.compile(r"test_data_set_\d{1,3}")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -29,9 +31,9 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 class GoldenSet:
     """One set of golden vectors: n cases of k keypoints.
 
-    folder: its name in that of golden.json. tolerances: of simcc_x and simcc_y, absolute.
-    keypoints: (n, k, 2), x before y, in pixels of the input. near_ties: (n, k) bool, the keypoints
-    whose place hangs on rounding.
+    folder: its name in that of golden.json. tolerances: of the outputs that were asked for,
+    absolute. keypoints: (n, k, 2), x before y, in pixels of the input or frame. near_ties: (n, k)
+    bool, the keypoints whose place hangs on rounding.
     """
 
     folder: str
@@ -41,9 +43,12 @@ class GoldenSet:
     near_ties: NDArray[np.bool_]
 
 
-def read_golden_document(folder: Path, num_keypoints: int) -> tuple[str, list[GoldenSet]]:
+def read_golden_document(
+    folder: Path, num_keypoints: int, outputs: tuple[str, str]
+) -> tuple[str, list[GoldenSet]]:
     """Reads golden.json: the sha256 of the file that the vectors are for, and the sets.
 
+    outputs: the names of those that have a tolerance.
     Raises FileError for one that is missing or damaged, or by which nothing would be checked.
     """
     path = folder / "golden.json"
@@ -61,29 +66,29 @@ def read_golden_document(folder: Path, num_keypoints: int) -> tuple[str, list[Go
         sha256, sets = document.get("sha256"), document.get("sets")
         if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
             raise ValueError(f"sha256 {quoted(sha256)}")
-        if not isinstance(sets, list) or not 1 <= len(sets) <= _MOST:
-            raise ValueError(f"sets {quoted(sets)}, not 1 to {_MOST}")
-        return sha256, [_read_set(one, num_keypoints) for one in sets]
+        if not isinstance(sets, list) or not 1 <= len(sets) <= _MOST_SETS:
+            raise ValueError(f"sets {quoted(sets)}, not 1 to {_MOST_SETS}")
+        return sha256, [_read_set(one, num_keypoints, outputs) for one in sets]
     except ValueError as error:
         raise FileError(
             f"{path}: expected golden vectors, found damaged ones ({error}); fetch them again"
         ) from error
 
 
-def _read_set(one: Any, num_keypoints: int) -> GoldenSet:
+def _read_set(one: Any, num_keypoints: int, outputs: tuple[str, str]) -> GoldenSet:
     """Raises ValueError saying what is wrong."""
     if not isinstance(one, dict):
         raise ValueError(f"a set {quoted(one)}")
     folder, cases, tolerances = one.get("folder"), one.get("cases"), one.get("tolerances")
     if not isinstance(folder, str) or not _FOLDER.fullmatch(folder):
         raise ValueError(f"a folder {quoted(folder)}")
-    if not isinstance(cases, list) or not 1 <= len(cases) <= _MOST:
-        raise ValueError(f"cases {quoted(cases)}, not 1 to {_MOST}")
+    if not isinstance(cases, list) or not 1 <= len(cases) <= _MOST_CASES:
+        raise ValueError(f"cases {quoted(cases)}, not 1 to {_MOST_CASES}")
     if not all(isinstance(case, str) for case in cases):
         raise ValueError(f"cases {quoted(cases)}")
     if not isinstance(tolerances, dict):
         raise ValueError(f"tolerances {quoted(tolerances)}")
-    limits: list[Any] = [tolerances.get(name) for name in ("simcc_x", "simcc_y")]
+    limits: list[Any] = [tolerances.get(name) for name in outputs]
     if not all(_is_number(limit) and limit >= 0 for limit in limits):
         raise ValueError(f"tolerances {quoted(limits)}")
     shape = (len(cases), num_keypoints)

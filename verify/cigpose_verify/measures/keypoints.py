@@ -63,6 +63,12 @@ class Clarity:
         return near
 
     @property
+    def lead(self) -> NDArray[np.floating]:
+        """By how much (K,) each keypoint's place is decided: over other bins, and over none."""
+        lead: NDArray[np.floating] = np.minimum(self.margins.min(axis=1), np.abs(self.scores))
+        return lead
+
+    @property
     def confident(self) -> Bools:
         """Which keypoints (K,) have a score that people use."""
         confident: Bools = self.scores >= CONFIDENT_SCORE

@@ -28,8 +28,7 @@ def loss(pairs: Sequence[tuple[Outputs, Candidate]]) -> float:
 
 def clearer_half(candidate: Candidate) -> NDArray[np.bool_]:
     """Which keypoints (K,) float64 is clear about, at least as much as about the median one."""
-    clarity = candidate.clarity
-    lead = np.minimum(clarity.margins.min(axis=1), np.abs(clarity.scores))
+    lead = candidate.clarity.lead
     half: NDArray[np.bool_] = lead >= np.median(lead)
     return half
 

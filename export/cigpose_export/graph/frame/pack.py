@@ -15,7 +15,7 @@ from cigpose_runtime import Contract, OnnxFileError, YoloxDetector, contract_of,
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.files import appears_whole, read_bytes
 from cigpose_runtime.model_file.frame_contract import FrameContract, PackedDetector, is_packed
-from cigpose_verify.packed import Campaign, judge_packed
+from cigpose_verify.packed.judge import Campaign, judge_packed
 
 MAX_PEOPLE = 32
 """Of those that a detector finds; they run at once, in 12 MB each for the smallest model."""

@@ -13,6 +13,8 @@ from cigpose_export.release.figures import (
 )
 from cigpose_export.release.verified_models import VerifiedModel
 from cigpose_export.variants import Variant
+from cigpose_runtime import Contract
+from cigpose_runtime.model_file.frame_contract import FrameContract, interface
 
 _WHOLEBODY = {"COCO-WholeBody": "https://github.com/jin-s13/COCO-WholeBody/"}
 _TRAINING_DATA: Mapping[str, Mapping[str, str]] = {
@@ -39,10 +41,8 @@ def cyclonedx_model_card(one: VerifiedModel) -> dict[str, Any]:
     Source: cyclonedx.org/docs/1.7/json, components[].modelCard.
     """
     contract, variant = one.contract, published_variant(one)
-    shape = f"batch, 3, {contract.input_h}, {contract.input_w}"
-    parameters: dict[str, Any] = {
-        "task": f"2D pose of one person in a crop: {contract.num_keypoints} keypoints"
-    }
+    whom = "the people in a frame" if one.packed else "one person in a crop"
+    parameters: dict[str, Any] = {"task": f"2D pose of {whom}: {contract.num_keypoints} keypoints"}
     if one.variant is not None:
         parameters["architectureFamily"] = "convolutional neural network"
         parameters["modelArchitecture"] = f"CIGPose, size {one.variant.size}"
@@ -52,16 +52,9 @@ def cyclonedx_model_card(one: VerifiedModel) -> dict[str, Any]:
             {"type": "dataset", "name": name, "contents": {"url": url}}
             for name, url in _TRAINING_DATA[variant.dataset].items()
         ]
-    parameters["inputs"] = [
-        {"format": f"float32 ({shape}), {contract.color_order.upper()}, normalised"}
-    ]
-    parameters["outputs"] = [
-        {"format": f"{name}: float32 (batch, {contract.num_keypoints}, {bins}), SimCC logits"}
-        for name, bins in (
-            ("simcc_x", int(contract.input_w * contract.split_ratio)),
-            ("simcc_y", int(contract.input_h * contract.split_ratio)),
-        )
-    ]
+    inputs, outputs = _formats(contract) if one.packed is None else _frame_formats(one.packed)
+    parameters["inputs"] = [{"format": text} for text in inputs]
+    parameters["outputs"] = [{"format": text} for text in outputs]
     card: dict[str, Any] = {
         "modelParameters": parameters,
         "quantitativeAnalysis": {"performanceMetrics": [*_accuracy(variant), *_parity(one)]},
@@ -71,6 +64,23 @@ def cyclonedx_model_card(one: VerifiedModel) -> dict[str, Any]:
         limitation = _NOT_PUBLISHED[contract.weights]
         card["considerations"] = {"technicalLimitations": [limitation]}
     return card
+
+
+def _formats(contract: Contract) -> tuple[list[str], list[str]]:
+    """Of the inputs and outputs."""
+    shape = f"batch, 3, {contract.input_h}, {contract.input_w}"
+    sides = (("simcc_x", contract.input_w), ("simcc_y", contract.input_h))
+    return [f"float32 ({shape}), {contract.color_order.upper()}, normalised"], [
+        f"{name}: float32 (batch, {contract.num_keypoints}, {int(side * contract.split_ratio)}), "
+        "SimCC logits"
+        for name, side in sides
+    ]
+
+
+def _frame_formats(packed: FrameContract) -> tuple[list[str], list[str]]:
+    values = list(map(str, interface(packed)))
+    count = 1 if packed.detector else 2
+    return values[:count], values[count:]
 
 
 def _accuracy(variant: Variant | None) -> list[dict[str, str]]:
@@ -84,7 +94,8 @@ def _accuracy(variant: Variant | None) -> list[dict[str, str]]:
 
 
 def _parity(one: VerifiedModel) -> list[dict[str, str]]:
+    other = "the runtime" if one.packed else "PyTorch"
     return [
-        {"type": name, "value": value, "slice": "parity of this file with PyTorch"}
+        {"type": name, "value": value, "slice": f"parity of this file with {other}"}
         for name, value in parity_figures(one.report).items()
     ]

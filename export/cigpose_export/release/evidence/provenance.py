@@ -54,7 +54,8 @@ def write_provenance(
                 "resolvedDependencies": [
                     _source(commit, run),
                     {"name": LOCK, "digest": {"sha256": file_sha256(project.root / LOCK)}},
-                    *map(_checkpoint, models),
+                    *(_checkpoint(one) for one in models if one.form == "fp32"),
+                    *(_detector(one) for one in models if one.packed and one.packed.detector),
                 ],
             },
             "runDetails": {"builder": {"id": _builder(run)}},
@@ -80,6 +81,14 @@ def _source(commit: str, run: Mapping[str, str] | None) -> dict[str, Any]:
         return source
     uri = "git+{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}@{GITHUB_REF}".format(**run)
     return {**source, "uri": uri}
+
+
+def _detector(one: VerifiedModel) -> dict[str, Any]:
+    """What is packed into a model beside it."""
+    assert one.packed is not None
+    assert one.packed.detector is not None
+    digest = {"sha256": one.packed.detector.sha256}
+    return {"name": f"detector in {one.released_name}", "digest": digest}
 
 
 def _checkpoint(one: VerifiedModel) -> dict[str, Any]:

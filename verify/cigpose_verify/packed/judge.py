@@ -11,24 +11,20 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
 
 from cigpose_runtime import parse_onnx
 from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.estimation.detector import Detections
 from cigpose_runtime.estimation.pose_model import PoseModel
-from cigpose_runtime.estimation.session import open_session
 from cigpose_runtime.estimation.yolox import YoloxDetector
 from cigpose_runtime.files import file_sha256
 from cigpose_runtime.media.images import read_image
 from cigpose_runtime.model_file.frame_contract import FrameContract, frame_contract_of
 from cigpose_verify.cases import PHOTOGRAPHS
 from cigpose_verify.errors import RunError
-from cigpose_verify.matrix import run
+from cigpose_verify.packed.subject import Subject
 from cigpose_verify.report.document import Failure, Report
 from cigpose_verify.stages.structure import check_structure
 from cigpose_verify.summary import environment
@@ -108,7 +104,7 @@ def judge_packed(
     failures += [Failure("contract", p) for p in _contract_problems(contract, model, detector)]
     if not failures:
         on_stage("frame")
-        trial = _Trial(data, contract, model, detector)
+        trial = _Trial(Subject.of(data, model, detector))
         try:
             failures = [Failure("frame", problem) for problem in trial.problems(campaign)]
         except RunError as error:
@@ -152,44 +148,27 @@ def _contract_problems(found: FrameContract, model: Path, detector: Path | None)
             yield f"detector: expected an input of {yolox.input_wh}, found another size"
 
 
+@dataclass(frozen=True)
 class _Trial:
     """A packed file beside what it was packed from."""
 
-    def __init__(
-        self, data: bytes, contract: FrameContract, model: Path, detector: Path | None
-    ) -> None:
-        self._contract = contract
-        self._session = open_session(data, spinning=False)
-        self._model = PoseModel(model, spinning=False, flip=contract.flip_test)
-        self._yolox = None
-        if contract.detector is not None and detector is not None:
-            self._yolox = YoloxDetector(
-                detector,
-                score_threshold=contract.detector.score_threshold,
-                nms_threshold=contract.detector.nms_threshold,
-                class_id=contract.detector.class_id,
-                spinning=False,
-            )
-        graph = onnx.load_from_string(data).graph
-        sizes = [dim.dim_value for value in graph.input for dim in value.type.tensor_type.shape.dim]
-        self._fixed_hw = (sizes[0], sizes[1]) if sizes[0] else None
-        self._fixed_people = sizes[3] if self._fixed_hw else None
+    subject: Subject
 
     def problems(self, campaign: Campaign) -> Iterator[str]:
-        frames = {name: self._fitted(frame) for name, frame in campaign.frames.items()}
-        if self._yolox is not None:
-            people = yield from self._detected(frames, self._yolox)
+        frames = {name: self.subject.fitted(frame) for name, frame in campaign.frames.items()}
+        if self.subject.yolox is not None:
+            people = yield from self._detected(frames, self.subject.yolox)
             if campaign.shows_people and not people:
                 yield "found nobody in any frame, so agreement says nothing; pack another detector"
             return
-        rng = np.random.default_rng(0)
+        rng, fixed = np.random.default_rng(0), self.subject.fixed_people
         for name, frame in frames.items():
-            for people in (self._fixed_people,) if self._fixed_people else campaign.batches:
+            for people in campaign.batches if fixed is None else (fixed,):
                 boxes = random_boxes(rng, frame, people)
                 yield from self._unequal(f"{name}, {people} people", frame, boxes)
         name, frame = next(iter(frames.items()))
         yield from self._bad_boxes(name, frame, random_boxes(rng, frame, 1))
-        if self._fixed_hw is None:
+        if self.subject.fixed_hw is None:
             opaque = np.full((*frame.shape[:2], 1), 255, np.uint8)
             boxes = random_boxes(rng, frame, 2)
             yield from self._unequal(
@@ -197,24 +176,14 @@ class _Trial:
             )
             yield from self._nobody(name, frame)
 
-    def _run(self, frame: Pixels, boxes: Floats | None) -> list[NDArray[np.float32]]:
-        """All outputs, the poses last. frame: BGR or BGRA."""
-        order = [0, 1, 2] if self._contract.frame_color_order == "bgr" else [2, 1, 0]
-        fed = np.ascontiguousarray(frame[:, :, [*order, 3][: frame.shape[2]]])
-        feed: dict[str, NDArray[Any]] = {"frame": fed}
-        if boxes is not None:
-            feed["boxes"] = boxes
-        names = [output.name for output in self._session.get_outputs()]
-        return run(self._session, names, feed)
-
     def _unequal(self, where: str, frame: Pixels, boxes: Floats) -> Iterator[str]:
-        keypoints, scores = self._run(frame, boxes)
+        keypoints, scores = self.subject.run(frame, boxes)
         yield from self._other_poses(where, frame, boxes, keypoints, scores)
 
     def _other_poses(
         self, where: str, frame: Pixels, boxes: Floats, keypoints: Floats, scores: Floats
     ) -> Iterator[str]:
-        expected = self._model(np.ascontiguousarray(frame[:, :, :3]), boxes)
+        expected = self.subject.model(np.ascontiguousarray(frame[:, :, :3]), boxes)
         for what, wanted, found in (
             ("keypoints", expected.keypoints, keypoints),
             ("scores", expected.scores, scores),
@@ -231,17 +200,17 @@ class _Trial:
     def _bad_boxes(self, name: str, frame: Pixels, sound: Floats) -> Iterator[str]:
         """Boxes that are none get score 0, and the one beside them its own pose."""
         for bad in NO_BOXES:
-            count = self._fixed_people or 2
+            count = self.subject.fixed_people or 2
             boxes = np.concatenate([sound, np.repeat(bad[None], count - 1, axis=0)])
-            keypoints, scores = self._run(frame, boxes)
+            keypoints, scores = self.subject.run(frame, boxes)
             if scores[1:].any() or not np.isfinite(keypoints).all():
                 yield f"{name}: expected score 0 for the box {bad.tolist()}, found others"
             if not scores[0].any():
                 yield f"{name}: expected a pose beside the box {bad.tolist()}, found none"
 
     def _nobody(self, name: str, frame: Pixels) -> Iterator[str]:
-        found = [array.shape for array in self._run(frame, np.zeros((0, 4), np.float32))]
-        k = self._contract.model.num_keypoints
+        found = [array.shape for array in self.subject.run(frame, np.zeros((0, 4), np.float32))]
+        k = self.subject.contract.model.num_keypoints
         if found != [(0, k, 2), (0, k)]:
             yield f"{name} without people: expected empty outputs for {k} keypoints, found {found}"
 
@@ -252,13 +221,13 @@ class _Trial:
 
         Returns how many there were.
         """
-        assert self._contract.detector is not None
+        assert self.subject.contract.detector is not None
         seen = 0
         for name, frame in frames.items():
             expected = yolox(frame)
-            most = self._contract.detector.max_people
+            most = self.subject.contract.detector.max_people
             expected = Detections(expected.boxes_xyxy[:most], expected.scores[:most])
-            boxes, box_scores, keypoints, scores = self._run(frame, None)
+            boxes, box_scores, keypoints, scores = self.subject.run(frame, None)
             seen += len(boxes)
             if len(boxes) != len(expected):
                 yield f"{name}: expected {len(expected)} people, found {len(boxes)}"
@@ -269,16 +238,6 @@ class _Trial:
                 yield f"{name}: expected the runtime's boxes and their scores, found others"
             yield from self._other_poses(name, frame, boxes, keypoints, scores)
         return seen
-
-    def _fitted(self, frame: Pixels) -> Pixels:
-        """The frame, repeated or cut where the file takes one size alone."""
-        if self._fixed_hw is None:
-            return frame
-        rows, columns = (
-            np.arange(size) % there
-            for size, there in zip(self._fixed_hw, frame.shape[:2], strict=True)
-        )
-        return np.ascontiguousarray(frame[rows[:, None], columns])
 
 
 def random_boxes(rng: np.random.Generator, frame: Pixels, count: int) -> Floats:
