@@ -30,11 +30,11 @@ BRIEF = Matrix(levels=("all",), threads=(1,), batches=(1, 3))
 def add_reduced(project, folder):
     """Leaves NAME_w16.onnx beside the float32 file, as exported and as verified."""
     (variant,) = project.variants.values()
-    job = ReduceJob(ExportJob(project, variant, "real", folder, None, None), "w16")
+    job = ReduceJob(ExportJob(project, variant, "real", folder, None, None), "w16", None)
     reduced = reduce_file(job.parent.path, "w16", job.path, on_stage=lambda _: None)
     figures = ExportFigures("", nodes=0, size=0, seconds=0, peak_memory=0)
-    Receipt(job._inputs, reduced.sha256, figures).write(job._receipt_path)
-    remember(job._receipt_path)
+    Receipt(job.inputs(None), reduced.sha256, figures).write(job.receipt_path)
+    remember(job.receipt_path)
     (record,) = folder.glob(".verify/*.npz")
     answers = ReferenceRecord.read(record)
     report = judge_reduced(

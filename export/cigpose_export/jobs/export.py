@@ -23,7 +23,7 @@ from cigpose_export.jobs.own_results import is_own, remember
 from cigpose_export.jobs.staleness import code_hash, hash_of, model_hash
 from cigpose_export.project import Model, Project, arguments_of
 from cigpose_export.variants import WeightsKind
-from cigpose_runtime import CigposeError, FileError, read_contract
+from cigpose_runtime import Calibration, CigposeError, Contract, FileError, read_contract
 from cigpose_runtime.files import appears_whole, file_sha256
 from cigpose_runtime.model_file.contract import Precision, Reduced, artefact_name
 
@@ -201,24 +201,26 @@ class ReduceJob:
         return self.parent.out / f"{self.name}.onnx"
 
     @property
-    def _receipt_path(self) -> Path:
+    def receipt_path(self) -> Path:
+        """Where what it was made from is kept."""
         return self.parent.out / ".export" / f"{self.name}.json"
 
     def standing(self) -> ExportFigures | None:
         """What the export took, where nothing that it was made from has changed."""
-        return None if self.parent.standing() is None else self.made()
+        return None if self.parent.standing() is None else self.made_of(self.calibration)
 
-    def made(self) -> ExportFigures | None:
-        """What the export took, where the file is what this code makes of the float32 one."""
-        return _standing(self._receipt_path, self.path, self._inputs)
+    def made_of(self, crops: CalibrationSet | Calibration | None) -> ExportFigures | None:
+        """What the export took, where the file is what this code makes of the float32 one and these
+        crops."""
+        return _standing(self.receipt_path, self.path, self.inputs(crops))
 
     def run(self, work: Work) -> Outcome[ExportFigures]:
         """Exports in float32 what is out of date, reduces it, and writes the receipt."""
         whole = self.parent.standing() or self.parent.run(work).result
         assert whole is not None  # what fails raises
         self.parent.require_replaceable(self.path)
-        inputs, started = self._inputs, time.monotonic()
-        crops = self.calibration
+        crops, started = self.calibration, time.monotonic()
+        inputs = self.inputs(crops)
         arguments = {
             "parent": str(self.parent.path),
             "precision": self.precision,
@@ -234,16 +236,16 @@ class ReduceJob:
             seconds=round(time.monotonic() - started, 2),
             peak_memory=report["peak_memory"],
         )
-        Receipt(inputs, done["sha256"], figures).write(self._receipt_path)
-        remember(self._receipt_path)
+        Receipt(inputs, done["sha256"], figures).write(self.receipt_path)
+        remember(self.receipt_path)
         return Outcome(self.name, State.EXPORTED, self.path, figures)
 
-    @property
-    def _inputs(self) -> str:
-        """A hash of all that decides the bytes of the file."""
-        crops = self.calibration.named().sha256 if self.calibration else ""
+    def inputs(self, crops: CalibrationSet | Calibration | None) -> str:
+        """What the receipt says that it was made from: all that decides the bytes of the file."""
+        named = crops.named() if isinstance(crops, CalibrationSet) else crops
         code = code_hash(worker.reduce)
-        return hash_of(file_sha256(self.parent.path), self.precision, code, crops)
+        parent = file_sha256(self.parent.path)
+        return hash_of(parent, self.precision, code, named.sha256 if named else "")
 
 
 def _standing(receipt_path: Path, path: Path, inputs: str) -> ExportFigures | None:
@@ -256,19 +258,17 @@ def _standing(receipt_path: Path, path: Path, inputs: str) -> ExportFigures | No
 
 
 def is_export_of(
-    project: Project,
-    model: Model,
-    folder: Path,
-    checkpoint_sha256: str,
-    precision: Precision = "fp32",
+    project: Project, model: Model, folder: Path, contract: Contract, checkpoint_sha256: str
 ) -> bool:
-    """Whether the model's file in a folder is what this code makes of a checkpoint of this hash, by
-    its own receipt; one in reduced precision, by that of the float32 file too."""
+    """Whether the model's file of this contract in a folder is what this code makes of a checkpoint
+    of this hash, by its own receipt; one in reduced precision, by that of the float32 file too."""
     job = ExportJob(project, model, "real", folder, None, None)
     is_export = job.made_of(checkpoint_sha256) is not None
-    if precision == "fp32":
+    derived = contract.derived_from
+    if contract.precision == "fp32" or derived is None:
         return is_export
-    return is_export and ReduceJob(job, precision).made() is not None
+    reduced = ReduceJob(job, contract.precision, None)
+    return is_export and reduced.made_of(derived.calibration) is not None
 
 
 def _weights_in(path: Path) -> str | None:

@@ -128,9 +128,8 @@ def require_exports(project: Project, models: Sequence[VerifiedModel]) -> None:
         source = one.contract.source_checkpoint
         if one.variant is None or one.has_own_weights or one.packed:
             continue  # made with a config or weights that no commit has
-        precision = one.contract.precision
         if source is None or not is_export_of(
-            project, one.variant, one.path.parent, source.sha256, precision
+            project, one.variant, one.path.parent, one.contract, source.sha256
         ):
             raise ReleaseError(
                 f"{one.path.name}: expected the export of this code, config and checkpoint with "
