@@ -26,8 +26,8 @@ from cigpose_runtime.labelling.worker import ShardWorker
 from cigpose_runtime.media.images import read_image
 from cigpose_verify.cases import PHOTOGRAPHS
 
-PICTURES = 64
-ROUNDS = 5
+PICTURES = 256
+ROUNDS = 3
 SIZE_WH = 640, 480
 
 

@@ -222,6 +222,7 @@ def int8_path(model_path, tmp_path_factory):
     return path
 
 
+@pytest.mark.long
 def test_int8_costs_little_accuracy(baseline, int8_path, drawn, tmp_path, record_property):
     for flip, most, figures in ((False, 0.006, baseline[0]), (True, 0.005, baseline[1])):
         exact = figures.figures["runtime"]["AP"]
@@ -231,6 +232,7 @@ def test_int8_costs_little_accuracy(baseline, int8_path, drawn, tmp_path, record
         assert found >= exact - most
 
 
+@pytest.mark.long
 def test_int8_mostly_chooses_and_reads_as_float32(model_path, int8_path, drawn, record_property):
     same_choice, off = beside_float32(model_path, int8_path, drawn)
     record_property("figure", f"int8, {in_words(same_choice, off)}")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cigpose_runtime import PoseModel
 from cigpose_runtime.arrays import Floats, Pixels
+from cigpose_runtime.estimation.pose_model import PoseModel
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.releases.golden import largest_tolerance
 from cigpose_runtime.releases.golden_frames import KEYPOINT_TOLERANCE
