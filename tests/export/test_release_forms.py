@@ -1,8 +1,10 @@
 """Releases hold reduced precisions and packed files where they are asked for, as float32 files."""
 
 import json
+import re
 import shutil
 import zipfile
+from dataclasses import replace
 
 import onnx
 import pytest
@@ -13,7 +15,9 @@ from cigpose_export.graph.reduced_file import reduce_file
 from cigpose_export.jobs.export import ExportFigures, ExportJob, Receipt, ReduceJob
 from cigpose_export.jobs.own_results import golden_folder, remember, report_path
 from cigpose_export.release.build import ARCHIVE, build_release
+from cigpose_export.release.pages import model_card
 from cigpose_export.release.verified_models import left_out, verified_models
+from cigpose_runtime import Calibration, DerivedFrom
 from cigpose_runtime.files import file_sha256
 from cigpose_runtime.releases.check import check_release
 from cigpose_verify.golden import write_golden
@@ -24,6 +28,7 @@ from cigpose_verify.reduced.judge import judge_reduced
 from cigpose_verify.reference_record import ReferenceRecord
 from tiny_yolox import yolox
 
+INT8 = DerivedFrom("ab" * 32, "cigpose-tools", "0.1.0", (), Calibration("drawn", 200, "cd" * 32))
 BRIEF = Matrix(levels=("all",), threads=(1,), batches=(1, 3))
 
 
@@ -131,6 +136,20 @@ def test_a_card_says_what_a_packed_file_was_made_from_and_how_to_run_it(release_
     card = (release / f"rehearsal-{detecting}.md").read_text()
     assert "--whole-frame" not in card
     assert "- detector inside: sha256 `" in card
+
+
+def test_a_card_of_int8_claims_what_was_verified_and_no_parity_with_pytorch(release_project, forms):
+    (one,) = verified_models(release_project, forms, allow_synthetic=True)
+    contract = replace(one.contract, schema_version=2, precision="int8", derived_from=INT8)
+    note = "int8 of synthetic weights: nothing can be said about its accuracy"
+    report = replace(one.report, precision=None, keypoints=None, intervention=None, notes=(note,))
+    card = model_card(replace(one, contract=contract, report=report), "runtime.whl")
+    (said,) = re.findall(r"## Parity with (.*?)\n\n(.*?)\n\n", card, re.S)
+    assert said == (
+        "the float32 file",
+        "- graph: the float32 file's but for 8 bits, each weight to half a step\n"
+        f"- accuracy: {note}",
+    )
 
 
 def test_bill_of_materials_and_provenance_know_every_form(release_project, release):

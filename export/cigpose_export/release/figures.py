@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from cigpose_export.release.verified_models import VerifiedModel
 from cigpose_export.variants import Variant
 from cigpose_verify.measures.stage_texts import parity_tolerance
-from cigpose_verify.report.document import Report
 
 _METRICS = {
     "ap": "AP",
@@ -46,21 +45,35 @@ def published_protocol(variant: Variant) -> str:
     return f"{_EVALUATION_DATA[variant.dataset]}, with {boxes} and flip test"
 
 
-def parity_figures(report: Report) -> Mapping[str, str]:
-    """How far the file is from PyTorch, by what was measured; a packed one, from the runtime."""
-    chosen, points, precision = report.intervention, report.keypoints, report.precision
-    if points is None or precision is None:
+def compared_with(one: VerifiedModel) -> str:
+    """What a verdict holds the file to."""
+    others = {"packed": "the runtime", "int8": "the float32 file"}
+    return others.get(one.form, "PyTorch")
+
+
+def parity_figures(one: VerifiedModel) -> Mapping[str, str]:
+    """How far the file is from what it is compared with, by what was measured."""
+    report = one.report
+    if one.form == "packed":
         return {
             "keypoints and scores": "bit for bit the runtime's on the file that it was packed from",
             "compared on": "three photographs and noise",
         }
+    if one.form == "int8":
+        return {
+            "graph": "the float32 file's but for 8 bits, each weight to half a step",
+            "accuracy": "; ".join(report.notes),
+        }
+    chosen, points, precision = report.intervention, report.keypoints, report.precision
+    assert points is not None
+    assert precision is not None
     choices = "not applicable to this head"
     if chosen is not None:
         choices = (
             f"{chosen.agreeing} of {chosen.choices} choices agree, {chosen.near_ties} near ties"
         )
     excess = max(cell.excess or 0 for cell in report.cells)
-    allowed = "reduced precision" if "precision" in report.origin else parity_tolerance()
+    allowed = parity_tolerance() if one.form == "fp32" else "reduced precision"
     return {
         "largest error": f"{excess:.0%} of what is allowed ({allowed}), over "
         f"{len(report.cells)} settings of onnxruntime",

@@ -10,6 +10,7 @@ from cigpose_export.release.evidence.clients import (
     rtmlib_snippet,
 )
 from cigpose_export.release.figures import (
+    compared_with,
     parity_figures,
     published_figures,
     published_protocol,
@@ -67,9 +68,9 @@ def model_card(one: VerifiedModel, wheel: str) -> str:
         "",
         *_accuracy(one),
         "",
-        "## Parity with the runtime" if one.packed else "## Parity with PyTorch",
+        f"## Parity with {compared_with(one)}",
         "",
-        *(f"- {what}: {found}" for what, found in parity_figures(one.report).items()),
+        *(f"- {what}: {found}" for what, found in parity_figures(one).items()),
         "",
         "## Where it comes from",
         "",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cigpose_export.release.figures import (
+    compared_with,
     parity_figures,
     published_figures,
     published_protocol,
@@ -94,8 +95,7 @@ def _accuracy(variant: Variant | None) -> list[dict[str, str]]:
 
 
 def _parity(one: VerifiedModel) -> list[dict[str, str]]:
-    other = "the runtime" if one.packed else "PyTorch"
     return [
-        {"type": name, "value": value, "slice": f"parity of this file with {other}"}
-        for name, value in parity_figures(one.report).items()
+        {"type": name, "value": value, "slice": f"parity of this file with {compared_with(one)}"}
+        for name, value in parity_figures(one).items()
     ]
