@@ -21,7 +21,6 @@ from cigpose_runtime.estimation.decode import decode_simcc
 from cigpose_runtime.model_file.contract import Precision
 from cigpose_runtime.releases.golden import largest_tolerance
 from cigpose_verify.measures.tolerances import SOUND_CONDITION
-from cigpose_verify.reduced.loss import clearer_half
 from cigpose_verify.reference_record import Recorded, ReferenceRecord
 from cigpose_verify.stages.intervention import gap
 
@@ -99,7 +98,7 @@ def _write_set(
     write_tensors(folder, {"input": image}, {"simcc_x": simcc_x, "simcc_y": simcc_y})
     keypoints, scores = decode_simcc(simcc_x, simcc_y, record.contract.split_ratio)
     near = [
-        m.own.clarity.near_ties(m.own.limit) if precision == "fp32" else ~clearer_half(m.own)
+        m.own.clarity.near_ties(m.own.limit) if precision == "fp32" else ~m.own.clarity.clearer_half
         for m in members
     ]
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from cigpose_runtime.model_file.onnx_graph import OnnxFile
 from cigpose_verify.errors import RunError
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.measures.keypoints import CONFIDENT_SCORE, MOST_NEAR_TIES
-from cigpose_verify.measures.stage_texts import OF_INTERVENTION, STAGES, most_near_ties
+from cigpose_verify.measures.stage_texts import OF_INTERVENTION, most_near_ties
 from cigpose_verify.measures.tolerances import MOST_ILL_CONDITIONED, WORST_CONDITION
 from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, ReferenceRecord
 from cigpose_verify.report.document import Cell, Failure, Report
@@ -31,13 +30,13 @@ from cigpose_verify.stages.intervention import (
 from cigpose_verify.stages.structure import check_structure
 from cigpose_verify.summary import (
     cases_of,
-    environment,
     ill_conditioned,
     keypoints_of,
     least_precise,
     near_ties,
     notes_of,
     precision_of,
+    report_on,
     worst_crop,
 )
 
@@ -106,28 +105,24 @@ def judge(
         failures += examined.failures if examined else []
         if rows:
             failures += _failures_of(rows, record, examined)
-    return Report(
+    return report_on(
+        name,
+        data,
+        failures,
+        started=started,
         key=key,
-        file=name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
         model=str(record.contract.name),
         weights=contract.weights,
-        verdict="failed" if failures else "passed",
-        failures=tuple(sorted(failures, key=lambda f: STAGES.index(f.stage))),
         origin={key: value for key, value in record.origin.items() if key != CHECKPOINT_NOTE},
-        environment=environment(),
         cases=tuple(cases_of(rows, record)),
         cells=tuple(cells),
         precision=precision_of(rows) if rows else None,
         intervention=examined.result(_forced(rows)) if examined else None,
         keypoints=keypoints_of(rows, record) if rows else None,
         worst=picture_worst(*worst, record.contract) if worst else None,
-        divergence=None,
         not_applicable=OF_INTERVENTION if record.sweep is None else (),
         foreign=foreign,
         notes=tuple(notes),
-        seconds=round(time.monotonic() - started, 1),
     )
 
 

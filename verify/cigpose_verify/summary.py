@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
+import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,14 +14,42 @@ from numpy.typing import NDArray
 
 from cigpose_runtime.estimation.ort import ort
 from cigpose_runtime.machine import cores
+from cigpose_verify.measures.stage_texts import STAGES
 from cigpose_verify.measures.tolerances import precision_limit
 from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, Recorded, ReferenceRecord
-from cigpose_verify.report.document import CaseResult, Figure, KeypointResult, Precision, figure
+from cigpose_verify.report.document import (
+    CaseResult,
+    Failure,
+    Figure,
+    KeypointResult,
+    Precision,
+    Report,
+    figure,
+)
 from cigpose_verify.rows import Row, largest, rank
 from cigpose_verify.stages.intervention import gap
 
 Limit = Callable[[float], float]
 """How far from float64 a file may be on an input of this noise floor."""
+
+
+def report_on(
+    name: str, data: bytes, failures: Sequence[Failure], *, started: float, **measured: Any
+) -> Report:
+    """The verdict on a file of these bytes, which follows from what failed.
+
+    started: of time.monotonic(). measured: the other fields of the report.
+    """
+    return Report(
+        file=name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        verdict="failed" if failures else "passed",
+        failures=tuple(sorted(failures, key=lambda failure: STAGES.index(failure.stage))),
+        environment=environment(),
+        seconds=round(time.monotonic() - started, 1),
+        **measured,
+    )
 
 
 def notes_of(record: ReferenceRecord) -> list[str]:

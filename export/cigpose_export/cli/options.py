@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -12,6 +12,7 @@ from cigpose_export.errors import UsageError
 from cigpose_export.project import Project
 from cigpose_export.variants import Variant
 from cigpose_runtime import CigposeError
+from cigpose_runtime.model_file.contract import Reduced
 from cigpose_runtime.terminal import echo
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -49,7 +50,7 @@ def precision_option(meaning: str) -> Callable[[Command], Command]:
     """Adds --precision, which means something else to each command."""
     return click.option(
         "--precision",
-        type=click.Choice(["fp32", "fp16", "w16", "int8"]),
+        type=click.Choice(["fp32", *get_args(Reduced)]),
         default="fp32",
         show_default=True,
         help=meaning,

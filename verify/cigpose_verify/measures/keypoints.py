@@ -69,6 +69,12 @@ class Clarity:
         return lead
 
     @property
+    def clearer_half(self) -> Bools:
+        """Which keypoints (K,) are at least as clear as the median one."""
+        half: Bools = self.lead >= np.median(self.lead)
+        return half
+
+    @property
     def confident(self) -> Bools:
         """Which keypoints (K,) have a score that people use."""
         confident: Bools = self.scores >= CONFIDENT_SCORE

@@ -84,5 +84,5 @@ def _near_ties(model: PoseModel, frame: Pixels, boxes: Floats) -> NDArray[np.boo
         if contract.precision == "fp32":
             near.append(clarity.near_ties(max(map(largest_tolerance, (x, y)))))
         else:
-            near.append(clarity.lead < np.median(clarity.lead))
+            near.append(~clarity.clearer_half)
     return np.stack(near)

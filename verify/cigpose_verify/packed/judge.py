@@ -6,7 +6,6 @@ has to add nothing to it and take nothing away.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from cigpose_verify.errors import RunError
 from cigpose_verify.packed.subject import Subject
 from cigpose_verify.report.document import Failure, Report
 from cigpose_verify.stages.structure import check_structure
-from cigpose_verify.summary import environment
+from cigpose_verify.summary import report_on
 
 BOX_TOLERANCE = 5e-4
 """Pixels between boxes of a detector that returns no boxes but cells: numpy's and onnxruntime's
@@ -109,28 +108,15 @@ def judge_packed(
             failures = [Failure("frame", problem) for problem in trial.problems(campaign)]
         except RunError as error:
             failures = [Failure("frame", str(error))]
-    return Report(
+    return report_on(
+        name,
+        data,
+        failures,
+        started=started,
         key=key,
-        file=name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
         model=contract.name,
         weights=contract.model.weights,
-        foreign=False,
-        notes=(),
-        verdict="failed" if failures else "passed",
-        failures=tuple(failures),
-        not_applicable=(),
         origin={"compared with": "cigpose-runtime", "packed model": contract.packed_sha256},
-        environment=environment(),
-        cases=(),
-        cells=(),
-        precision=None,
-        intervention=None,
-        keypoints=None,
-        worst=None,
-        divergence=None,
-        seconds=round(time.monotonic() - started, 1),
     )
 
 

@@ -1,27 +1,43 @@
-"""Is a file in the precision that it says, and made from the file that it says?"""
+"""Is a file made from the file that it says, and in the precision that it says?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import onnx
 from onnx import TensorProto
 
 from cigpose_runtime import Contract, DerivedFrom
 from cigpose_runtime.errors import quoted
+from cigpose_runtime.model_file.contract import Precision
+from cigpose_verify.stages.contract import check_contract
 
 
-def check_derivation(
-    model: onnx.ModelProto, contract: Contract, parent_sha256: str
+def check_origin(
+    found: Contract, whole: Contract, precision: Precision, parent_sha256: str
 ) -> Iterator[str]:
-    """What the metadata say of a file's precision and origin, and is not so."""
-    said = contract.derived_from
-    assert said is not None  # of a contract in reduced precision
-    if said.sha256 != parent_sha256:
+    """What a file in this precision says otherwise than the float32 file, of contract `whole`, and
+    of that file itself."""
+    expected = replace(
+        whole,
+        schema_version=found.schema_version,
+        precision=precision,
+        derived_from=found.derived_from,
+    )
+    yield from check_contract(found, expected)
+    said = found.derived_from
+    if said is not None and said.sha256 != parent_sha256:
         yield (
-            f"derived_from.sha256: expected that of {contract.name}.onnx beside it, "
+            f"derived_from.sha256: expected that of {found.name}.onnx beside it, "
             f"{parent_sha256[:12]}, found {said.sha256[:12]}; export it again"
         )
+
+
+def check_types(model: onnx.ModelProto, contract: Contract) -> Iterator[str]:
+    """What the metadata say of the types in a graph with float16, and is not so."""
+    said = contract.derived_from
+    assert said is not None  # of a contract in reduced precision
     if not any(t.data_type == TensorProto.FLOAT16 for t in model.graph.initializer):
         yield f"precision: expected weights in float16, as {contract.precision} says, found none"
     yield from _of_weights(model, said) if contract.precision == "w16" else _of_graph(model, said)

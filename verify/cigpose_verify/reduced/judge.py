@@ -12,7 +12,6 @@ is examined apart.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -26,9 +25,9 @@ from cigpose_runtime import Contract, OnnxFileError, contract_of, parse_onnx
 from cigpose_runtime.arrays import Floats
 from cigpose_verify.errors import RunError
 from cigpose_verify.matrix import Matrix, Setting, run_all
-from cigpose_verify.measures.stage_texts import OF_INTERVENTION, STAGES
+from cigpose_verify.measures.stage_texts import OF_INTERVENTION
 from cigpose_verify.measures.tolerances import REDUCED_FACTOR, reduced_limit
-from cigpose_verify.reduced.derivation import check_derivation
+from cigpose_verify.reduced.derivation import check_origin, check_types
 from cigpose_verify.reduced.emulate import with_rounded_tensors
 from cigpose_verify.reduced.loss import loss, misread
 from cigpose_verify.reduced.ranges import extreme_inputs, range_problem
@@ -36,7 +35,7 @@ from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, ReferenceR
 from cigpose_verify.report.document import Cell, Failure, Report, figure
 from cigpose_verify.report.worst import picture_worst
 from cigpose_verify.rows import Row, rank, run_cell
-from cigpose_verify.stages.contract import check_contract, interface_problems
+from cigpose_verify.stages.contract import interface_problems
 from cigpose_verify.stages.intervention import (
     Examined,
     examine,
@@ -46,10 +45,10 @@ from cigpose_verify.stages.intervention import (
 from cigpose_verify.stages.structure import check_structure
 from cigpose_verify.summary import (
     cases_of,
-    environment,
     keypoints_of,
     notes_of,
     precision_of,
+    report_on,
     worst_crop,
 )
 
@@ -89,32 +88,27 @@ def judge_reduced(
             failures += trial.failures
     rows = [row for row, _ in trial.rows]
     worst = worst_crop(trial.rows)
-    return Report(
+    return report_on(
+        name,
+        data,
+        failures,
+        started=started,
         key=key,
-        file=name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
         model=str(contract.artefact_name),
         weights=contract.weights,
-        verdict="failed" if failures else "passed",
-        failures=tuple(sorted(failures, key=lambda f: STAGES.index(f.stage))),
         origin={
             **{key: value for key, value in record.origin.items() if key != CHECKPOINT_NOTE},
             "precision": contract.precision,
             "made from": parent_sha256,
         },
-        environment=environment(),
         cases=tuple(cases_of(rows, own, reduced_limit)),
         cells=tuple(trial.cells),
         precision=precision_of(rows, reduced_limit) if rows else None,
         intervention=trial.examined.result(forced=0) if trial.examined else None,
         keypoints=keypoints_of(rows, own, reduced_limit) if rows else None,
         worst=picture_worst(*worst, record.contract) if worst else None,
-        divergence=None,
         not_applicable=OF_INTERVENTION if record.sweep is None else (),
-        foreign=False,
         notes=tuple(notes_of(own)),
-        seconds=round(time.monotonic() - started, 1),
     )
 
 
@@ -127,14 +121,8 @@ def _in_reduced_precision(row: Row, outputs: Outputs) -> Row:
 def _contract_problems(
     model: onnx.ModelProto, found: Contract, record: ReferenceRecord, parent_sha256: str
 ) -> Iterator[str]:
-    expected = replace(
-        record.contract,
-        schema_version=found.schema_version,
-        precision=found.precision,
-        derived_from=found.derived_from,
-    )
-    yield from check_contract(found, expected)
-    yield from check_derivation(model, found, parent_sha256)
+    yield from check_origin(found, record.contract, found.precision, parent_sha256)
+    yield from check_types(model, found)
 
 
 @dataclass

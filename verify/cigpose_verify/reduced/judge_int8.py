@@ -23,7 +23,7 @@ from cigpose_runtime import Contract, OnnxFileError, contract_of, parse_onnx
 from cigpose_runtime.estimation.session import CPU
 from cigpose_verify.errors import RunError
 from cigpose_verify.matrix import Matrix, Setting, run_all
-from cigpose_verify.measures.stage_texts import STAGES
+from cigpose_verify.reduced.derivation import check_origin
 from cigpose_verify.reduced.quantisation import (
     Unquantised,
     decibels,
@@ -36,10 +36,10 @@ from cigpose_verify.reduced.ranges import extreme_inputs
 from cigpose_verify.reference_record import Outputs, ReferenceRecord
 from cigpose_verify.report.document import Failure, Report
 from cigpose_verify.rows import rank, run_cell
-from cigpose_verify.stages.contract import check_contract, interface_problems
+from cigpose_verify.stages.contract import interface_problems
 from cigpose_verify.stages.intervention import find_intervention, with_choice
 from cigpose_verify.stages.structure import check_structure
-from cigpose_verify.summary import environment
+from cigpose_verify.summary import report_on
 
 LEAST_SNR_DB = 24.0
 """Of the outputs of the demonstration model at PyTorch's choice, the median over the photographs.
@@ -66,12 +66,15 @@ def judge_int8(
     there is none. Raises `CigposeError` when the bytes are no usable model at all.
     """
     started = time.monotonic()
-    described = parse_onnx(data)
+    described, whole = parse_onnx(data), onnx.load_from_string(parent)
+    parent_sha256 = hashlib.sha256(parent).hexdigest()
     contract = contract_of(described)
     failures = [Failure("structure", p) for p in check_structure(data, described)]
-    failures += [
-        Failure("contract", p) for p in _contract_problems(contract, record, parent, crops)
+    problems = [
+        *check_origin(contract, record.contract, "int8", parent_sha256),
+        *_contract_problems(contract, whole, crops),
     ]
+    failures += [Failure("contract", problem) for problem in problems]
     failures += [Failure("interface", p) for p in interface_problems(contract, record.contract)]
     notes = [_note(contract)]
     if not failures:
@@ -79,7 +82,7 @@ def judge_int8(
         try:
             on_stage("quantisation")
             failures += _failures_of_parent(parent, record)
-            failures += _failures_of_graph(model, parent, record)
+            failures += _failures_of_graph(model, whole, record)
             if not failures:
                 failures += _failures_of_runs(data, contract, record, matrix, on_stage)
             if contract.weights != "synthetic":
@@ -91,28 +94,17 @@ def judge_int8(
                     failures.append(Failure("precision", f"{said}; {expected}"))
         except (RunError, OnnxFileError) as error:
             failures.append(Failure("interface", str(error)))
-    return Report(
+    return report_on(
+        name,
+        data,
+        failures,
+        started=started,
         key=key,
-        file=name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
         model=str(contract.artefact_name),
         weights=contract.weights,
-        verdict="failed" if failures else "passed",
-        failures=tuple(sorted(failures, key=lambda f: STAGES.index(f.stage))),
-        origin={"precision": contract.precision, "made from": hashlib.sha256(parent).hexdigest()},
-        environment=environment(),
-        cases=(),
-        cells=(),
-        precision=None,
-        intervention=None,
-        keypoints=None,
-        worst=None,
-        divergence=None,
+        origin={"precision": contract.precision, "made from": parent_sha256},
         not_applicable=NOT_JUDGED,
-        foreign=False,
         notes=tuple(notes),
-        seconds=round(time.monotonic() - started, 1),
     )
 
 
@@ -123,30 +115,19 @@ def _note(contract: Contract) -> str:
 
 
 def _contract_problems(
-    found: Contract, record: ReferenceRecord, parent: bytes, crops: bytes | None
+    found: Contract, whole: onnx.ModelProto, crops: bytes | None
 ) -> Iterator[str]:
-    expected = replace(
-        record.contract,
-        schema_version=found.schema_version,
-        precision="int8",
-        derived_from=found.derived_from,
-    )
-    yield from check_contract(found, expected)
+    """What a file says of its calibration and its head, and is not so."""
     said = found.derived_from
-    if found.precision != "int8" or said is None or said.calibration is None:
+    if said is None or said.calibration is None:  # of another precision
         return
-    if said.sha256 != (there := hashlib.sha256(parent).hexdigest()):
-        yield (
-            f"derived_from.sha256: expected that of {found.name}.onnx beside it, {there[:12]}, "
-            f"found {said.sha256[:12]}; export it again"
-        )
     listed = "none" if crops is None else hashlib.sha256(crops).hexdigest()[:12]
     if said.calibration.sha256[:12] != listed:
         yield (
             f"derived_from.calibration: expected {found.artefact_name}.calibration.json beside it, "
             f"with sha256 {said.calibration.sha256[:12]}, found {listed}; export it again"
         )
-    head = tuple(nodes_of_head(onnx.load_from_string(parent).graph))
+    head = tuple(nodes_of_head(whole.graph))
     if said.fp32_nodes != head:
         yield f"derived_from.fp32_nodes: expected the {len(head)} nodes of the head, found others"
 
@@ -166,9 +147,8 @@ def _failures_of_parent(parent: bytes, record: ReferenceRecord) -> Iterator[Fail
 
 
 def _failures_of_graph(
-    model: onnx.ModelProto, parent: bytes, record: ReferenceRecord
+    model: onnx.ModelProto, whole: onnx.ModelProto, record: ReferenceRecord
 ) -> Iterator[Failure]:
-    whole = onnx.load_from_string(parent)
     try:
         found = Unquantised.of(model.graph)
         problems = differences(found, model.graph, whole.graph)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cigpose_verify.measures.keypoints import Readout
 from cigpose_verify.reference_record import Candidate, Outputs
@@ -26,15 +25,8 @@ def loss(pairs: Sequence[tuple[Outputs, Candidate]]) -> float:
     return rms_error(pairs) / rms_error((one.single, one) for _, one in pairs)
 
 
-def clearer_half(candidate: Candidate) -> NDArray[np.bool_]:
-    """Which keypoints (K,) float64 is clear about, at least as much as about the median one."""
-    lead = candidate.clarity.lead
-    half: NDArray[np.bool_] = lead >= np.median(lead)
-    return half
-
-
 def misread(outputs: Outputs, candidate: Candidate) -> int:
     """How many keypoints of the clearer half are elsewhere."""
     found, exact = Readout.of(*outputs.vectors), Readout.of(*candidate.double.vectors)
     differs = (found.bins != exact.bins).any(axis=1)
-    return int((differs & clearer_half(candidate)).sum())
+    return int((differs & candidate.clarity.clearer_half).sum())

@@ -185,9 +185,9 @@ class Divergence:
     tensors: tuple[TensorError, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
-    """The verdict on one file and all that it rests on.
+    """The verdict on one file and all that it rests on; `summary.report_on` makes it.
 
     key: a hash of what the verdict follows from besides the file. not_applicable: the stages that
     ask for something that the model's head does not have. What was not reached is None.
@@ -205,16 +205,16 @@ class Report:
     failures: tuple[Failure, ...]
     origin: Mapping[str, str]
     environment: Mapping[str, str]
-    cases: tuple[CaseResult, ...]
-    cells: tuple[Cell, ...]
-    precision: Precision | None
-    intervention: InterventionResult | None
-    keypoints: KeypointResult | None
-    worst: Worst | None
-    divergence: Divergence | None
-    not_applicable: tuple[str, ...]
-    foreign: bool
-    notes: tuple[str, ...]
+    cases: tuple[CaseResult, ...] = ()
+    cells: tuple[Cell, ...] = ()
+    precision: Precision | None = None
+    intervention: InterventionResult | None = None
+    keypoints: KeypointResult | None = None
+    worst: Worst | None = None
+    divergence: Divergence | None = None
+    not_applicable: tuple[str, ...] = ()
+    foreign: bool = False
+    notes: tuple[str, ...] = ()
     seconds: Figure
     schema_version: int = SCHEMA_VERSION
 
