@@ -390,17 +390,19 @@ def test_a_pipe_is_no_place_for_a_video_and_stays_one(tmp_path):
 # Threads before and behind.
 
 
-def test_items_come_in_order_and_errors_come_through():
-    def items():
-        yield from range(20)
-        raise KeyError("seeded")
+def counted(items):
+    """So many items, and then an error."""
+    yield from range(items)
+    raise KeyError("seeded")
 
+
+def test_items_come_in_order_and_errors_come_through():
     taken = []
     with pytest.raises(KeyError, match="seeded"):
-        taken.extend(prefetched(items()))
+        taken.extend(prefetched(counted(20)))
     taken = []
     with pytest.raises(KeyError):
-        for item in prefetched(items()):
+        for item in prefetched(counted(20)):
             taken.append(item)
     assert taken == list(range(20))
 
@@ -476,24 +478,16 @@ def test_an_error_comes_in_the_place_of_its_result():
 
 
 def test_what_comes_before_a_source_fails_is_not_lost():
-    def items():
-        yield from range(5)
-        raise KeyError("seeded")
-
     taken = []
     with pytest.raises(KeyError, match="seeded"):
-        taken.extend(in_order(str, items(), at_once=3))  # extend keeps what came before
+        taken.extend(in_order(str, counted(5), at_once=3))  # extend keeps what came before
     assert taken == ["0", "1", "2", "3", "4"]
 
 
 def test_a_batch_that_a_source_cannot_fill_is_not_lost():
-    def items():
-        yield from range(5)
-        raise KeyError("seeded")
-
     taken = []
     with pytest.raises(KeyError, match="seeded"):
-        taken.extend(batched(items(), 3))
+        taken.extend(batched(counted(5), 3))
     assert taken == [[0, 1, 2], [3, 4]]
 
 

@@ -16,16 +16,24 @@ from cigpose_runtime import METADATA_KEY, SourceCheckpoint
 FAULTS = {}
 """name -> (stage that has to catch it, fault)."""
 
+
+def adds_to(faults):
+    """A decorator for the faults of a kind, by their name and what else is said of them."""
+
+    def fault(name, *said):
+        def add(function):
+            faults[name] = *said, function
+            return function
+
+        return add
+
+    return fault
+
+
+fault = adds_to(FAULTS)
+
 HALVES = {}
 """The same of those that have a size, at half of it."""
-
-
-def fault(name, stage):
-    def add(function):
-        FAULTS[name] = stage, function
-        return function
-
-    return add
 
 
 def fault_of_size(name, stage):

@@ -7,18 +7,12 @@ import onnx
 from onnx import helper, numpy_helper
 
 from cigpose_runtime import METADATA_KEY
-from faults import node_that_makes, set_weights, weights
+from faults import adds_to, node_that_makes, set_weights, weights
 
 FAULTS = {}
 """name -> (stage that has to catch it, fault)."""
 
-
-def fault(name, stage):
-    def add(function):
-        FAULTS[name] = stage, function
-        return function
-
-    return add
+fault = adds_to(FAULTS)
 
 
 def apply_fault(name, data, contract):

@@ -8,18 +8,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cigpose_runtime import METADATA_KEY
 from faults import FAULTS as OF_FLOAT32
-from faults import behind_output, node_that_makes, set_weights, weights
+from faults import adds_to, behind_output, node_that_makes, set_weights, weights
 
 FAULTS = {}
 """name -> (precision of the file, stage that has to catch it, fault)."""
 
 
 def fault(name, stage, precision="fp16"):
-    def add(function):
-        FAULTS[name] = precision, stage, function
-        return function
-
-    return add
+    return adds_to(FAULTS)(name, precision, stage)
 
 
 def apply_fault(name, data, contract):

@@ -4,7 +4,7 @@ import json
 import threading
 from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from chromium import needs_chromium
 from cigpose_runtime.web.engine import engine_files
 from cigpose_runtime.web.folder import read_folder
 from cigpose_runtime.web.server import WebServer, page_files
+from loopback import serving
 
 ENGINE = Path(__file__).resolve().parents[2] / "runtime/examples/node_modules/onnxruntime-web"
 
@@ -48,12 +49,8 @@ def any_server(site):
         def log_message(self, format, *args):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=site)) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
+    with serving(partial(Handler, directory=site)) as server:
+        yield f"{server.url}/"
 
 
 class Web:
