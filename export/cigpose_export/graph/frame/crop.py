@@ -64,6 +64,7 @@ def centers_and_scales(boxes: Value, contract: Contract) -> tuple[Value, Value]:
 def crops(frame: Frame, centers: Value, scales: Value, contract: Contract) -> Value:
     """As make_input: (people, 3, h, w) float32, normalised, in the model's colour order."""
     graph = centers.graph
+    people = graph.op("Shape", centers, dtype=np.int64).gather(0, 0)
     w, h = contract.input_w, contract.input_h
     (x_step, x_drift, x_start), (y_step, y_start) = _crop_to_frame(centers, scales, w, h)
     rows, columns = np.arange(h)[:, None], np.arange(w)
@@ -72,20 +73,28 @@ def crops(frame: Frame, centers: Value, scales: Value, contract: Contract) -> Va
     # each row takes its own.
     starts = _to_units(x_drift * rows + x_start)
     first, last = starts.slice(1, 0), starts.slice(1, h - 1)
-    is_first, units = starts.equals(first), _to_units(x_step * columns)
-    pairs = zip(*(_neighbours(start + units, frame.width) for start in (first, last)), strict=True)
-    x = Neighbours(*(graph.where(is_first, *pair).reshape(-1, 1, h, w) for pair in pairs))
-    y = Neighbours(*(one.reshape(-1, 1, h, 1) for one in y))
+    both = graph.concat([first, last], axis=1) + _to_units(x_step * columns)
+    is_last = graph.where(starts.equals(first), graph.constant(0, np.int64), 1)
+    limits = (graph.constant(0, np.int64), people * 2, graph.constant(2, np.int64))
+    start_of_row = graph.op("Range", *limits).reshape(-1, 1, 1) + is_last
 
-    offsets = frame.channel_offsets(contract.color_order)
-    left, right = (column * frame.channels + offsets for column in (x.before, x.after))
+    def of_row(by_start: Value) -> Value:
+        taken = graph.op("Gather", by_start.reshape(-1, w), start_of_row, axis=0)
+        return taken.reshape(-1, 1, h, w)
+
+    x, y = _neighbours(both, frame.width), Neighbours(*(one.reshape(-1, 1, h, 1) for one in y))
+    left, right = (of_row(column * frame.channels) for column in (x.before, x.after))
+    share_left, share_right = of_row(x.share_before), of_row(x.share_after)
     upper, lower = (row * frame.stride for row in (y.before, y.after))
+    offsets = frame.channel_offsets(contract.color_order)
 
     def blended(column: Value) -> Value:
-        above, below = (frame.look_up(column + row, -1, 3, h, w) for row in (upper, lower))
+        above, below = (
+            frame.look_up(column + row + offsets, -1, 3, h, w) for row in (upper, lower)
+        )
         return above * y.share_before + below * y.share_after
 
-    levels = blended(left) * x.share_before + blended(right) * x.share_after
+    levels = blended(left) * share_left + blended(right) * share_right
     mean, std = (np.reshape(by_channel, (3, 1, 1)) for by_channel in (contract.mean, contract.std))
     return ((levels + 0.5).floor() - mean) / std
 
