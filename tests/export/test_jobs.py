@@ -15,7 +15,7 @@ from cigpose_export.errors import CheckpointError, MissingCheckpointError, WorkE
 from cigpose_export.jobs import export as export_module
 from cigpose_export.jobs.batch import Work
 from cigpose_export.jobs.export import ExportFigures, Receipt, export_models
-from cigpose_export.jobs.verify import ReferenceOptions
+from cigpose_export.jobs.reference_options import ReferenceOptions
 from cigpose_export.project import Project
 from tiny_onnx import tiny_contract, tiny_model
 from tiny_project import (

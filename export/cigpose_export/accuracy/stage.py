@@ -183,9 +183,7 @@ def _pytorch_side(
     checkpoint_path: Path | None,
     flip: bool,
 ) -> tuple[str, Estimator]:
-    from cigpose_export.accuracy.pytorch import PyTorchEstimator
-    from cigpose_export.checkpoints.load import load_checkpoint, load_weights
-    from cigpose_export.modeling.build import build_reference, load_config
+    from cigpose_export.reference.mmpose_pipeline import MMPosePipeline
 
     if contract.name is None or contract.weights is None:
         raise UsageError("--pytorch: expected a file that names its variant; export it with ours")
@@ -195,11 +193,8 @@ def _pytorch_side(
     else:
         model = project.own_model(config_name, contract.name, None)
     path = checkpoint_path or project.existing_checkpoint(contract.name, contract.weights)
-    checkpoint = load_checkpoint(path)
-    config = load_config(project.config_of(model))
-    estimator = build_reference(config)
-    load_weights(estimator, checkpoint)
-    return checkpoint.sha256, PyTorchEstimator(estimator, config, contract.keypoints, flip=flip)
+    pipeline, checkpoint = MMPosePipeline.open(project, model, path, flip=flip)
+    return checkpoint.sha256, pipeline
 
 
 def _published(project: Project, contract: Contract) -> dict[str, float]:

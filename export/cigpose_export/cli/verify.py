@@ -70,12 +70,13 @@ def verify(
 
     The checkpoint that a file is compared with is the one that it names; for a model of your own,
     give its --config and --checkpoint. With --as NAME, files that somebody else exported are
-    compared with that variant: what they compute and what they say. Packed files
-    are compared with the runtime on the files that they were packed from.
+    compared with that variant: what they compute and what they say. Packed files are compared with
+    the runtime on the files that they were packed from, and with MMPose's pipeline and model.
     """
     from cigpose_export.cli.console import print_verified, progress
     from cigpose_export.jobs.batch import State
-    from cigpose_export.jobs.verify import ReferenceOptions, verify_files
+    from cigpose_export.jobs.reference_options import ReferenceOptions
+    from cigpose_export.jobs.verify import verify_files
 
     if bool(files) == every:
         raise UsageError("expected ONNX files, or --all; `make verify-all` does the latter")

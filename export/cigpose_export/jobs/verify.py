@@ -9,14 +9,13 @@ that came with the file does not (see own_results).
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cigpose_export.errors import CheckpointError, UsageError, VariantError, VerifyError
+from cigpose_export.errors import VerifyError
 from cigpose_export.jobs import worker
 from cigpose_export.jobs.batch import Job, OnStage, Outcome, State, Work, run_batch
 from cigpose_export.jobs.own_results import (
@@ -26,10 +25,11 @@ from cigpose_export.jobs.own_results import (
     remember,
     report_path,
 )
+from cigpose_export.jobs.reference_options import ReferenceOptions
 from cigpose_export.jobs.staleness import code_hash, hash_of, model_hash
 from cigpose_export.jobs.verify_packed import VerifyPackedJob
-from cigpose_export.project import Model, Project, arguments_of
-from cigpose_export.variants import DEMO, WeightsKind
+from cigpose_export.project import Model, Project
+from cigpose_export.variants import WeightsKind
 from cigpose_runtime import CigposeError, FileError, read_contract, read_onnx_file
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.estimation.session import CPU, require_providers
@@ -68,56 +68,6 @@ def may_be_rounding(report: Report) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class ReferenceOptions:
-    """What files are compared with, where it is not what they name themselves.
-
-    checkpoint: in place of the project's own, for one file. config, keypoints: of a file that is no
-    published variant's, as of `Project.own_model`. images: a folder of pictures that add
-    crops to the cases. against: a folder that a CIGPose fork's mmpose package lies in; its head is
-    then the PyTorch side. weights_key: the entry of the checkpoint that holds the weights. model:
-    the published variant that files somebody else exported are compared as; metadata: a file that
-    says what they do not say of themselves.
-    """
-
-    checkpoint: Path | None = None
-    images: Path | None = None
-    against: Path | None = None
-    weights_key: str | None = None
-    config: str | None = None
-    keypoints: Path | None = None
-    model: str | None = None
-    metadata: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.against is not None and not (self.against / "mmpose").is_dir():
-            raise UsageError(
-                f"--against {self.against}: expected a folder with an mmpose package in it, found "
-                "none; give the root of the fork's checkout"
-            )
-        if self.metadata is not None and not self.metadata.is_file():
-            raise UsageError(f"--metadata {self.metadata}: expected a JSON file; correct the path")
-
-    @cached_property
-    def content(self) -> str:
-        """A hash of the pictures, of the fork's code and of the choice of weights."""
-        files = []
-        if self.images is not None and self.images.is_dir():
-            files += sorted(path for path in self.images.iterdir() if path.is_file())
-        if self.against is not None:
-            files += sorted((self.against / "mmpose").rglob("*.py"))
-        named = (f"{path.name} {file_sha256(path)}" for path in files)
-        return hash_of(self.weights_key or "", *named)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What lets a worker import the fork in place of the installed MMPose."""
-        if self.against is None:
-            return {}
-        paths = [str(self.against.absolute()), os.environ.get("PYTHONPATH", "")]
-        return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-
-
 def verify_files(
     project: Project,
     files: Sequence[Path],
@@ -139,7 +89,7 @@ def verify_files(
     # The largest first: none of them is left to run alone at the end.
     ordered = sorted(files, key=lambda path: -path.stat().st_size if path.is_file() else 0)
     work: list[Job[Report]] = [
-        VerifyPackedJob(path, detector)
+        VerifyPackedJob(project, path, options, detector)
         if _is_packed(path)
         else VerifyJob(project, path, options, tuple(providers))
         for path in ordered
@@ -229,31 +179,7 @@ class VerifyJob:
             )
         name, weights = self._said
         with error_context(self.path):
-            model = self._model(name)
-            checkpoint = self.options.checkpoint
-            if checkpoint is None:
-                checkpoint = self.project.existing_checkpoint(name, weights)
-        if not checkpoint.is_file():
-            raise CheckpointError(f"{checkpoint}: expected a checkpoint, found no file; correct it")
-        return model, checkpoint
-
-    def _model(self, name: str) -> Model:
-        config = self.options.config
-        if config is not None and name not in (DEMO.name, *self.project.variants):
-            return self.project.own_model(config, name, self.options.keypoints)
-        if config is not None:
-            raise UsageError(
-                f"expected another model than a published variant for --config, found {name}, "
-                "which has its config here; leave --config out"
-            )
-        try:
-            (variant,) = self.project.select([name])
-        except VariantError as error:
-            raise VariantError(
-                f"no model of a published variant: {error}; if it is your own, give its --config "
-                "and --checkpoint"
-            ) from error
-        return variant
+            return self.options.subject(self.project, name, weights)
 
     @property
     def _said(self) -> tuple[str, WeightsKind]:
@@ -324,13 +250,9 @@ class VerifyJob:
         return Report.read(self._report_path)
 
     def _reference(self, work: Work) -> dict[str, Any]:
-        model, checkpoint = self._subject
         images = self.options.images
         return {
-            "project": str(self.project.root),
-            "model": arguments_of(model),
-            "checkpoint": str(checkpoint),
-            "weights_key": self.options.weights_key,
+            **self.options.arguments(self.project, *self._subject),
             "images": str(images.absolute()) if images else None,
             "threads": work.threads,
         }

@@ -1,4 +1,4 @@
-"""Verifies packed files: each is held to the files that it was packed from, through the runtime."""
+"""Verifies packed files: by the runtime on the files that they were packed from, and by MMPose."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from cigpose_export.errors import UsageError, VerifyError
+from cigpose_export.errors import MissingCheckpointError, UsageError, VariantError, VerifyError
 from cigpose_export.jobs import worker
 from cigpose_export.jobs.batch import Outcome, State, Work
 from cigpose_export.jobs.own_results import (
@@ -16,11 +17,13 @@ from cigpose_export.jobs.own_results import (
     remember,
     report_path,
 )
-from cigpose_export.jobs.staleness import code_hash, hash_of
+from cigpose_export.jobs.reference_options import ReferenceOptions
+from cigpose_export.jobs.staleness import code_hash, hash_of, model_hash
+from cigpose_export.project import Model, Project
 from cigpose_runtime import FileError, read_onnx_file
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.files import file_sha256
-from cigpose_runtime.model_file.frame_contract import frame_contract_of
+from cigpose_runtime.model_file.frame_contract import FrameContract, frame_contract_of
 from cigpose_verify.report.document import Report
 
 
@@ -28,7 +31,9 @@ from cigpose_verify.report.document import Report
 class VerifyPackedJob:
     """The verification of one packed file; detector: the YOLOX that is packed into it."""
 
+    project: Project
     path: Path
+    options: ReferenceOptions
     detector: Path | None
 
     @property
@@ -50,15 +55,19 @@ class VerifyPackedJob:
 
     def run(self, work: Work) -> Outcome[Report]:
         """Judges the file."""
-        arguments = {
+        arguments: dict[str, Any] = {
             "file": str(self.path),
             "model": str(self._model),
             "detector": str(self.detector) if self.detector else None,
             "report": str(self._report_path),
             "golden": str(golden_folder(self.path)),
             "key": self._key,
+            "reference": None,
         }
-        work.run("judge_packed", arguments)
+        if self._subject is not None:
+            reference = self.options.arguments(self.project, *self._subject)
+            arguments["reference"] = {**reference, "threads": work.threads}
+        work.run("judge_packed", arguments, self.options.environment)
         report = Report.read(self._report_path)
         remember(self._report_path)
         if report.passed:
@@ -68,10 +77,32 @@ class VerifyPackedJob:
         return Outcome(self.name, State.FAILED, self.path, report, error)
 
     @cached_property
+    def _contract(self) -> FrameContract:
+        with error_context(self.path):
+            return frame_contract_of(read_onnx_file(self.path))
+
+    @cached_property
+    def _subject(self) -> tuple[Model, Path] | None:
+        """The model in PyTorch and its checkpoint, None for a file that is not compared with it.
+
+        That is one in reduced precision, whose keypoints may be others, and one of which nobody
+        named a checkpoint and none is here.
+        """
+        inner, options = self._contract.model, self.options
+        if inner.precision != "fp32" or inner.name is None or inner.weights is None:
+            return None
+        try:
+            with error_context(self.path):
+                return options.subject(self.project, inner.name, inner.weights)
+        except (VariantError, MissingCheckpointError):
+            if options.checkpoint or options.config:
+                raise
+            return None
+
+    @cached_property
     def _model(self) -> Path:
         """The model's own file, beside the packed one."""
-        with error_context(self.path):
-            contract = frame_contract_of(read_onnx_file(self.path))
+        contract = self._contract
         if (contract.detector is None) != (self.detector is None):
             expected, found = ("", "none; add") if self.detector is None else ("no ", "one; drop")
             raise UsageError(
@@ -90,5 +121,10 @@ class VerifyPackedJob:
     @cached_property
     def _key(self) -> str:
         """A hash of all that the verdict follows from, the file aside."""
-        packed_from = [self._model, *([self.detector] if self.detector else [])]
-        return hash_of(code_hash(worker.judge_packed), *map(file_sha256, packed_from))
+        files = [self._model, *([self.detector] if self.detector else [])]
+        reference = []
+        if self._subject is not None:
+            model, checkpoint = self._subject
+            files.append(checkpoint)
+            reference = [model_hash(self.project, model), self.options.content]
+        return hash_of(code_hash(worker.judge_packed), *map(file_sha256, files), *reference)

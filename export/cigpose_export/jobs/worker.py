@@ -220,8 +220,12 @@ def judge_packed(
     report: str,
     golden: str,
     key: str,
+    reference: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Writes a report on a packed file, and golden vectors where it passes. Needs no PyTorch."""
+    """Writes a report on a packed file, and golden vectors where it passes.
+
+    reference: of PyTorch's side, arguments as of `record`, None to do without.
+    """
     from cigpose_runtime.errors import error_context
     from cigpose_runtime.files import read_bytes
     from cigpose_verify.packed.golden import write_packed_golden
@@ -231,9 +235,22 @@ def judge_packed(
     on_stage("read")
     path, yolox = Path(file), Path(detector) if detector else None
     data, campaign = read_bytes(path, "an ONNX file"), Campaign.full()
+    mmpose = None
+    if reference is not None:
+        from cigpose_export.reference.mmpose_pipeline import mmpose_beside
+
+        on_stage("reference")
+        mmpose = mmpose_beside(data, **reference)
     with error_context(file):
         verdict = judge_file(
-            path.name, data, Path(model), yolox, campaign, key=key, on_stage=on_stage
+            path.name,
+            data,
+            Path(model),
+            yolox,
+            campaign,
+            mmpose=mmpose,
+            key=key,
+            on_stage=on_stage,
         )
     if verdict.passed:
         write_packed_golden(data, Path(model), yolox, campaign, Path(golden))

@@ -18,6 +18,7 @@ STAGES = (
     "batch",
     "keypoints",
     "frame",
+    "pipeline",
 )
 """The stages in order."""
 
@@ -56,6 +57,11 @@ def gates() -> dict[str, str]:
             "near ties; in reduced precision, the clearer half of all keypoints"
         ),
         "frame": "of a packed file: from frame and boxes the runtime's keypoints, bit by bit",
+        "pipeline": (
+            "of a packed file: from frame and boxes the keypoints of MMPose's pipeline and model, "
+            f"{_percent(keypoints.LEAST_IN_PLACE)} of each person's in the same bins, except of "
+            f"{keypoints.MOST_ELSEWHERE} person; scores to the parity gate"
+        ),
     }
     return {stage: texts[stage] for stage in STAGES}
 

@@ -1,7 +1,8 @@
 """The verdict on a packed file: bit for bit what the runtime makes of the same frames.
 
 The runtime takes the model's own file, whose verdict by PyTorch is another one; here a packed file
-has to add nothing to it and take nothing away.
+has to add nothing to it and take nothing away. Where MMPose is at hand, its pipeline and model have
+to give the same keypoints, too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from cigpose_runtime.media.images import read_image
 from cigpose_runtime.model_file.frame_contract import FrameContract, frame_contract_of
 from cigpose_verify.cases import PHOTOGRAPHS
 from cigpose_verify.errors import RunError
+from cigpose_verify.packed.pipeline import BesideMMPose, MMPose
 from cigpose_verify.packed.subject import Subject
 from cigpose_verify.report.document import Failure, Report
 from cigpose_verify.stages.structure import check_structure
@@ -84,13 +87,14 @@ def judge_packed(
     detector: Path | None,
     campaign: Campaign,
     *,
+    mmpose: MMPose | None = None,
     key: str = "",
     on_stage: Callable[[str], None] = lambda _stage: None,
 ) -> Report:
     """Judges the bytes of a packed file by the files that it was packed from.
 
-    name: of the file. key: kept in the report. Raises `CigposeError` when the bytes are no packed
-    file at all, or one of the others is no model.
+    name: of the file. mmpose: of the same weights and flip test. key: kept in the report. Raises
+    `CigposeError` when the bytes are no packed file at all, or one of the others is no model.
     """
     started = time.monotonic()
     described = parse_onnx(data)
@@ -101,13 +105,23 @@ def judge_packed(
         for problem in check_structure(data, described, most_nodes=None)
     ]
     failures += [Failure("contract", p) for p in _contract_problems(contract, model, detector)]
+    notes = []
     if not failures:
         on_stage("frame")
         trial = _Trial(Subject.of(data, model, detector))
         try:
             failures = [Failure("frame", problem) for problem in trial.problems(campaign)]
+            if not failures and mmpose is not None:
+                on_stage("pipeline")
+                beside = BesideMMPose(trial.subject, mmpose)
+                rng, frames = np.random.default_rng(1), trial.fitted(campaign)
+                problems = beside.problems(frames, partial(random_boxes, rng))
+                failures = [Failure("pipeline", problem) for problem in problems]
+                notes = [beside.note]
         except RunError as error:
             failures = [Failure("frame", str(error))]
+    if mmpose is None:
+        notes = ["compared with the runtime, not with MMPose's pipeline"]
     return report_on(
         name,
         data,
@@ -117,6 +131,7 @@ def judge_packed(
         model=contract.name,
         weights=contract.model.weights,
         origin={"compared with": "cigpose-runtime", "packed model": contract.packed_sha256},
+        notes=tuple(notes),
     )
 
 
@@ -140,8 +155,12 @@ class _Trial:
 
     subject: Subject
 
+    def fitted(self, campaign: Campaign) -> dict[str, Pixels]:
+        """The campaign's frames in the size that the file takes."""
+        return {name: self.subject.fitted(frame) for name, frame in campaign.frames.items()}
+
     def problems(self, campaign: Campaign) -> Iterator[str]:
-        frames = {name: self.subject.fitted(frame) for name, frame in campaign.frames.items()}
+        frames = self.fitted(campaign)
         if self.subject.yolox is not None:
             people = yield from self._detected(frames, self.subject.yolox)
             if campaign.shows_people and not people:

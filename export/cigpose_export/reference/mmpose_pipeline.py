@@ -1,15 +1,17 @@
-"""MMPose's own model, pipeline and decoding, as the other side of a comparison."""
+"""MMPose's own model, pipeline and decoding: from frames and boxes to keypoints, in PyTorch."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cigpose_export.accuracy.estimate import BATCH
+from cigpose_export.checkpoints.load import Checkpoint
+from cigpose_export.modeling.build import load_config
 from cigpose_export.openmmlab import (
     Config,
     GetBBoxCenterScale,
@@ -17,12 +19,20 @@ from cigpose_export.openmmlab import (
     TopdownAffine,
     pseudo_collate,
 )
+from cigpose_export.project import Model, Project
+from cigpose_export.reference.load import load_reference
+from cigpose_runtime import parse_onnx
 from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.keypoints import KeypointSet
+from cigpose_runtime.model_file.frame_contract import frame_contract_of
+from cigpose_verify.packed.pipeline import MMPose
+
+BATCH = 16
+"""Crops at once."""
 
 
-class PyTorchEstimator:
-    """An MMPose estimator with its test pipeline, in PyTorch."""
+class MMPosePipeline:
+    """An MMPose estimator with its test pipeline."""
 
     def __init__(
         self, estimator: Any, config: Config, keypoints: KeypointSet, *, flip: bool
@@ -38,8 +48,26 @@ class PyTorchEstimator:
             PackPoseInputs(),
         ]
 
+    @classmethod
+    def open(
+        cls,
+        project: Project,
+        model: Model,
+        checkpoint: Path,
+        *,
+        flip: bool,
+        weights_key: str | None = None,
+    ) -> tuple[MMPosePipeline, Checkpoint]:
+        """The pipeline of a model with the weights of a checkpoint. Raises CigposeError."""
+        estimator, contract, loaded, _ = load_reference(project, model, checkpoint, weights_key)
+        config = load_config(project.config_of(model))
+        return cls(estimator, config, contract.keypoints, flip=flip), loaded
+
     def __call__(self, frames: Sequence[Pixels], boxes: Sequence[Floats]) -> list[Floats]:
-        """As `estimate.Estimator`."""
+        """Poses (people, K, 3) of each frame: x, y in its pixels, score.
+
+        frames: BGR. boxes: for each, (people, 4), left, top, right, bottom.
+        """
         samples = [
             self._sample(frame, box)
             for frame, some in zip(frames, boxes, strict=True)
@@ -67,3 +95,25 @@ class PyTorchEstimator:
         for step in self.steps:
             sample = step.transform(sample)
         return sample
+
+
+def mmpose_beside(
+    data: bytes,
+    *,
+    project: str,
+    model: dict[str, Any],
+    checkpoint: str,
+    weights_key: str | None,
+    threads: int,
+) -> MMPose:
+    """What a packed file of these bytes is compared with; arguments as of `jobs.worker.record`."""
+    torch.set_num_threads(threads)
+    there = Project(Path(project))
+    pipeline, loaded = MMPosePipeline.open(
+        there,
+        there.model(**model),
+        Path(checkpoint),
+        flip=frame_contract_of(parse_onnx(data)).flip_test,
+        weights_key=weights_key,
+    )
+    return MMPose(loaded.sha256, lambda frame, boxes: pipeline([frame], [boxes])[0])
