@@ -222,10 +222,7 @@ def judge_packed(
     key: str,
     reference: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Writes a report on a packed file, and golden vectors where it passes.
-
-    reference: of PyTorch's side, arguments as of `record`, None to do without.
-    """
+    """As `judge`, of a packed file; reference: PyTorch's side, as of `record`, or None."""
     from cigpose_runtime.errors import error_context
     from cigpose_runtime.files import read_bytes
     from cigpose_verify.packed.golden import write_packed_golden
@@ -233,8 +230,8 @@ def judge_packed(
     from cigpose_verify.packed.judge import judge_packed as judge_file
 
     on_stage("read")
-    path, yolox = Path(file), Path(detector) if detector else None
-    data, campaign = read_bytes(path, "an ONNX file"), Campaign.full()
+    data, yolox = read_bytes(Path(file), "an ONNX file"), Path(detector) if detector else None
+    trial = data, Path(model), yolox, Campaign.full()
     mmpose = None
     if reference is not None:
         from cigpose_export.reference.mmpose_pipeline import mmpose_beside
@@ -242,18 +239,9 @@ def judge_packed(
         on_stage("reference")
         mmpose = mmpose_beside(data, **reference)
     with error_context(file):
-        verdict = judge_file(
-            path.name,
-            data,
-            Path(model),
-            yolox,
-            campaign,
-            mmpose=mmpose,
-            key=key,
-            on_stage=on_stage,
-        )
+        verdict = judge_file(Path(file).name, *trial, mmpose=mmpose, key=key, on_stage=on_stage)
     if verdict.passed:
-        write_packed_golden(data, Path(model), yolox, campaign, Path(golden))
+        write_packed_golden(*trial, Path(golden))
     verdict.write(Path(report))
     return {}
 
