@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -168,6 +169,17 @@ def test_crops_of_different_pictures_share_a_batch(model, pictures, tmp_path):
         (shard,) = plan(find_items([str(pictures)], out=""), 100)
         assert list(worker.label(shard)) == [3] * 8
     assert sizes == [16, 8]
+
+
+def test_runs_of_the_model_at_once_give_the_same_rows(model, pictures, labelled, tmp_path):
+    estimate = PoseModel(model, max_batch=2)
+    simcc, both = estimate.simcc, threading.Barrier(2)
+    estimate.simcc = lambda crops: (both.wait(timeout=30), simcc(crops))[1]
+    folder = open_folder(str(tmp_path / "out"))
+    with ShardWorker(estimate, lambda _path: WholeFrameDetector(), folder, {}, at_once=2) as worker:
+        (shard,) = plan(find_items([str(pictures)], out=""), 100)
+        assert list(worker.label(shard)) == [1] * 8
+    assert rows(tmp_path / "out") == rows(labelled)
 
 
 def test_a_crop_for_which_the_model_overflows_costs_its_picture(model, pictures, tmp_path):

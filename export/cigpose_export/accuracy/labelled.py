@@ -21,10 +21,10 @@ from cigpose_runtime.labelling.job import finish, run_by
 from cigpose_runtime.labelling.rows import read_shards
 from cigpose_runtime.labelling.shards import Shard, plan
 from cigpose_runtime.labelling.worker import (
+    CPU_BATCH,
     ShardWorker,
     decoders_of,
     require_as_started,
-    threads_of,
 )
 from cigpose_runtime.model_file.frame_contract import read_packed
 from cigpose_runtime.sources import storage
@@ -76,13 +76,14 @@ def open_worker(
 ) -> ShardWorker:
     """The worker, in whatever process this is called. Raises FileError for another model there."""
     require_as_started(_about(path, flip), about, path, "model")
-    threads = threads_of(cores_each)
     model: PoseModel | FrameModel
     if read_packed(path) is not None:
-        model = FrameModel(path, threads=threads, spinning=False)
+        model = FrameModel(path, threads=1, spinning=False)
     else:
-        model = PoseModel(path, flip=flip, threads=threads, spinning=False)
-    return ShardWorker(model, _no_boxes, folder, about, decoders=decoders_of(cores_each))
+        model = PoseModel(path, flip=flip, threads=1, spinning=False, max_batch=CPU_BATCH)
+    return ShardWorker(
+        model, _no_boxes, folder, about, at_once=cores_each, decoders=decoders_of(cores_each)
+    )
 
 
 def _about(path: Path, flip: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cigpose_runtime import __version__
 from cigpose_runtime.commands import options, people
 from cigpose_runtime.errors import CheckError, CigposeError
+from cigpose_runtime.estimation.pose_model import MAX_BATCH
 from cigpose_runtime.files import file_sha256
 from cigpose_runtime.model_file.reader import read_contract
 from cigpose_runtime.terminal import echo
@@ -139,15 +140,19 @@ def open_worker(
 
     brought = "model, detector, boxes, metadata"
     worker.require_as_started(_about(args), about, args.model, brought)
+    at_once, batch = 1, MAX_BATCH
+    if args.device == "cpu":
+        at_once, batch = args.threads or cores_each, worker.CPU_BATCH
     threads = args.threads or worker.threads_of(cores_each)
     args = argparse.Namespace(**{**vars(args), "threads": threads})
-    model = options.open_model(args, alone=False)
+    model = options.open_model(args, alone=False, at_once=at_once, max_batch=batch)
     return worker.ShardWorker(
         model,
         people.open_detector_for(args, model, alone=False, strict=True),
         folder,
         about,
         every=args.every,
+        at_once=at_once,
         decoders=worker.decoders_of(cores_each),
         time_limit=args.time_limit or worker.TIME_LIMIT_S,
     )

@@ -115,12 +115,12 @@ def inputs(args: argparse.Namespace) -> list[Named]:
 
 
 def open_model(
-    args: argparse.Namespace, *, alone: bool, at_once: int = 1
+    args: argparse.Namespace, *, alone: bool, at_once: int = 1, max_batch: int = MAX_BATCH
 ) -> PoseModel | FrameModel:
     """The model that the options ask for, packed or not.
 
     alone: no other thread works meanwhile. at_once: threads that call it at the same time; they
-    share its threads and its largest batch.
+    share its threads. max_batch: of each, as of PoseModel.
     Raises InputError for options that a packed file has decided already.
     """
     threads = args.threads if at_once == 1 else max(1, (args.threads or cores()) // at_once)
@@ -138,7 +138,7 @@ def open_model(
             providers=providers,
             threads=threads,
             spinning=alone,
-            max_batch=MAX_BATCH // at_once,
+            max_batch=max_batch,
             flip=args.flip,
         ),
         args.device,

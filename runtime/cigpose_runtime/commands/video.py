@@ -13,6 +13,7 @@ from cigpose_runtime.commands import drawing, options, people, results
 from cigpose_runtime.commands.records import NoRoomError
 from cigpose_runtime.commands.targets import in_folder
 from cigpose_runtime.errors import CigposeError, FileError, InputError, error_context
+from cigpose_runtime.estimation.pose_model import MAX_BATCH
 from cigpose_runtime.files import require_apart, require_folder
 from cigpose_runtime.machine import cores
 from cigpose_runtime.terminal import echo
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> list[CigposeError]:
         [*options.inputs(args), *(("the video", path) for one in clips for path in one.inputs)],
     )
     at_once = _at_once(args)
-    model = options.open_model(args, alone=False, at_once=at_once)
+    model = options.open_model(args, alone=False, at_once=at_once, max_batch=MAX_BATCH // at_once)
     detector_for = people.open_detector_for(args, model, alone=False)
     _require_batches(args, detector_for)
     try:

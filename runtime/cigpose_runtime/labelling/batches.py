@@ -6,8 +6,11 @@ A packed file takes frames, each by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,10 +22,13 @@ from cigpose_runtime.estimation.frame_model import FrameModel
 from cigpose_runtime.estimation.pose_model import PoseModel, check_overlap
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.labelling.decoding import Decoded
-from cigpose_runtime.media.threads import prefetched
+from cigpose_runtime.media.threads import in_order, prefetched
 from cigpose_runtime.poses import Poses
 
 DetectorOrNoneFor = Callable[[Path], Detector | None]
+
+_Step = TypeVar("_Step")
+_Answer = TypeVar("_Answer")
 
 _MOST_PICTURES = 256
 """That go through with one batch, however few people are in them."""
@@ -83,42 +89,68 @@ class _Batch:
 
 
 def label(
-    model: PoseModel | FrameModel, detector_for: DetectorOrNoneFor, pictures: Iterable[Decoded]
+    model: PoseModel | FrameModel,
+    detector_for: DetectorOrNoneFor,
+    pictures: Iterable[Decoded],
+    *,
+    at_once: int = 1,
 ) -> Iterator[Labelled]:
     """The poses of each picture, in order.
 
-    detector_for: gives None for a model that finds the people itself.
+    detector_for: gives None for a model that finds the people itself. at_once: how many runs of the
+    model.
 
     Detecting and cropping go on in another thread while the model runs. What a batch holds
     follows from the pictures alone, so that the same pictures give the same numbers.
     """
+    # Of a packed file, a picture; of others, a batch.
     if isinstance(model, FrameModel):
-        yield from _label_frames(model, detector_for, pictures)
+        steps = _with_people(detector_for, pictures)
+        with _answers(partial(_posed, model), steps, at_once) as posed:
+            yield from posed
         return
-    for batch in prefetched(_batches(model, detector_for, pictures)):
-        if batch.crops is not None:
-            _run(model, batch.people, batch.crops)
-        for picture in batch.finished:
-            picture.finish(model)
-            yield picture
+    batches = _batches(model, detector_for, pictures)
+    with _answers(partial(_answered, model), batches, at_once) as answered:
+        for batch, simcc in answered:
+            if simcc is not None:
+                _decode(model, batch.people, *simcc)
+            for picture in batch.finished:
+                picture.finish(model)
+                yield picture
 
 
-def _label_frames(
-    model: FrameModel, detector_for: DetectorOrNoneFor, pictures: Iterable[Decoded]
-) -> Iterator[Labelled]:
-    for picture, pixels in prefetched(_with_people(detector_for, pictures)):
-        if pixels is not None and picture.error is None:
-            found = picture._found
-            try:
-                with error_context(picture.source):
-                    picture.poses = (
-                        model(pixels)
-                        if found is None
-                        else model(pixels, found.boxes_xyxy, box_scores=found.scores)
-                    )
-            except InputError as error:
-                picture.error = str(error)
-        yield picture
+@contextmanager
+def _answers(
+    answer: Callable[[_Step], _Answer], steps: Iterator[_Step], at_once: int
+) -> Iterator[Iterator[_Answer]]:
+    """The answers in order, while the next steps are made in another thread."""
+    with (
+        closing(prefetched(steps)) as made,
+        closing(in_order(answer, made, at_once=at_once)) as answers,
+    ):
+        yield answers
+
+
+def _answered(model: PoseModel, batch: _Batch) -> tuple[_Batch, tuple[Floats, Floats] | None]:
+    """The batch and the model's outputs; None for one without crops."""
+    return batch, None if batch.crops is None else model.simcc(batch.crops)
+
+
+def _posed(model: FrameModel, step: tuple[Labelled, Pixels | None]) -> Labelled:
+    """The picture with its poses, or what is wrong with it."""
+    picture, pixels = step
+    found = picture._found
+    if pixels is not None and picture.error is None:
+        try:
+            with error_context(picture.source):
+                picture.poses = (
+                    model(pixels)
+                    if found is None
+                    else model(pixels, found.boxes_xyxy, box_scores=found.scores)
+                )
+        except InputError as error:
+            picture.error = str(error)
+    return picture
 
 
 def _with_people(
@@ -192,10 +224,9 @@ def _people(
         yield _Person(picture, center, scale), crop
 
 
-def _run(model: PoseModel, people: list[_Person], crops: Floats) -> None:
+def _decode(model: PoseModel, people: list[_Person], simcc_x: Floats, simcc_y: Floats) -> None:
     contract = model.contract
     input_wh = contract.input_w, contract.input_h
-    simcc_x, simcc_y = model.simcc(crops)
     for index, person in enumerate(people):
         one, picture = slice(index, index + 1), person.picture
         try:

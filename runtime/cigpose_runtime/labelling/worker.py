@@ -25,12 +25,17 @@ from cigpose_runtime.sources import storage
 
 TIME_LIMIT_S = 60.0
 
+CPU_BATCH = 4
+"""Crops that run at once on one core, whatever cores there are: more run no faster there, and leave
+cores idle at the end of a shard."""
+
 MOST_DECODERS = 8
 """Of one worker, whatever cores it has: as many keep a GPU at work."""
 
 
 def threads_of(cores_each: int) -> int | None:
-    """Of a worker's model: as many as it has cores, onnxruntime's choice if that is all of them."""
+    """Of a worker's detector, and of its model where that has them all: as many as it has cores,
+    onnxruntime's choice if that is all of them."""
     return cores_each if cores_each < cores() else None
 
 
@@ -58,10 +63,11 @@ class ShardWorker:
     """Labels shards with one model.
 
     model: packed or not. detector_for: the detector for a picture or video, by its path; None for a
-    model that finds the people itself. about: how the shards are made,
-    for their metadata; the shard's inputs are added. every: which frames of a video. decoders: how
-    many processes decode pictures. time_limit: seconds for decoding one of them. make_decoder: what
-    they run. Used as a context, which ends them, or as long as its process lives.
+    model that finds the people itself. about: how the shards are made, for their metadata; the
+    shard's inputs are added. every: which frames of a video. at_once: runs of the model; on CPUs,
+    one for each core, of one thread, are faster than one with all threads. decoders: how many
+    processes decode pictures. time_limit: seconds for decoding one of them. make_decoder: what they
+    run. Used as a context, which ends them, or as long as its process lives.
     """
 
     model: PoseModel | FrameModel
@@ -69,6 +75,7 @@ class ShardWorker:
     folder: Folder
     about: Mapping[str, Any]
     every: int = 1
+    at_once: int = 1
     decoders: int = 2
     time_limit: float = TIME_LIMIT_S
     make_decoder: Callable[[], Answer] = decoder
@@ -84,7 +91,9 @@ class ShardWorker:
         about = {**self.about, "inputs_sha256": shard.inputs_sha256}
         columns = schema(len(self.model.keypoint_set.names), about)
         with self.folder.writing(shard.name) as file, RowWriter(file, columns) as rows:
-            for picture in label(self.model, self.detector_for, self._decoded(shard)):
+            for picture in label(
+                self.model, self.detector_for, self._decoded(shard), at_once=self.at_once
+            ):
                 rows.add(picture)
                 yield 0 if picture.poses is None else len(picture.poses)
 
