@@ -25,7 +25,7 @@ from benchmarks.export_cost import (
     print_verification,
 )
 from benchmarks.label_scaling import measure_costs, print_costs
-from benchmarks.label_speed import measure_labelling
+from benchmarks.label_speed import measure_labelling, print_label_speeds
 from benchmarks.packed_cost import measure_packed, print_packed
 from benchmarks.runtime_speed import measure_speed, print_speeds
 from benchmarks.tracking import measure_tracking, print_tracking
@@ -76,8 +76,7 @@ def run_bench(project: Project, variants: Sequence[Variant], json_path: Path | N
     print_cpu_speeds(on_cpu)
     print_video_speeds(videos)
     print_verification(verified)
-    sides = ", ".join(f"{name} {rate:.1f}" for name, rate in labelled.items())
-    Console().print(f"Labelling a folder with {variants[0].name}, pictures/s: {sides}")
+    print_label_speeds(variants[0].name, labelled)
     print_costs(costs, simulated)
     tracked = measure_tracking()
     print_tracking(tracked)

@@ -1,5 +1,7 @@
 """`make bench`: what labelling costs a picture, on one and two workers, and what more would make.
 
+`python -m benchmarks.label_scaling MODEL.onnx` prints that, below the table of label_speed.
+
 CPU seconds and bytes of a picture are what is added by more of the same pictures, so that starting
 does not count; that is told apart. More workers than this machine has cores for are simulated from
 these: shards are handed out as on a cluster, and workers are lost at random.
@@ -17,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.label_speed import write_pictures
+from benchmarks.label_speed import measure_labelling, print_label_speeds, write_pictures
 
 PICTURES = 64
 MORE = 3
@@ -150,4 +152,6 @@ def measure_costs(path: Path) -> tuple[list[Cost], list[Simulated]]:
 
 
 if __name__ == "__main__":
-    print_costs(*measure_costs(Path(sys.argv[1])))
+    model = Path(sys.argv[1])
+    print_label_speeds(model.stem, measure_labelling(model))
+    print_costs(*measure_costs(model))

@@ -1,8 +1,10 @@
 """`make bench`, third part: `label` beside the model alone, `image`, and a loop over rtmlib.
 
 All run the same file on the same folder of JPEGs of 640 x 480 with one person each, from file to
-results, in turn; what has to be loaded is loaded before. `model` is the model alone on crops that
-are ready, at label's batch: what is lost to it is decoding, cropping and writing.
+results, in turn; what has to be loaded is loaded before. All have the threads that users get. Two
+are the model alone on crops that are ready: `model` as PoseModel comes, with all cores on one batch
+of 16, and `model_as_label` with label's batches, runs at once and threads. What label loses to the
+latter is decoding, cropping and writing.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,30 +25,35 @@ from cigpose_runtime import PoseModel, WholeFrameDetector, read_contract
 from cigpose_runtime.labelling.folder import open_folder
 from cigpose_runtime.labelling.shards import plan
 from cigpose_runtime.labelling.sources import find_items
-from cigpose_runtime.labelling.worker import ShardWorker
+from cigpose_runtime.labelling.worker import CPU_BATCH, ShardWorker, decoders_of
+from cigpose_runtime.machine import cores
 from cigpose_runtime.media.images import read_image
 from cigpose_verify.cases import PHOTOGRAPHS
 
 PICTURES = 256
-ROUNDS = 3
+ROUNDS = 5
 SIZE_WH = 640, 480
 
 
 def measure_labelling(path: Path) -> dict[str, float]:
     """Pictures per second of each side, the median of some rounds."""
+    label_model = PoseModel(path, threads=1, spinning=False, max_batch=CPU_BATCH)
     with (
         tempfile.TemporaryDirectory(prefix="cigpose-bench-") as folder,
         ShardWorker(
-            PoseModel(path, spinning=False),
+            label_model,
             lambda _path: WholeFrameDetector(),
             open_folder(f"{folder}/labels"),
             about={},
+            at_once=cores(),
+            decoders=decoders_of(cores()),
         ) as worker,
     ):
         pictures = write_pictures(Path(folder, "pictures"), PICTURES)
         (shard,) = plan(find_items(map(str, pictures), out=""), PICTURES)
         sides: dict[str, Callable[[], object]] = {
-            "model": _model(path),
+            "model": _model(PoseModel(path), at_once=1),
+            "model_as_label": _model(label_model, at_once=cores()),
             "label": lambda: list(worker.label(shard)),
             "image": _image(path, pictures),
             "rtmlib": _rtmlib(path, pictures),
@@ -72,11 +80,26 @@ def write_pictures(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def _model(path: Path) -> Callable[[], object]:
-    model = PoseModel(path)
+def print_label_speeds(name: str, rates: Mapping[str, float]) -> None:
+    """As a row of docs/benchmarks.md, with how many times the first column each side is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("pictures/s", *(side.replace("_", " ") for side in rates))
+    model, *others = rates.values()
+    table.add_row(name, f"{model:.1f}", *(f"{rate:.1f} ({rate / model:.2f})" for rate in others))
+    Console().print("Labelling a folder", table)
+
+
+def _model(model: PoseModel, *, at_once: int) -> Callable[[], object]:
     contract, batch = model.contract, model.crops_at_once
     crops = np.zeros((batch, 3, contract.input_h, contract.input_w), np.float32)
-    return lambda: [model.simcc(crops) for _ in range(PICTURES // batch)]
+
+    def run() -> None:
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(model.simcc, [crops] * (PICTURES // batch)))
+
+    return run
 
 
 def _image(path: Path, pictures: list[Path]) -> Callable[[], object]:
