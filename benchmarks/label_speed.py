@@ -81,14 +81,14 @@ def write_pictures(folder: Path, count: int) -> list[Path]:
 
 
 def print_label_speeds(name: str, rates: Mapping[str, float]) -> None:
-    """As a row of docs/benchmarks.md, with how many times the first column each side is."""
+    """As in docs/benchmarks.md; in brackets: how many times as fast as the first side."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("pictures/s", *(side.replace("_", " ") for side in rates))
+    table = Table(*(side.replace("_", " ") for side in rates))
     model, *others = rates.values()
-    table.add_row(name, f"{model:.1f}", *(f"{rate:.1f} ({rate / model:.2f})" for rate in others))
-    Console().print("Labelling a folder", table)
+    table.add_row(f"{model:.1f}", *(f"{rate:.1f} ({rate / model:.2f})" for rate in others))
+    Console().print(f"Labelling a folder with {name}, pictures/s", table)
 
 
 def _model(model: PoseModel, *, at_once: int) -> Callable[[], object]:
