@@ -1,5 +1,6 @@
 """`label` and `label-export`: rows as `image` and `video` give them, whatever stands in the way."""
 
+import contextlib
 import json
 import os
 import resource
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 from cigpose_runtime import FixedBoxesDetector, PoseModel, WholeFrameDetector, cli
 from cigpose_runtime.commands import options
 from cigpose_runtime.files import locked
+from cigpose_runtime.labelling.children import Child, ChildError
+from cigpose_runtime.labelling.decoding import Still
 from cigpose_runtime.labelling.folder import open_folder
 from cigpose_runtime.labelling.shards import plan
 from cigpose_runtime.labelling.sources import find_items
@@ -269,6 +272,15 @@ def test_a_decoder_that_crashes_or_hangs_costs_that_picture(model, pictures, tmp
     assert "found no answer within 0.5 s" in hung["error"]
     assert first["keypoints"] == killed["keypoints"] == last["keypoints"]
     assert not (folder / "killed.token").exists()
+
+
+def test_a_shorter_time_limit_than_for_the_last_picture_holds(pictures):
+    content = (pictures / "0" / "00.png").read_bytes()
+    child = Child(hostile_decoder)
+    with contextlib.closing(child):
+        assert len(list(child.replies(Still("a.png", content), patience=3600))) == 1
+        with pytest.raises(ChildError, match=r"found no answer within 0\.2 s"):
+            list(child.replies(Still("hang.png", content), patience=0.2))
 
 
 def test_a_damaged_video_has_its_frames_and_a_row_with_the_error(run, model, tmp_path):

@@ -7,6 +7,7 @@ that are written for it; these start from nothing, wherever they are asked for.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import queue
@@ -14,7 +15,9 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from cigpose_runtime.errors import CigposeError, InstallError, first_line
@@ -51,6 +54,7 @@ class Child:
         self._make = make
         self._process: subprocess.Popen[bytes] | None = None
         self._killed = False
+        self._watch = _Watch()
 
     def replies(
         self, request: Any, *, patience: float | None = None, tries: int = TRIES
@@ -84,7 +88,8 @@ class Child:
         try:
             _send(process.stdin, request)
             while True:
-                kind, value = _received_within(patience, process)
+                with self._watch.over(process, patience):
+                    kind, value = _receive(process.stdout)
                 if kind == _ITEM:
                     yield value
                     continue
@@ -188,27 +193,66 @@ def _read_requests(requests: queue.SimpleQueue[Any]) -> None:
     os._exit(1)  # whoever asks is gone, whatever the other threads are at
 
 
-def _received_within(patience: float | None, process: subprocess.Popen[bytes]) -> Any:
-    assert process.stdout is not None
-    if patience is None:
-        return _receive(process.stdout)
-    late = threading.Event()
+class _Watch:
+    """Ends a process that does not reply in time.
 
-    def end() -> None:
-        late.set()
-        process.kill()
+    One timer goes on from reply to reply: to start a thread for each takes half a millisecond of
+    CPU while other threads work, as long as receiving a picture.
+    """
 
-    timer = threading.Timer(patience, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        return _receive(process.stdout)
-    except EOFError as error:
-        if late.is_set():
-            raise ChildError(f"found no answer within {patience:g} s") from error
-        raise
-    finally:
-        timer.cancel()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._awaited: _Awaited | None = None
+        self._looks_at = math.inf
+
+    @contextlib.contextmanager
+    def over(self, process: subprocess.Popen[bytes], patience: float | None) -> Iterator[None]:
+        """Raises ChildError for an end of its output because it was late."""
+        if patience is None:
+            yield
+            return
+        awaited = _Awaited(process, time.monotonic() + patience)
+        with self._lock:
+            self._awaited = awaited
+            if awaited.deadline < self._looks_at:
+                self._look_at(awaited.deadline)
+        try:
+            yield
+        except EOFError as error:
+            if awaited.was_late:
+                raise ChildError(f"found no answer within {patience:g} s") from error
+            raise
+        finally:
+            with self._lock:
+                self._awaited = None
+
+    def _look_at(self, when: float) -> None:
+        self._looks_at = when
+        timer = threading.Timer(max(0.0, when - time.monotonic()), self._look, [when])
+        timer.daemon = True
+        timer.start()
+
+    def _look(self, when: float) -> None:
+        with self._lock:
+            if when != self._looks_at:  # an earlier one took its place
+                return
+            self._looks_at = math.inf
+            if self._awaited is None:
+                return
+            if time.monotonic() < self._awaited.deadline:
+                self._look_at(self._awaited.deadline)
+                return
+            self._awaited.was_late = True
+            self._awaited.process.kill()
+
+
+@dataclass
+class _Awaited:
+    """A reply that a process owes."""
+
+    process: subprocess.Popen[bytes]
+    deadline: float
+    was_late: bool = False
 
 
 def _epitaph(process: subprocess.Popen[bytes]) -> str:
