@@ -17,7 +17,7 @@ from cigpose_export.checkpoints.load import load_checkpoint, load_weights
 from cigpose_export.checkpoints.synthesize import synthesize
 from cigpose_export.errors import CheckpointError, ConfigError, ExportError
 from cigpose_export.graph.contract import build_contract
-from cigpose_export.graph.opset import portable
+from cigpose_export.graph.opset import to_opset_17
 from cigpose_export.graph.simplify import simplify
 from cigpose_export.graph.stamp import read_back_problems, stamp
 from cigpose_export.graph.translate import export_graph
@@ -101,7 +101,7 @@ def export_model(
     on_stage("graph")
     graph = export_graph(lower(estimator), input_h=contract.input_h, input_w=contract.input_w)
     on_stage("simplify")
-    graph = portable(simplify(graph))
+    graph = to_opset_17(simplify(graph))
     with appears_whole(target) as file:
         file.write(stamp(graph, contract))
         del graph

@@ -15,7 +15,7 @@ from cigpose_export.cli.console import counted_progress
 from cigpose_export.drawn.calibration import write_calibration
 from cigpose_export.drawn.dataset import write_dataset
 from cigpose_export.graph.calibration import CalibrationSet
-from cigpose_export.graph.reduced_file import reduce_file
+from cigpose_export.graph.derived_file import derive_file
 from cigpose_export.graph.stamp import stamp
 from cigpose_export.jobs.export import export_models
 from cigpose_export.project import Project
@@ -30,7 +30,7 @@ from cigpose_runtime.labelling.rows import read_shards
 from cigpose_runtime.media.images import read_image
 from cigpose_verify.matrix import Setting, run_all
 from cigpose_verify.reduced.emulate import with_rounded_tensors
-from cigpose_verify.stages.intervention import exposed, find_intervention
+from cigpose_verify.stages.choice import exposed, find_intervention
 
 UNSEEN = 1_000_000
 """The seed of the pictures that are measured on; training draws from [0, ...]."""
@@ -142,7 +142,7 @@ def test_pck_and_mean_pixel_error_are_those_of_mmpose(baseline, drawn, record_pr
 def emulated_path(model_path, tmp_path_factory):
     """The model in float16, every tensor of which is rounded, on this machine, too."""
     path = tmp_path_factory.mktemp("emulated") / "model.onnx"
-    reduce_file(model_path, "fp16", path, on_stage=lambda _: None)
+    derive_file(model_path, "fp16", path, on_stage=lambda _: None)
     emulated = with_rounded_tensors(onnx.load(path)).model
     path.write_bytes(stamp(emulated, read_contract(model_path)))
     return path
@@ -186,7 +186,7 @@ def beside_float32(model_path, path, drawn):
     inputs, answers = {"input": np.concatenate(crops)}, []
     for file in (model_path, path):
         model = onnx.load(file)
-        index = find_intervention(model.graph).index
+        index = find_intervention(model.graph).choice
         session = Setting(CPU, "all", 2).open(exposed(model, [index]))
         ran = [one.outputs for one in run_all(session, inputs, 1)]
         chosen, x, y = (
@@ -218,7 +218,7 @@ def int8_path(model_path, tmp_path_factory):
     pictures.mkdir()
     write_calibration(pictures)
     crops = CalibrationSet.read("drawn", pictures)
-    reduce_file(model_path, "int8", path, calibration=crops, on_stage=lambda _: None)
+    derive_file(model_path, "int8", path, calibration=crops, on_stage=lambda _: None)
     return path
 
 

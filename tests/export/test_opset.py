@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cigpose_export.checkpoints.synthesize import draw_values
 from cigpose_export.errors import ExportError
-from cigpose_export.graph.opset import OPSET, portable
+from cigpose_export.graph.opset import OPSET, to_opset_17
 from cigpose_export.graph.simplify import simplify
 from cigpose_export.graph.translate import export_graph
 from cigpose_export.modeling import dense_cig
@@ -30,7 +30,7 @@ def graphs(request, tmp_path_factory):
     draw_values(estimator, "0")
     graph = export_graph(lower(estimator), input_h=variant.input_h, input_w=variant.input_w)
     simplified = simplify(graph)
-    return simplified, portable(simplified)
+    return simplified, to_opset_17(simplified)
 
 
 def outputs(model, people):
@@ -93,7 +93,7 @@ def test_an_operator_that_opset_17_reads_otherwise_is_refused():
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     with pytest.raises(ExportError, match="Pad has another meaning in opset 17"):
-        portable(model)
+        to_opset_17(model)
 
 
 def test_scaling_the_features_changes_no_digit(monkeypatch):

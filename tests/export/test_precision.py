@@ -10,13 +10,13 @@ from onnx import TensorProto, numpy_helper
 from onnx.shape_inference import infer_shapes
 
 from cigpose_export.errors import ExportError
+from cigpose_export.graph.derived_file import derive_file
 from cigpose_export.graph.precision import (
     LEAST_WEIGHTS,
     kept_in_float32,
     to_float16,
     to_float16_weights,
 )
-from cigpose_export.graph.reduced_file import reduce_file
 from cigpose_runtime import read_contract
 from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.reduced.emulate import with_rounded_tensors
@@ -138,7 +138,7 @@ def test_a_reduced_file_says_what_it_is_made_from_and_has_the_same_bytes_each_ti
     targets = [tmp_path / "one.onnx", tmp_path / "two" / "other.onnx"]
     for target in targets:
         target.parent.mkdir(exist_ok=True)
-        reduce_file(path, precision, target, on_stage=lambda _: None)
+        derive_file(path, precision, target, on_stage=lambda _: None)
     assert targets[0].read_bytes() == targets[1].read_bytes()
     contract, whole = read_contract(targets[0]), read_contract(path)
     assert contract.derived_from.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -157,6 +157,6 @@ def test_a_range_that_float16_is_not_safe_in_is_refused_in_one_line(path, tmp_pa
     parent = tmp_path / "bad.onnx"
     parent.write_bytes(bad.SerializeToString())
     with pytest.raises(ExportError, match=r"fp16: noise: expected values up to 32,752, found") as e:
-        reduce_file(parent, "fp16", tmp_path / "bad_fp16.onnx", on_stage=lambda _: None)
+        derive_file(parent, "fp16", tmp_path / "bad_fp16.onnx", on_stage=lambda _: None)
     assert "\n" not in str(e.value)
     assert not (tmp_path / "bad_fp16.onnx").exists()

@@ -54,7 +54,7 @@ def export(project, monkeypatch):
 
 def test_a_reduced_file_is_made_of_the_float32_one_and_a_second_run_does_no_work(project, export):
     first, done = export()
-    assert (first.state, done) == ("exported", ["export", "reduce"])
+    assert (first.state, done) == ("exported", ["export", "derive"])
     assert first.path == project.root / "out" / f"{NAME}_fp16.onnx"
     assert first.path.read_bytes() == b"wihs"
     assert (first.result.size, first.result.note) == (4, "a note")
@@ -65,7 +65,7 @@ def test_a_reduced_file_is_made_of_the_float32_one_and_a_second_run_does_no_work
 def test_another_precision_takes_the_float32_file_that_is_there(export):
     export()
     outcome, done = export("w16")
-    assert (outcome.path.name, done) == (f"{NAME}_w16.onnx", ["reduce"])
+    assert (outcome.path.name, done) == (f"{NAME}_w16.onnx", ["derive"])
 
 
 def change_the_checkpoint(project):
@@ -87,10 +87,10 @@ def damage_the_receipt(project):
 @pytest.mark.parametrize(
     ("change", "work"),
     [
-        (change_the_checkpoint, ["export", "reduce"]),
-        (damage_the_float32_file, ["export", "reduce"]),
-        (damage_the_reduced_file, ["reduce"]),
-        (damage_the_receipt, ["reduce"]),
+        (change_the_checkpoint, ["export", "derive"]),
+        (damage_the_float32_file, ["export", "derive"]),
+        (damage_the_reduced_file, ["derive"]),
+        (damage_the_receipt, ["derive"]),
     ],
 )
 def test_what_has_changed_is_made_again(project, export, change, work):

@@ -10,9 +10,9 @@ import onnx
 import pytest
 
 from cigpose_export.errors import ReleaseError
+from cigpose_export.graph.derived_file import derive_file
 from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
-from cigpose_export.graph.reduced_file import reduce_file
-from cigpose_export.jobs.export import ExportFigures, ExportJob, Receipt, ReduceJob
+from cigpose_export.jobs.export import DeriveJob, ExportFigures, ExportJob, Receipt
 from cigpose_export.jobs.own_results import golden_folder, remember, report_path
 from cigpose_export.release.build import ARCHIVE, build_release
 from cigpose_export.release.pages import model_card
@@ -35,8 +35,8 @@ BRIEF = Matrix(levels=("all",), threads=(1,), batches=(1, 3))
 def add_reduced(project, folder):
     """Leaves NAME_w16.onnx beside the float32 file, as exported and as verified."""
     (variant,) = project.variants.values()
-    job = ReduceJob(ExportJob(project, variant, "real", folder, None, None), "w16", None)
-    reduced = reduce_file(job.parent.path, "w16", job.path, on_stage=lambda _: None)
+    job = DeriveJob(ExportJob(project, variant, "real", folder, None, None), "w16")
+    reduced = derive_file(job.parent.path, "w16", job.path, on_stage=lambda _: None)
     figures = ExportFigures("", nodes=0, size=0, seconds=0, peak_memory=0)
     Receipt(job.inputs(None), reduced.sha256, figures).write(job.receipt_path)
     remember(job.receipt_path)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from chromium import chromium
-from cigpose_export.graph.reduced_file import reduce_file
+from cigpose_export.graph.derived_file import derive_file
 from cigpose_runtime.web.server import PAGE_FOLDER
 from packing import save
 from web_page import Web, needs_the_page, served
@@ -57,7 +57,7 @@ export const InferenceSession = {
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("folder")
     plain = save(folder, input_size_wh=(48, 64)).rename(folder / "fp32.onnx")
-    reduce_file(plain, "fp16", folder / "fp16.onnx", on_stage=lambda _: None)
+    derive_file(plain, "fp16", folder / "fp16.onnx", on_stage=lambda _: None)
     return folder
 
 

@@ -12,8 +12,8 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from chromium import chromium
+from cigpose_export.graph.derived_file import derive_file
 from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
-from cigpose_export.graph.reduced_file import reduce_file
 from cigpose_runtime import METADATA_KEY, PoseModel, Poses, YoloxDetector, read_contract
 from cigpose_runtime.draw import draw_poses
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
     pack_file(plain, folder / "bgr_frame.onnx", color_order="bgr")
     for precision in PRECISIONS:
         reduced = folder / f"plain_{precision}.onnx"
-        reduce_file(plain, precision, reduced, on_stage=lambda _: None)
+        derive_file(plain, precision, reduced, on_stage=lambda _: None)
         pack_file(reduced)
     people = [(40, 30, 30, 50, 0.9, 0), (90, 30, 20, 40, 0.6, 0)]
     onnx.save(yolox(people, decoded=True), folder.parent / "yolox.onnx")

@@ -15,7 +15,7 @@ from torch import nn
 from cigpose_export.checkpoints.load import Checkpoint
 from cigpose_export.checkpoints.synthesize import draw_values
 from cigpose_export.graph.contract import build_contract
-from cigpose_export.graph.opset import portable
+from cigpose_export.graph.opset import to_opset_17
 from cigpose_export.graph.simplify import simplify
 from cigpose_export.graph.stamp import stamp
 from cigpose_export.graph.translate import export_graph
@@ -51,7 +51,7 @@ class Exported:
         self.contract = build_contract(variant, config, checkpoint)
         dense = lower(self.estimator(seed))
         graph = export_graph(dense, input_h=self.contract.input_h, input_w=self.contract.input_w)
-        self.state, self.graph = arrays_of(dense), portable(simplify(graph))
+        self.state, self.graph = arrays_of(dense), to_opset_17(simplify(graph))
 
     def estimator(self, seed):
         return uncalibrated(self.project, self.name, seed, self.gain)

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from cigpose_export.cli import main as cli
-from cigpose_export.graph.reduced_file import reduce_file
+from cigpose_export.graph.derived_file import derive_file
 from cigpose_export.jobs.verify import verify_files
 from cigpose_export.project import Project
 from cigpose_runtime import cli as runtime
@@ -178,7 +178,7 @@ def test_a_model_in_reduced_precision_is_exported_verified_and_replayed(
 
 def test_a_model_in_float16_is_not_verified_without_that_in_float32(verified_model, run):
     file = verified_model.with_stem(f"{verified_model.stem}_fp16")
-    reduce_file(verified_model, "fp16", file, on_stage=lambda _: None)
+    derive_file(verified_model, "fp16", file, on_stage=lambda _: None)
     verified_model.unlink()
     status, _, err = run(file)
     assert status == 2

@@ -103,7 +103,7 @@ SOUND = {
     "a batch of one": (changed(with_batch(1)), "batches of 1 alone were tried"),
     "a batch of four": (changed(with_batch(4)), "batches of 4 alone were tried"),
     "another opset": (changed(lambda m: version_converter.convert_version(m, 20)), NOT_STAMPED),
-    "another intervention": (changed(with_another_top_k), "expected one TopK that decides a Where"),
+    "another intervention": (changed(with_another_top_k), "expected one choice that decides what"),
     "operators that we do not use": (changed(with_non_zero), "found NonZero"),
 }
 

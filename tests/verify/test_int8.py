@@ -8,7 +8,7 @@ import pytest
 
 from cigpose_export.drawn.calibration import write_calibration
 from cigpose_export.graph.calibration import LEAST_CROPS, CalibrationSet
-from cigpose_export.graph.reduced_file import reduce_file
+from cigpose_export.graph.derived_file import derive_file
 from cigpose_runtime import METADATA_KEY, read_contract
 from cigpose_verify.matrix import Matrix
 from cigpose_verify.reduced.judge_int8 import judge_int8
@@ -26,7 +26,7 @@ def int8_path(tiny, tmp_path_factory):
     pictures.mkdir()
     write_calibration(pictures, LEAST_CROPS)
     crops = CalibrationSet.read("drawn", pictures)
-    reduce_file(tiny.path, "int8", path, calibration=crops, on_stage=lambda _: None)
+    derive_file(tiny.path, "int8", path, calibration=crops, on_stage=lambda _: None)
     return path
 
 

@@ -12,7 +12,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from cigpose_export.checkpoints.load import load_checkpoint, load_weights
-from cigpose_export.graph.opset import portable
+from cigpose_export.graph.opset import to_opset_17
 from cigpose_export.graph.simplify import simplify
 from cigpose_export.graph.stamp import stamp
 from cigpose_export.graph.translate import export_graph
@@ -30,7 +30,8 @@ from cigpose_verify.matrix import Matrix
 from cigpose_verify.measures.stage_texts import STAGES
 from cigpose_verify.reference_record import Outputs, ReferenceRecord
 from cigpose_verify.report.document import Report
-from cigpose_verify.stages.intervention import find_intervention, plausible
+from cigpose_verify.stages.choice import find_intervention
+from cigpose_verify.stages.intervention import plausible
 from faults import apply_fault
 
 SMALL = Matrix(levels=("disabled", "all"), threads=(1,), batches=(1, 3))
@@ -290,7 +291,7 @@ def undecided(tiny):
     contract = tiny.record.contract
     record = record_reference(estimator, contract, make_cases(contract)[6:12], {})
     graph = export_graph(lower(estimator), input_h=contract.input_h, input_w=contract.input_w)
-    return record, onnx.load_from_string(stamp(portable(simplify(graph)), contract))
+    return record, onnx.load_from_string(stamp(to_opset_17(simplify(graph)), contract))
 
 
 def with_score_bias(model, keypoint, bias, count):
@@ -331,12 +332,12 @@ def test_a_candidate_is_wrong_where_the_scores_were_right(tiny):
     intervention = find_intervention(model.graph)
     for node in model.graph.node:
         if node.op_type == "Equal":
-            (position,) = (i for i, n in enumerate(node.input) if n == intervention.index)
+            (position,) = (i for i, n in enumerate(node.input) if n == intervention.choice)
             node.input[position] = "another"
             place = list(model.graph.node).index(node)
             break
     model.graph.initializer.append(numpy_helper.from_array(np.array(16), "count"))
-    shifted = helper.make_node("Sub", ["count", intervention.index], ["another"])
+    shifted = helper.make_node("Sub", ["count", intervention.choice], ["another"])
     model.graph.node.insert(place, shifted)
     verdict = judge("tiny.onnx", model.SerializeToString(), tiny.record, SMALL)
     assert verdict.stage == "parity"

@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cigpose_export.cli import main as cli
+from cigpose_export.graph.derived_file import derive_file
 from cigpose_export.graph.frame.assemble import FixedSize, assemble
 from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
-from cigpose_export.graph.reduced_file import reduce_file
 from cigpose_runtime import parse_onnx, read_contract
 from cigpose_runtime.model_file.frame_contract import FRAME_METADATA_KEY, frame_contract_of
 from cigpose_runtime.releases.selftest import selftest
@@ -345,7 +345,7 @@ def test_the_packed_file_replays_the_golden_vectors_of_its_verdict(tmp_path, cap
 @pytest.mark.parametrize("kind", ["fp16", "w16"])
 def test_a_packed_file_in_reduced_precision_is_that_file_bit_by_bit(tiny, tmp_path, kind):
     reduced = tmp_path / f"{tiny.path.stem}_{kind}.onnx"
-    reduce_file(tiny.path, kind, reduced, on_stage=lambda _: None)
+    derive_file(tiny.path, kind, reduced, on_stage=lambda _: None)
     target = pack_file(reduced)
     assert target.name == f"{tiny.path.stem}_{kind}_frame.onnx"
     data = target.read_bytes()

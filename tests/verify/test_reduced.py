@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cigpose_export.graph.reduced_file import reduce_file
+from cigpose_export.graph.derived_file import derive_file
 from cigpose_runtime import read_contract
 from cigpose_runtime.files import file_sha256
 from cigpose_verify.matrix import Matrix
@@ -21,7 +21,7 @@ def reduced(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reduced")
     paths = {kind: folder / f"{tiny.path.stem}_{kind}.onnx" for kind in ("fp16", "w16")}
     for kind, path in paths.items():
-        reduce_file(tiny.path, kind, path, on_stage=lambda _: None)
+        derive_file(tiny.path, kind, path, on_stage=lambda _: None)
     return paths
 
 

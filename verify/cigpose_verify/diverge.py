@@ -22,7 +22,7 @@ from cigpose_runtime.files import appears_whole, open_file
 from cigpose_verify.matrix import Setting, run
 from cigpose_verify.measures.tolerances import RELATIVE_TOLERANCE, SCALE_QUANTILE, max_difference
 from cigpose_verify.report.document import Divergence, TensorError, figure
-from cigpose_verify.stages.intervention import exposed
+from cigpose_verify.stages.choice import exposed
 
 SAMPLE = 1 << 17
 """At most this many elements of a tensor are recorded and compared, evenly spread over it."""

@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,16 @@ SCHEMA_VERSION = 1
 
 
 def write_golden(
-    record: ReferenceRecord, sha256: str, folder: Path, precision: Precision = "fp32"
+    record: ReferenceRecord,
+    sha256: str,
+    folder: Path,
+    precision: Precision = "fp32",
+    batch: int | None = None,
 ) -> None:
     """Writes three sets into `folder`, replacing what is there: noise, a crop, a batch of three.
 
-    sha256, precision: of the file that passed. A replay is not to depend on rounding: of the cases
+    sha256, precision: of the file that passed. batch: of a file that takes no other; each set then
+    has so many cases. A replay is not to depend on rounding: of the cases
     that are beyond doubt (`SOUND_CONDITION`) those are taken in which the intervention is clearest,
     and others, the best-conditioned first, only where there are too few of them. Their tolerances
     are those of well-conditioned inputs: whoever replays them takes no larger ones.
@@ -43,6 +49,8 @@ def write_golden(
     crops = sorted((r for r in clearest if r.case.kind == "crop"), key=_doubt)
     others = sorted([*crops[1:], *noise[2:]], key=_doubt)
     sets = [[noise[0]], [crops[0]], [noise[1], *others[:2]]]
+    if batch is not None:
+        sets = [list(islice(cycle([*members, *others]), batch)) for members in sets]
     with replaced(folder) as made:
         documents = [
             _write_set(made / f"test_data_set_{index}", members, record, precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -15,18 +16,15 @@ from cigpose_verify.matrix import Matrix
 from cigpose_verify.measures.keypoints import CONFIDENT_SCORE, MOST_NEAR_TIES
 from cigpose_verify.measures.stage_texts import OF_INTERVENTION, most_near_ties
 from cigpose_verify.measures.tolerances import MOST_ILL_CONDITIONED, WORST_CONDITION
+from cigpose_verify.reduced.derivation import check_portable
 from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, ReferenceRecord
 from cigpose_verify.report.document import Cell, Failure, Report
 from cigpose_verify.report.worst import picture_worst
 from cigpose_verify.rows import Row, rank, run_cell
+from cigpose_verify.stages.choice import find_intervention
 from cigpose_verify.stages.contract import check_contract, interface_problems
 from cigpose_verify.stages.foreign import fixed_batch, read_statements
-from cigpose_verify.stages.intervention import (
-    Examined,
-    examine,
-    find_intervention,
-    plausible,
-)
+from cigpose_verify.stages.intervention import Examined, examine, plausible
 from cigpose_verify.stages.structure import check_structure
 from cigpose_verify.summary import (
     cases_of,
@@ -50,18 +48,20 @@ def judge(
     key: str = "",
     foreign: bool = False,
     metadata: bytes | None = None,
+    parent: bytes | None = None,
     on_stage: Callable[[str], None] = lambda _stage: None,
 ) -> Report:
     """Judges the bytes of an artefact by what PyTorch answered.
 
     name: of the file. key: kept in the report, to tell later whether the verdict still stands.
     foreign: somebody else exported it; what is missing in it or built otherwise is noted and no
-    failure. metadata: a document that stands in for the metadata of such a file.
+    failure. metadata: a document that stands in for the metadata of such a file. parent: the bytes
+    of the file beside a portable one, of which that one was made.
     Raises `CigposeError` when the bytes are no usable model at all.
     """
     started = time.monotonic()
     described = parse_onnx(data)
-    contract, failures, notes = _read(data, described, record, foreign, metadata)
+    contract, failures, notes = _read(data, described, record, foreign, metadata, parent)
     if batch := fixed_batch(described):
         matrix = replace(matrix, batches=(batch,))
     rows: list[Row] = []
@@ -77,7 +77,9 @@ def judge(
             pass  # see `not_applicable` below
         elif intervention is None:
             failures.append(
-                Failure("intervention", "expected one TopK that decides a Where, found none")
+                Failure(
+                    "intervention", "expected one choice that decides what is replaced, found none"
+                )
             )
         else:
             on_stage("intervention")
@@ -111,9 +113,12 @@ def judge(
         failures,
         started=started,
         key=key,
-        model=str(record.contract.name),
+        model=str(contract.artefact_name if parent else record.contract.name),
         weights=contract.weights,
-        origin={key: value for key, value in record.origin.items() if key != CHECKPOINT_NOTE},
+        origin={
+            **{key: value for key, value in record.origin.items() if key != CHECKPOINT_NOTE},
+            **({"made from": hashlib.sha256(parent).hexdigest()} if parent else {}),
+        },
         cases=tuple(cases_of(rows, record)),
         cells=tuple(cells),
         precision=precision_of(rows) if rows else None,
@@ -132,17 +137,23 @@ def _read(
     record: ReferenceRecord,
     foreign: bool,
     metadata: bytes | None,
+    parent: bytes | None,
 ) -> tuple[Contract, list[Failure], list[str]]:
     """The contract that a file is run by, what its form and its contract fail at, and notes."""
     notes = notes_of(record)
     structure = check_structure(data, described)
     if foreign:
         said = read_statements(described, record.contract, metadata)
-        problems = [Failure("contract", problem) for problem in said.problems]
-        return said.contract, problems, [*notes, *said.notes, *structure]
+        wrong = [Failure("contract", problem) for problem in said.problems]
+        return said.contract, wrong, [*notes, *said.notes, *structure]
     contract = contract_of(described)
     failures = [Failure("structure", problem) for problem in structure]
-    failures += [Failure("contract", p) for p in check_contract(contract, record.contract)]
+    if parent is None:
+        problems = check_contract(contract, record.contract)
+    else:
+        problems = check_portable(data, contract, record.contract, parent)
+        notes.append(f"batches of {fixed_batch(described)} alone were tried: it takes no other")
+    failures += [Failure("contract", problem) for problem in problems]
     return contract, failures, notes
 
 

@@ -35,6 +35,9 @@ from cigpose_runtime.terminal import echo
 if TYPE_CHECKING:
     from cigpose_export.graph.calibration import CalibrationSet
 
+MOST_PEOPLE = 16
+"""In a fixed batch: `verify` has no more inputs."""
+
 NO_FORKS = ("cigpose_export.", "mmpose.models.heads.coord_cls_heads.rtm")
 """Where heads are from that no CIGPose fork of MMPose brings: our own, RTMPose's and RTMW's."""
 
@@ -81,6 +84,17 @@ def list_variants(project: Project, as_json: bool) -> None:
     metavar="DIR|drawn",
     help="Of int8: pictures like those that the model will see, or drawn people.",
 )
+@click.option(
+    "--target",
+    type=click.Choice(["portable"]),
+    help="For engines that cannot run the default file: floats alone, a fixed batch "
+    "(docs/engines.md).",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1, MOST_PEOPLE),
+    help="Of --target portable: people at once, no fewer and no more  [default: 1]",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder  [default: dist/WEIGHTS]")
 @click.option("--jobs", type=click.IntRange(min=1), help="Exports at once  [default: by cores]")
 @pass_project
@@ -96,6 +110,8 @@ def export(
     weights_key: str | None,
     precision: Precision,
     calibration: str | None,
+    target: str | None,
+    batch: int | None,
     out: Path | None,
     jobs: int | None,
 ) -> int:
@@ -109,6 +125,7 @@ def export(
     from cigpose_export.jobs.export import export_models
 
     require_config(config, keypoints)
+    fixed = _fixed_batch(target, batch, precision)
     models: Sequence[Model]
     if config is None:
         models = selected(project, names, every)
@@ -141,6 +158,7 @@ def export(
             weights_key=weights_key,
             precision=precision,
             calibration=crops,
+            batch=fixed,
             jobs=jobs,
             on_stage=on_stage,
         )
@@ -157,6 +175,17 @@ def export(
         echo("interrupted: run the same command to continue", err=True)
         return INTERRUPTED
     return status_of(errors, alone=len(models) == 1)
+
+
+def _fixed_batch(target: str | None, batch: int | None, precision: Precision) -> int | None:
+    """How many people a portable file is for; None for other files, which take any number."""
+    if target is None:
+        if batch is not None:
+            raise UsageError("--batch N needs --target portable; other files take any number")
+        return None
+    if precision != "fp32":
+        raise UsageError("--target portable is in float32; leave --precision out")
+    return batch or 1
 
 
 @contextlib.contextmanager

@@ -1,1 +1,1 @@
-"""The ONNX graph: translated, simplified, made portable, and stamped with its contract."""
+"""The ONNX graph: translated, simplified and stamped with its contract; other forms."""

@@ -1,4 +1,4 @@
-"""Brings a graph into the forms that most engines read; what it computes stays the same."""
+"""Brings a graph into opset 17, which most engines read; what it computes stays the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NEW_IN_RESIZE = {"antialias": 0, "keep_aspect_ratio_policy": b"stretch"}
 """Attributes that Resize has since opset 18, with the values that say what it did before."""
 
 
-def portable(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_opset_17(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph in opset 17, each matrix product with a constant of its own.
 
     Raises `ExportError` for an operator that means something else in opset 17.

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 EXPORTER_OPSET = 18
-"""The exporter's own lowest opset: it converts no version itself. See portable for what ships."""
+"""The exporter's own lowest opset: it converts no version itself. See opset.py for what ships."""
 
 
 def export_graph(model: nn.Module, *, input_h: int, input_w: int) -> onnx.ModelProto:

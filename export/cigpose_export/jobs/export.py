@@ -25,7 +25,7 @@ from cigpose_export.project import Model, Project, arguments_of
 from cigpose_export.variants import WeightsKind
 from cigpose_runtime import Calibration, CigposeError, Contract, FileError, read_contract
 from cigpose_runtime.files import appears_whole, file_sha256
-from cigpose_runtime.model_file.contract import Precision, Reduced, artefact_name
+from cigpose_runtime.model_file.contract import Precision, artefact_name
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def export_models(
     weights_key: str | None = None,
     precision: Precision = "fp32",
     calibration: CalibrationSet | None = None,
+    batch: int | None = None,
     jobs: int | None = None,
     on_stage: OnStage = lambda _name, _stage: None,
 ) -> list[Outcome[ExportFigures]]:
@@ -85,13 +86,13 @@ def export_models(
     checkpoint: exported in place of the project's own, for one model. weights_key: the
     entry of the file that holds the weights, None for the usual one. precision: of the files; one
     in reduced precision lies beside that in float32, of which it is made. calibration: of int8.
-    jobs: exports at once.
+    batch: of portable files, which are in float32, too. jobs: exports at once.
     """
     whole = [ExportJob(project, model, weights, out, checkpoint, weights_key) for model in models]
-    if precision == "fp32":
+    if precision == "fp32" and batch is None:
         return run_batch(whole, at_once=jobs, on_stage=on_stage)
-    reduced = [ReduceJob(one, precision, calibration) for one in whole]
-    return run_batch(reduced, at_once=jobs, on_stage=on_stage)
+    derived = [DeriveJob(one, precision, calibration, batch) for one in whole]
+    return run_batch(derived, at_once=jobs, on_stage=on_stage)
 
 
 @dataclass(frozen=True)
@@ -185,16 +186,20 @@ class ExportJob:
 
 
 @dataclass(frozen=True)
-class ReduceJob:
-    """The export of one model in reduced precision. calibration: of int8."""
+class DeriveJob:
+    """The export of one model in reduced precision, or portable.
+
+    calibration: of int8. batch: of a portable one, which is in float32.
+    """
 
     parent: ExportJob
-    precision: Reduced
-    calibration: CalibrationSet | None
+    precision: Precision
+    calibration: CalibrationSet | None = None
+    batch: int | None = None
 
     @property
     def name(self) -> str:
-        return artefact_name(self.parent.name, self.precision)
+        return artefact_name(self.parent.name, self.precision, batch=self.batch)
 
     @property
     def path(self) -> Path:
@@ -215,7 +220,7 @@ class ReduceJob:
         return _standing(self.receipt_path, self.path, self.inputs(crops))
 
     def run(self, work: Work) -> Outcome[ExportFigures]:
-        """Exports in float32 what is out of date, reduces it, and writes the receipt."""
+        """Exports in float32 what is out of date, makes the file, and writes the receipt."""
         whole = self.parent.standing() or self.parent.run(work).result
         assert whole is not None  # what fails raises
         self.parent.require_replaceable(self.path)
@@ -225,9 +230,10 @@ class ReduceJob:
             "parent": str(self.parent.path),
             "precision": self.precision,
             "calibration": crops and {"source": crops.source, "folder": str(crops.folder)},
+            "batch": self.batch,
             "target": str(self.path),
         }
-        report = work.run("reduce", arguments)
+        report = work.run("derive", arguments)
         done = report["done"]
         figures = replace(
             whole,
@@ -243,9 +249,10 @@ class ReduceJob:
     def inputs(self, crops: CalibrationSet | Calibration | None) -> str:
         """What the receipt says that it was made from: all that decides the bytes of the file."""
         named = crops.named() if isinstance(crops, CalibrationSet) else crops
-        code = code_hash(worker.reduce)
+        code = code_hash(worker.derive)
         parent = file_sha256(self.parent.path)
-        return hash_of(parent, self.precision, code, named.sha256 if named else "")
+        calibration, batch = named.sha256 if named else "", str(self.batch or "")
+        return hash_of(parent, self.precision, code, calibration, batch)
 
 
 def _standing(receipt_path: Path, path: Path, inputs: str) -> ExportFigures | None:
@@ -261,14 +268,14 @@ def is_export_of(
     project: Project, model: Model, folder: Path, contract: Contract, checkpoint_sha256: str
 ) -> bool:
     """Whether the model's file of this contract in a folder is what this code makes of a checkpoint
-    of this hash, by its own receipt; one in reduced precision, by that of the float32 file too."""
+    of this hash, by its own receipt; one made from the float32 file, by that one's too."""
     job = ExportJob(project, model, "real", folder, None, None)
     is_export = job.made_of(checkpoint_sha256) is not None
     derived = contract.derived_from
-    if contract.precision == "fp32" or derived is None:
+    if derived is None:
         return is_export
-    reduced = ReduceJob(job, contract.precision, None)
-    return is_export and reduced.made_of(derived.calibration) is not None
+    made = DeriveJob(job, contract.precision, batch=derived.batch)
+    return is_export and made.made_of(derived.calibration) is not None
 
 
 def _weights_in(path: Path) -> str | None:

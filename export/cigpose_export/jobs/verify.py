@@ -142,7 +142,7 @@ class VerifyJob:
     def run(self, work: Work) -> Outcome[Report]:
         """Judges the file; where it fails by its numbers, finds the node that it starts at."""
         report = self._judge(work, self._record(work))
-        if self._parent is None and may_be_rounding(report):
+        if not self._is_reduced and may_be_rounding(report):
             report = self._judge(work, self._record(work, thorough=True))
         remember(self._report_path)
         if report.passed:
@@ -161,8 +161,8 @@ class VerifyJob:
             "providers": self.providers,
             "key": self._key,
         }
-        if self._parent is not None:
-            arguments["parent"] = str(self._parent)
+        arguments["parent"] = str(self._parent) if self._parent else None
+        if self._is_reduced:
             work.run("judge_reduced", arguments, self.options.environment)
         else:
             arguments["foreign"] = self.options.model is not None
@@ -191,11 +191,12 @@ class VerifyJob:
 
     @cached_property
     def _parent(self) -> Path | None:
-        """The float32 file that one in reduced precision was made from; None for other files."""
+        """The float32 file that one in reduced precision, or a portable one, was made from; None
+        for other files."""
         if self.options.model is not None:
             return None
         contract = read_contract(self.path)
-        if contract.precision == "fp32":
+        if contract.derived_from is None:
             return None
         parent = self.path.with_name(f"{contract.name}.onnx")
         if not parent.is_file():
@@ -204,6 +205,11 @@ class VerifyJob:
                 "found none; copy it there"
             )
         return parent
+
+    @property
+    def _is_reduced(self) -> bool:
+        """Whether the file is in reduced precision, which is judged in another way."""
+        return self._parent is not None and read_contract(self.path).precision != "fp32"
 
     @cached_property
     def _record_key(self) -> str:
@@ -219,7 +225,7 @@ class VerifyJob:
         model, metadata = self.options.model or "", self.options.metadata
         files = (metadata, self._parent, self._parent and calibration_path(self.path))
         hashes = (file_sha256(path) if path and path.is_file() else "" for path in files)
-        code = code_hash(worker.judge_reduced if self._parent else worker.judge)
+        code = code_hash(worker.judge_reduced if self._is_reduced else worker.judge)
         return hash_of(self._record_key, code, *self.providers, str(cores()), model, *hashes)
 
     def _record(self, work: Work, *, thorough: bool = False) -> Path:
@@ -227,7 +233,7 @@ class VerifyJob:
         model, _ = self._subject
         key = hash_of(self._record_key, "thorough") if thorough else self._record_key
         record = self.path.parent / ".verify" / f"{model.name}-{key[:16]}.npz"
-        with locked(self._parent or self.path):  # all precisions of a model have one record
+        with locked(self._parent or self.path):  # all forms of a model have one record
             if not is_own(record, key):
                 for outdated in record.parent.glob(f"{model.name}-*.npz"):
                     outdated.unlink()

@@ -61,26 +61,35 @@ def export(
     return asdict(exported)
 
 
-def reduce(
+def derive(
     on_stage: OnStage,
     *,
     name: str,
     parent: str,
     precision: Any,
     calibration: dict[str, Any] | None,
+    batch: int | None,
     target: str,
 ) -> dict[str, Any]:
-    """Makes a file in reduced precision of one in float32. Needs no PyTorch.
+    """Makes a file in reduced precision, or a portable one, of one in float32. Needs no PyTorch.
 
-    calibration: the source and the folder of a `CalibrationSet`, for int8.
+    calibration: the source and the folder of a `CalibrationSet`, for int8. batch: of a portable
+    file.
     """
     from cigpose_export.graph.calibration import CalibrationSet
-    from cigpose_export.graph.reduced_file import reduce_file
+    from cigpose_export.graph.derived_file import derive_file
 
     crops = None
     if calibration is not None:
         crops = CalibrationSet.read(calibration["source"], Path(calibration["folder"]))
-    made = reduce_file(Path(parent), precision, Path(target), calibration=crops, on_stage=on_stage)
+    made = derive_file(
+        Path(parent),
+        precision,
+        Path(target),
+        calibration=crops,
+        batch=batch,
+        on_stage=on_stage,
+    )
     return asdict(made)
 
 
@@ -132,17 +141,20 @@ def judge(
     key: str,
     foreign: bool,
     metadata: str | None,
+    parent: str | None,
 ) -> dict[str, Any]:
     """Writes a report on a file, and golden vectors where it passes. Needs no PyTorch.
 
-    foreign, metadata: as of `judge`, the latter as the path of a file.
+    foreign, metadata, parent: as of `judge`, the latter two as paths of files.
     """
+    from cigpose_runtime import parse_onnx
     from cigpose_runtime.errors import error_context
     from cigpose_runtime.files import read_bytes
     from cigpose_verify.golden import write_golden
     from cigpose_verify.judge import judge as judge_file
     from cigpose_verify.matrix import Matrix
     from cigpose_verify.reference_record import ReferenceRecord
+    from cigpose_verify.stages.foreign import fixed_batch
 
     on_stage("read")
     path = Path(file)
@@ -157,10 +169,12 @@ def judge(
             key=key,
             foreign=foreign,
             metadata=read_bytes(metadata, "a JSON file with metadata") if metadata else None,
+            parent=read_bytes(parent, "an ONNX file") if parent else None,
             on_stage=on_stage,
         )
     if verdict.passed:
-        write_golden(there, verdict.sha256, Path(golden))
+        batch = fixed_batch(parse_onnx(data))
+        write_golden(there, verdict.sha256, Path(golden), batch=batch)
     verdict.write(Path(report))
     return {}
 
@@ -296,7 +310,7 @@ def locate(on_stage: OnStage, *, name: str, file: str, report: str, trace: str) 
 
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     function.__name__: function
-    for function in (export, reduce, record, judge, judge_reduced, judge_packed, trace, locate)
+    for function in (export, derive, record, judge, judge_reduced, judge_packed, trace, locate)
 }
 
 

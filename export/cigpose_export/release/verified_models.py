@@ -22,8 +22,8 @@ REHEARSAL, OWN_WEIGHTS = RELEASED_AS
 """What the file names of models begin with: of synthetic weights, of others than the published."""
 
 
-Form = Precision | Literal["packed"]
-"""What a file has made of a model: of these, a release always holds fp32."""
+Form = Precision | Literal["packed", "portable"]
+"""What a file has made of a model: of these, a release always holds fp32, and none portable."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class VerifiedModel:
 
     @property
     def form(self) -> Form:
-        return "packed" if self.packed else self.contract.precision
+        return _form_of(self.contract, self.packed)
 
     @property
     def made_from(self) -> str | None:
@@ -138,8 +138,13 @@ def _files(project: Project, folder: Path) -> Iterator[_File]:
         except CigposeError:
             continue
         if (packed.name if packed else contract.artefact_name) == path.stem:
-            form: Form = "packed" if packed else contract.precision
-            yield _File(path, str(contract.name), form)
+            yield _File(path, str(contract.name), _form_of(contract, packed))
+
+
+def _form_of(contract: Contract, packed: FrameContract | None) -> Form:
+    if packed:
+        return "packed"
+    return contract.precision if contract.fixed_batch is None else "portable"
 
 
 def _contracts(path: Path) -> tuple[Contract, FrameContract | None]:

@@ -19,6 +19,7 @@ from cigpose_runtime.keypoints import KeypointSet, Pairs
 from cigpose_runtime.model_file.contract_fields import (
     FOREIGN_SCHEMA_VERSION,
     MAX_BINS,
+    OPTIONAL_IN_DERIVED_FROM,
     REDUCED_SCHEMA_VERSION,
     RULES,
     DerivedFrom,
@@ -44,7 +45,7 @@ class Contract:
     """What one model expects and returns, validated as a whole.
 
     schema_version: 1; 0 for a model that this project did not export, see below; 2 for a model in
-        reduced precision.
+        reduced precision, and for a portable one.
     num_keypoints: K, the second dimension of both outputs.
     input_w, input_h: size of the crop in pixels.
     split_ratio: SimCC bins per pixel; the outputs have int(input_w * split_ratio) and
@@ -58,7 +59,8 @@ class Contract:
     opset: version of ONNX's standard operator set.
     precision: fp16 for tensors in float16 between float32 inputs and outputs, w16 for weights in
         float16 alone, int8 for a backbone in 8 bits and a head in float32.
-    derived_from: the float32 file that a model in reduced precision was made from.
+    derived_from: the float32 file that a model in reduced precision, or a portable one, which takes
+        one batch alone, was made from.
 
     In schema version 0, and only there, what is known of no foreign model is None: name, weights,
     source_checkpoint, tools, license and attribution.
@@ -117,7 +119,14 @@ class Contract:
     @property
     def artefact_name(self) -> str | None:
         """What its file is called as exported, without .onnx: NAME, or NAME_fp16 and the like."""
-        return None if self.name is None else artefact_name(self.name, self.precision)
+        if self.name is None:
+            return None
+        return artefact_name(self.name, self.precision, batch=self.fixed_batch)
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """How many people a portable model takes at once; None for others, which take any."""
+        return None if self.derived_from is None else self.derived_from.batch
 
     def to_json(self) -> str:
         """The contract as one line of ASCII JSON, its keys in the order of the fields.
@@ -126,8 +135,10 @@ class Contract:
         """
         members = asdict(self)
         document = {key: members[key] for key in keys_of(self.schema_version)}
-        if self.derived_from is not None and self.derived_from.calibration is None:
-            del document["derived_from"]["calibration"]
+        if self.derived_from is not None:
+            for key in OPTIONAL_IN_DERIVED_FROM:
+                if document["derived_from"][key] is None:
+                    del document["derived_from"][key]
         if self.tools is not None:
             document["tools"] = dict(self.tools)
         return json.dumps(document, allow_nan=False, separators=(",", ":"))
@@ -194,8 +205,11 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
 
-def artefact_name(name: str, precision: Precision) -> str:
-    """What the file of a model is called in a precision, without .onnx."""
+def artefact_name(name: str, precision: Precision, *, batch: int | None = None) -> str:
+    """What the file of a model is called in a precision, without .onnx; batch: of a portable one,
+    whose name says it unless it is 1."""
+    if batch is not None:
+        return f"{name}_portable" if batch == 1 else f"{name}_portable_b{batch}"
     return name if precision == "fp32" else f"{name}_{precision}"
 
 
@@ -226,18 +240,20 @@ def _value_problems(values: Mapping[str, Any]) -> list[str]:
         *problems,
         *_keypoint_problems(sound),
         *_size_problems(sound),
-        *_calibration_problems(sound),
+        *_derivation_problems(sound),
     ]
 
 
-def _calibration_problems(values: Mapping[str, Any]) -> Iterator[str]:
+def _derivation_problems(values: Mapping[str, Any]) -> Iterator[str]:
     derived = values.get("derived_from")
-    if derived is not None and "precision" in values:
-        is_int8 = values["precision"] == "int8"
-        if is_int8 != (derived.calibration is not None):
-            expected = "one, as of all int8" if is_int8 else f"none of {values['precision']}"
-            found = quoted(derived.calibration)
-            yield f"derived_from.calibration: expected {expected}, found {found}"
+    if derived is None or "precision" not in values:
+        return
+    precision = values["precision"]
+    for of, key in (("int8", "calibration"), ("fp32", "batch")):
+        there = getattr(derived, key)
+        if (precision == of) != (there is not None):
+            expected = f"one, as of all {of}" if precision == of else f"none of {precision}"
+            yield f"derived_from.{key}: expected {expected}, found {quoted(there)}"
 
 
 def _keypoint_problems(values: Mapping[str, Any]) -> Iterator[str]:

@@ -14,14 +14,14 @@ SCHEMA_VERSION = 1
 FOREIGN_SCHEMA_VERSION = 0
 """Schema version of contracts for models that this project did not export."""
 REDUCED_SCHEMA_VERSION = 2
-"""Schema version of contracts for models in reduced precision. Those in float32 stay at 1, which
-older versions of this package read, too."""
+"""Schema version of contracts for models that were made from another file: in reduced precision, or
+portable. Others stay at 1, which older versions of this package read, too."""
 
 ORIGIN_FIELDS = ("name", "weights", "source_checkpoint", "tools", "license", "attribution")
 """The fields that are None in contracts of foreign models."""
 
 REDUCED_FIELDS = ("precision", "derived_from")
-"""The fields that only contracts of models in reduced precision have in JSON."""
+"""The fields that only contracts of models made from another file have in JSON."""
 
 BOX_PADDING = 1.25
 """That of all published models, and MMPose's default (GetBBoxCenterScale)."""
@@ -65,11 +65,12 @@ class Calibration:
 
 @dataclass(frozen=True)
 class DerivedFrom:
-    """The float32 file that a model in reduced precision was made from, and how.
+    """The float32 file that a model was made from, in reduced precision or portable, and how.
 
     sha256: of that file, in hex. converter, converter_version: the program that made this one.
     fp32_nodes: names of the nodes that compute in float32 where others compute in float16 or int8.
     calibration: of a model in int8; None for others, whose JSON does not have the key.
+    batch: of a portable model in float32, how many people it takes at once; None, as calibration.
     """
 
     sha256: str
@@ -77,6 +78,10 @@ class DerivedFrom:
     converter_version: str
     fp32_nodes: tuple[str, ...]
     calibration: Calibration | None = None
+    batch: int | None = None
+
+
+OPTIONAL_IN_DERIVED_FROM = ("calibration", "batch")
 
 
 def _is_text(value: Any) -> bool:
@@ -149,6 +154,7 @@ def _is_derived_from(value: Any) -> bool:
         and _is_text(value.converter_version)
         and _is_names(value.fp32_nodes)
         and (value.calibration is None or _is_calibration(value.calibration))
+        and (value.batch is None or _is_count(value.batch))
     )
 
 
@@ -201,7 +207,7 @@ def _read_calibration(value: Any) -> Any:
 
 def _read_derived_from(value: Any) -> Any:
     expected = {field.name for field in fields(DerivedFrom)}
-    if type(value) is not dict or value.keys() | {"calibration"} != expected:
+    if type(value) is not dict or value.keys() | {*OPTIONAL_IN_DERIVED_FROM} != expected:
         return value
     read = {**value, "fp32_nodes": _read_tuple_of(_same)(value["fp32_nodes"])}
     if "calibration" in value:
@@ -283,9 +289,12 @@ RULES = {
     "opset": _COUNT,
     "license": _TEXT,
     "attribution": _TEXT,
-    "precision": _Rule("'fp16', 'w16' or 'int8'", _is_one_of("fp16", "w16", "int8")),
+    "precision": _Rule(
+        "'fp32', 'fp16', 'w16' or 'int8'", _is_one_of("fp32", "fp16", "w16", "int8")
+    ),
     "derived_from": _Rule(
-        "a sha256, a converter and its version, names of nodes, and of int8 its calibration",
+        "a sha256, a converter and its version, names of nodes, of int8 its calibration, and of "
+        "fp32 its batch",
         _is_derived_from,
         _read_derived_from,
     ),

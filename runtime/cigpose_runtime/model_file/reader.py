@@ -70,7 +70,8 @@ def contract_of(onnx_file: OnnxFile, *, override: Contract | None = None) -> Con
         is_foreign = contract.schema_version == FOREIGN_SCHEMA_VERSION
     else:
         contract, is_foreign = override, True
-    check_against_graph(contract, onnx_file, allow_fixed_batch=is_foreign)
+    is_fixed = is_foreign or contract.fixed_batch is not None
+    check_against_graph(contract, onnx_file, allow_fixed_batch=is_fixed)
     return contract
 
 
@@ -125,6 +126,12 @@ def check_against_graph(
         ("input_w * split_ratio", width_bins, "simcc_x's bins", bins_x),
         ("input_h * split_ratio", height_bins, "simcc_y's bins", bins_y),
         ("opset", contract.opset, "opset", onnx_file.opset),
+        *(
+            ("derived_from.batch", contract.fixed_batch, f"{value.name}'s batch", batch)
+            for value in (*onnx_file.inputs, *onnx_file.outputs)
+            for batch in (value.shape or ())[:1]
+            if contract.fixed_batch is not None
+        ),
     )
     contradictions = [
         f"{field} = {stated} but {where} = {found}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from cigpose_runtime import Contract, DerivedFrom
 from cigpose_runtime.errors import quoted
@@ -32,6 +33,30 @@ def check_origin(
             f"derived_from.sha256: expected that of {found.name}.onnx beside it, "
             f"{parent_sha256[:12]}, found {said.sha256[:12]}; export it again"
         )
+
+
+def check_portable(data: bytes, found: Contract, whole: Contract, parent: bytes) -> list[str]:
+    """What a portable file says otherwise than that file, of contract `whole`, or has otherwise.
+
+    The constants of that file have to be in it as they are, an epsilon, too, that no picture
+    reaches; what takes the place of nodes is judged by what it computes.
+    """
+    problems = [*check_origin(found, whole, "fp32", hashlib.sha256(parent).hexdigest())]
+    ours, theirs = (_float_constants(onnx.load_from_string(some)) for some in (data, parent))
+    changed = sorted(name for name, values in theirs.items() if ours.get(name) != values)
+    if changed:
+        problems.append(
+            f"expected the constants of {found.name}.onnx, found others for {quoted(changed)}; "
+            "export it again"
+        )
+    return problems
+
+
+def _float_constants(model: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], bytes]]:
+    """Shapes and bytes of a graph's constants, by name."""
+    tensors = (t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT)
+    arrays = ((tensor.name, numpy_helper.to_array(tensor)) for tensor in tensors)
+    return {name: (array.shape, array.tobytes()) for name, array in arrays}
 
 
 def check_types(model: onnx.ModelProto, contract: Contract) -> Iterator[str]:

@@ -35,13 +35,9 @@ from cigpose_verify.reference_record import CHECKPOINT_NOTE, Outputs, ReferenceR
 from cigpose_verify.report.document import Cell, Failure, Report, figure
 from cigpose_verify.report.worst import picture_worst
 from cigpose_verify.rows import Row, rank, run_cell
+from cigpose_verify.stages.choice import find_intervention, with_choice
 from cigpose_verify.stages.contract import interface_problems
-from cigpose_verify.stages.intervention import (
-    Examined,
-    examine,
-    find_intervention,
-    with_choice,
-)
+from cigpose_verify.stages.intervention import Examined, examine
 from cigpose_verify.stages.structure import check_structure
 from cigpose_verify.summary import (
     cases_of,
@@ -206,7 +202,7 @@ class _Trial:
         if self.record.sweep is not None:
             intervention = find_intervention(model.graph)
             if intervention is None:
-                message = "expected one TopK that decides a Where, found none"
+                message = "expected one choice that decides what is replaced, found none"
                 self.failures.append(Failure("intervention", message))
                 return
             if self.examined is None:
@@ -215,7 +211,8 @@ class _Trial:
                 self.failures += self.examined.failures
             data = with_choice(model, intervention)
             choices = np.array([r.own.choice for r in self.record.cases], np.int64)
-            inputs[intervention.index] = choices
+            keypoints = self.contract.num_keypoints
+            inputs[intervention.choice] = intervention.written(choices, keypoints)
         for setting in matrix.settings():
             on_stage(str(setting))
             session = setting.open(data)

@@ -36,8 +36,8 @@ from cigpose_verify.reduced.ranges import extreme_inputs
 from cigpose_verify.reference_record import Outputs, ReferenceRecord
 from cigpose_verify.report.document import Failure, Report
 from cigpose_verify.rows import rank, run_cell
+from cigpose_verify.stages.choice import find_intervention, with_choice
 from cigpose_verify.stages.contract import interface_problems
-from cigpose_verify.stages.intervention import find_intervention, with_choice
 from cigpose_verify.stages.structure import check_structure
 from cigpose_verify.summary import report_on
 
@@ -201,7 +201,8 @@ def signal_to_noise(model: onnx.ModelProto, record: ReferenceRecord) -> float:
     inputs: dict[str, NDArray[Any]] = {"input": np.stack([r.case.input for r in photographs])}
     if record.sweep is not None and (chosen := find_intervention(model.graph)) is not None:
         data = with_choice(model, chosen)
-        inputs[chosen.index] = np.array([r.own.choice for r in photographs], np.int64)
+        choices = np.array([r.own.choice for r in photographs], np.int64)
+        inputs[chosen.choice] = chosen.written(choices, record.contract.num_keypoints)
     session = Setting(CPU, "all", 1).open(data)
     found = []
     for recorded, ran in zip(photographs, run_all(session, inputs, 1), strict=True):

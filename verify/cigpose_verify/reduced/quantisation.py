@@ -21,7 +21,7 @@ from cigpose_runtime.arrays import Floats
 from cigpose_runtime.errors import quoted
 from cigpose_runtime.estimation.session import CPU
 from cigpose_verify.matrix import Setting, run
-from cigpose_verify.stages.intervention import exposed
+from cigpose_verify.stages.choice import exposed
 
 BETWEEN = ("QuantizeLinear", "DequantizeLinear")
 

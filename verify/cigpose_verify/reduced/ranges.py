@@ -17,7 +17,7 @@ from cigpose_runtime.estimation.session import CPU
 from cigpose_runtime.machine import cores
 from cigpose_verify.matrix import Setting, run
 from cigpose_verify.reduced.emulate import Emulated
-from cigpose_verify.stages.intervention import exposed
+from cigpose_verify.stages.choice import exposed
 
 LARGEST = float(np.finfo(np.float16).max)
 

@@ -1,25 +1,29 @@
 """The discrete choice inside the graph: which keypoints the intervention replaces.
 
-The shipped file does not tell; these functions make variants of the graph that do, or that take the
-choice as an input. They are run here and never written.
+The shipped file does not tell; `choice` makes variants of the graph that do, or that are told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from cigpose_verify.errors import RunError
 from cigpose_verify.matrix import Matrix, Setting, run, run_all
 from cigpose_verify.measures.tolerances import max_difference, precision_limit
 from cigpose_verify.reference_record import Outputs, Recorded, ReferenceRecord, Sweep
 from cigpose_verify.report.document import Failure, InterventionResult, figure
+from cigpose_verify.stages.choice import (
+    Intervention,
+    choosing_part,
+    exposed,
+    head_with_choice,
+)
 
 SWEEP_BATCH = 16
 """Forced choices at once; bounds memory."""
@@ -99,8 +103,12 @@ def examine(
                 f"most {score_limit:.2e}",
             )
         )
+    k = len(record.cases[0].own.choice)
     wrong = [
-        s for s in seen if not plausible(s.choice, s.recorded.scores, slack[s.recorded.case.name])
+        s
+        for s in seen
+        if len(s.choice) != k
+        or not plausible(s.choice, s.recorded.scores, slack[s.recorded.case.name])
     ]
     if wrong:
         failures.append(
@@ -120,7 +128,8 @@ def examine(
                 f"against float64; expected at most {sweep_limit:.2e}",
             )
         )
-    k = len(record.cases[0].own.choice)
+    if intervention.is_mask and (broken := _breaks_ties(model, intervention, record, matrix, k)):
+        failures.append(Failure("intervention", broken))
     return Examined(
         failures=tuple(failures),
         slack=slack,
@@ -147,24 +156,26 @@ def _look(
     model: onnx.ModelProto, intervention: Intervention, record: ReferenceRecord, matrix: Matrix
 ) -> Iterator[_Seen]:
     inputs = {"input": record.inputs}
-    data = exposed(model, (intervention.ranked, intervention.index))
+    data = exposed(model, (intervention.ranked, intervention.choice))
     for provider in matrix.providers:
         for level in matrix.levels:
             session = Setting(provider, level, matrix.threads[-1]).open(data)
             for ran in run_all(session, inputs, max(matrix.batches)):
-                ranked, index = (
-                    ran.outputs[name] for name in (intervention.ranked, intervention.index)
+                ranked, choice = (
+                    ran.outputs[name] for name in (intervention.ranked, intervention.choice)
                 )
                 expected = len(ran.cases), record.contract.num_keypoints
-                if ranked.shape != expected or index.ndim != 2:
+                fits = choice.shape == (*expected, 1) if intervention.is_mask else choice.ndim == 2
+                if ranked.shape != expected or not fits:
                     raise RunError(
-                        f"expected confound scores {expected} and a row of indices a person, found "
-                        f"{ranked.shape} and {index.shape}"
+                        f"expected confound scores {expected} and a choice for each person, found "
+                        f"{ranked.shape} and {choice.shape}"
                     )
                 scores = _confound(ranked, np.stack([record.cases[i].scores for i in ran.cases]))
-                for row, case in enumerate(ran.cases):
-                    choice = tuple(sorted(index[row].tolist()))
-                    yield _Seen(record.cases[case], scores[row], choice)
+                for row, (case, chosen) in enumerate(
+                    zip(ran.cases, intervention.read(choice), strict=True)
+                ):
+                    yield _Seen(record.cases[case], scores[row], chosen)
 
 
 def _confound(ranked: NDArray[np.floating], expected: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -193,7 +204,7 @@ def _sweep(
         features = np.broadcast_to(sweep.features, (len(choices), *sweep.features.shape))
         feed: dict[str, NDArray[Any]] = {
             intervention.features: features,
-            intervention.index: choices,
+            intervention.choice: intervention.written(choices, len(sweep.features)),
         }
         batch = Outputs(*run(session, ["simcc_x", "simcc_y"], feed))
         for row, keypoint in enumerate(range(start, start + len(choices))):
@@ -204,91 +215,46 @@ def _sweep(
     return worst
 
 
-def _nan_first(value: float) -> float:
-    return float("inf") if np.isnan(value) else value
+def _breaks_ties(
+    model: onnx.ModelProto,
+    intervention: Intervention,
+    record: ReferenceRecord,
+    matrix: Matrix,
+    k: int,
+) -> str | None:
+    """Where a mask is not what TopK chooses: the smallest, and of equal ones the first.
 
-
-@dataclass(frozen=True)
-class Intervention:
-    """The names of the values around the choice in one graph.
-
-    ranked (B,K) goes into the TopK and index (B,k) comes out; features (B,K,C) are those of which
-    rows are replaced.
+    On sums of two peaks that are equal, one step of float32 apart, and in between, at both ends of
+    what softmax gives: no picture leads there.
     """
-
-    ranked: str
-    index: str
-    features: str
-
-
-def find_intervention(graph: onnx.GraphProto) -> Intervention | None:
-    """The intervention of a graph; None unless one TopK decides what one Where replaces."""
-    top_k = [node for node in graph.node if node.op_type == "TopK"]
-    if len(top_k) != 1:
-        return None
-    index = top_k[0].output[1]
-    derived, constants = {index}, {initializer.name for initializer in graph.initializer}
-    for node in graph.node:
-        if not derived & set(node.input):
-            continue
-        if node.op_type == "Where" and node.input[0] in derived:
-            return Intervention(top_k[0].input[0], index, node.input[2])
-        if set(node.input) <= derived | constants:
-            derived.update(node.output)
+    contract, rng = record.contract, np.random.default_rng(0)
+    bins = max(contract.input_w, contract.input_h) * contract.split_ratio
+    shape = len(record.cases), contract.num_keypoints
+    rows = [rng.uniform(2 / bins, 2, shape).astype(np.float32)]
+    for end, towards in ((np.float32(2 / bins), 2), (np.float32(2), 0)):
+        steps = rng.integers(3, size=shape)
+        rows += [np.where(steps == 0, end, np.nextafter(end, np.float32(towards)))]
+        rows += [np.full(shape, end), np.where(steps == 0, end, np.float32(0.25))]
+    ranked = np.concatenate(rows)
+    expected = np.sort(np.argsort(ranked, axis=1, kind="stable")[:, :k], axis=1).tolist()
+    data = choosing_part(model, intervention)
+    for provider in matrix.providers:
+        for level in matrix.levels:
+            session = Setting(provider, level, matrix.threads[-1]).open(data)
+            (mask,) = run(session, [intervention.choice], {intervention.ranked: ranked})
+            if not np.isin(mask, (0, 1)).all():
+                return "expected a mask of 0 and 1, found other values"
+            for chosen, wanted in zip(intervention.read(mask), expected, strict=True):
+                if list(chosen) != wanted:
+                    return (
+                        f"of equal or nearly equal sums of peaks: expected keypoints {wanted} to "
+                        f"be chosen, found {list(chosen)}"
+                    )
     return None
 
 
-def exposed(model: onnx.ModelProto, values: Iterable[str]) -> bytes:
-    """The model with more outputs, of any type and shape."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    there = {output.name for output in copy.graph.output}
-    copy.graph.output.extend(onnx.ValueInfoProto(name=v) for v in values if v not in there)
-    data: bytes = copy.SerializeToString()
-    return data
-
-
-def head_with_choice(model: onnx.ModelProto, intervention: Intervention) -> bytes:
-    """The part behind the intervention: its features and its index are the inputs."""
-    features = helper.make_tensor_value_info(
-        intervention.features, TensorProto.FLOAT, ["b", "K", "C"]
-    )
-    return _from(model, [features, _choice(intervention)])
-
-
-def with_choice(model: onnx.ModelProto, intervention: Intervention) -> bytes:
-    """The whole model, told what to choose: the index is an input beside its own."""
-    return _from(model, [*model.graph.input, _choice(intervention)])
-
-
-def _choice(intervention: Intervention) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(intervention.index, TensorProto.INT64, ["b", "k"])
-
-
-def _from(model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto]) -> bytes:
-    """The part of a model from these values to its outputs."""
-    graph, given = model.graph, {value.name for value in inputs}
-    makers = {output: node for node in graph.node for output in node.output}
-    wanted = [output.name for output in graph.output]
-    needed: set[str] = set()
-    while wanted:
-        name = wanted.pop()
-        if name in makers and name not in given | needed:
-            needed.update(makers[name].output)
-            wanted.extend(makers[name].input)
-    nodes = [node for node in graph.node if needed & set(node.output)]
-    used = {name for node in nodes for name in node.input}
-    part = helper.make_graph(
-        nodes,
-        "part",
-        inputs,
-        list(graph.output),
-        [initializer for initializer in graph.initializer if initializer.name in used],
-    )
-    data: bytes = helper.make_model(
-        part, opset_imports=model.opset_import, ir_version=model.ir_version
-    ).SerializeToString()
-    return data
+def _nan_first(value: float) -> float:
+    return float("inf") if np.isnan(value) else value
 
 
 def plausible(choice: Iterable[int], scores: NDArray[np.floating], slack: float) -> bool:

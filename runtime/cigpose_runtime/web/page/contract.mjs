@@ -6,7 +6,7 @@ import { readOnnxFile } from "./onnx_file.mjs";
 const PACKED_KEY = "cigpose_frame";
 const CROPS_KEY = "cigpose_meta";
 
-/** The newest schema versions that are known; a file in reduced precision has version 2. */
+/** The newest schema versions that are known; one made from another file has version 2. */
 const NEWEST = { [PACKED_KEY]: 1, [CROPS_KEY]: 2 };
 
 const isInt = (least, most) => (value) =>
@@ -59,6 +59,11 @@ export function readModel(bytes) {
   const model = (packed ? metadata.model : metadata) ?? {};
   if (model.schema_version < 2) model.precision = "fp32"; // which such files do not say
   check(model, RULES, CROPS_KEY);
+  if (model.derived_from?.batch) {
+    throw new PageError(
+      `expected a model for any number of people, found one for ${model.derived_from.batch} at a time; open the file that it was made from`,
+    );
+  }
   const { num_keypoints: count } = model;
   if (model.keypoint_names.length !== count || model.skeleton.flat().some((k) => k >= count)) {
     throw new PageError(

@@ -1,4 +1,5 @@
-"""A file in reduced precision from one in float32: converted, stamped, and checked as written."""
+"""A file made from the float32 one, in reduced precision or portable: stamped, and checked as
+written."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from cigpose_export import __version__
 from cigpose_export.errors import ExportError
 from cigpose_export.graph.calibration import Batches, CalibrationSet
 from cigpose_export.graph.int8 import to_int8
+from cigpose_export.graph.portable import to_portable
 from cigpose_export.graph.precision import kept_in_float32, to_float16, to_float16_weights
 from cigpose_export.graph.stamp import read_back_problems, stamp
 from cigpose_runtime import (
@@ -25,14 +27,14 @@ from cigpose_runtime import (
 )
 from cigpose_runtime.errors import error_context
 from cigpose_runtime.files import appears_whole, read_bytes
-from cigpose_runtime.model_file.contract import Reduced
+from cigpose_runtime.model_file.contract import Precision
 from cigpose_verify.reduced.emulate import with_rounded_tensors
 from cigpose_verify.reduced.quantisation import calibration_path, nodes_of_head
 from cigpose_verify.reduced.ranges import extreme_inputs, range_problem
 
 
 @dataclass(frozen=True)
-class ReducedFile:
+class DerivedFile:
     """What was written."""
 
     sha256: str
@@ -40,26 +42,28 @@ class ReducedFile:
     size: int
 
 
-def reduce_file(
+def derive_file(
     parent: Path,
-    precision: Reduced,
+    precision: Precision,
     target: Path,
     *,
     calibration: CalibrationSet | None = None,
+    batch: int | None = None,
     on_stage: Callable[[str], None],
-) -> ReducedFile:
+) -> DerivedFile:
     """Writes the file `target`, which appears only once its bytes have passed all checks.
 
     parent: as exported, in float32. calibration: for int8, and for it alone; the list of its crops
-    is written beside the file. Raises `ExportError` for weights, or values on pictures that drive
-    them far, that float16 cannot hold.
+    is written beside the file. batch: of a portable file, which is in float32, and of it alone.
+    Raises `ExportError` for weights, or values on pictures that drive them far, that float16 cannot
+    hold, and for what has no portable form.
     """
     on_stage("convert")
     data = read_bytes(parent, "an ONNX file")
     with error_context(parent):
         contract = contract_of(parse_onnx(data))
         model = onnx.load_from_string(data)
-        reduced, kept = _converted(model, contract, precision, calibration)
+        derived, kept = _converted(model, contract, precision, calibration, batch)
     contract = replace(
         contract,
         schema_version=REDUCED_SCHEMA_VERSION,
@@ -70,6 +74,7 @@ def reduce_file(
             converter_version=__version__,
             fp32_nodes=tuple(kept),
             calibration=calibration.named() if calibration else None,
+            batch=batch,
         ),
     )
     del data, model
@@ -77,27 +82,30 @@ def reduce_file(
         with appears_whole(calibration_path(target)) as file:
             file.write(calibration.to_json())
     with appears_whole(target) as file:
-        file.write(stamp(reduced, contract))
-        del reduced
+        file.write(stamp(derived, contract))
+        del derived
         on_stage("check")
         file.seek(0)
         written = file.read()
         if problems := _problems(written, contract):
             raise ExportError(
-                f"{contract.artefact_name}: {'; '.join(problems)}; nothing was written, export it "
-                "in fp32"
+                f"{contract.artefact_name}: {'; '.join(problems)}; nothing was written, use the "
+                "float32 file"
             )
     described = parse_onnx(written)
-    return ReducedFile(hashlib.sha256(written).hexdigest(), described.node_count, described.size)
+    return DerivedFile(hashlib.sha256(written).hexdigest(), described.node_count, described.size)
 
 
 def _converted(
     model: onnx.ModelProto,
     contract: Contract,
-    precision: Reduced,
+    precision: Precision,
     calibration: CalibrationSet | None,
+    batch: int | None,
 ) -> tuple[onnx.ModelProto, list[str]]:
-    """The graph in reduced precision, and its nodes that are not."""
+    """The graph in another form, and the nodes that a reduced precision leaves in float32."""
+    if batch is not None:
+        return to_portable(model, batch), []
     if precision == "fp16":
         return to_float16(model), kept_in_float32(model.graph)
     if precision == "w16":
