@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from benchmarks.engines.install import command_of
-from benchmarks.engines.measure import Cell, Verdict, ask, fix_batch, judge, make_images
+from benchmarks.engines.measure import (
+    Cell,
+    Verdict,
+    ask,
+    fix_batch,
+    judge,
+    make_images,
+    make_portable,
+)
 from benchmarks.engines.mobile import check_mobile
 from benchmarks.engines.page import with_tables
 from benchmarks.engines.results import Result, Row, read_results, write_result
@@ -34,25 +42,44 @@ BATCHES = (1, 3, 8)
 LARGE = 150_000_000
 """Bytes of a file from which 8 people at once are left out: they take minutes in some engines."""
 
-AS_IT_IS, FIXED = "as it is", "batch fixed"
+AS_IT_IS, FIXED, PORTABLE = "as it is", "batch fixed", "portable"
+MADE_BY: Mapping[str, Callable[[Path, int, Path], None]] = {
+    FIXED: fix_batch,
+    PORTABLE: make_portable,
+}
 
 
-def measure_file(command: Sequence[str], model: Path, images: Images, limit_s: float) -> list[Row]:
-    """The rows of one engine and file: as it is, and where that does not do, with a fixed batch."""
+def measure_file(
+    command: Sequence[str],
+    model: Path,
+    images: Images,
+    limit_s: float,
+    *,
+    one_by_one: bool = False,
+) -> list[Row]:
+    """The rows of one engine and file: as it is and, where that does not do, in other forms.
+
+    one_by_one: as of the engine.
+    """
     contract = read_contract(model)
     rows = []
-    for form in (AS_IT_IS, FIXED):
+    for form in (AS_IT_IS, *MADE_BY):
         cells: dict[int, Cell] = {}
         for people in BATCHES if model.stat().st_size < LARGE else BATCHES[:-1]:
             if any(cell.verdict == Verdict.LATE for cell in cells.values()):
                 cells[people] = Cell(Verdict.LATE, failure="a smaller batch was too slow")
             else:
-                fixed = people if form == FIXED else None
                 cells[people] = measure_cell(
-                    command, model, images[:people], contract, limit_s=limit_s, fixed=fixed
+                    command,
+                    model,
+                    images[:people],
+                    contract,
+                    limit_s=limit_s,
+                    form=form,
+                    batch=1 if one_by_one else people,
                 )
         rows.append(Row(model.stem, form, cells))
-        if rows[-1].is_good or any(cell.verdict == Verdict.LATE for cell in cells.values()):
+        if rows[0].is_good or any(cell.verdict == Verdict.LATE for cell in cells.values()):
             break
     return rows
 
@@ -64,18 +91,19 @@ def measure_cell(
     contract: Contract,
     *,
     limit_s: float,
-    fixed: int | None = None,
+    form: str = AS_IT_IS,
+    batch: int = 1,
 ) -> Cell:
-    """One answer, judged beside one that the reference gives right after it.
+    """One answer, judged beside one that the reference gives to the file as it is, right after it.
 
-    fixed: the batch that the engine's file is fixed to. Raises ExportError where the reference
-    gives none.
+    batch: of the form that the engine gets, unless that is the file as it is. Raises ExportError
+    where the reference gives none.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = model
-        if fixed is not None:
+        if form != AS_IT_IS:
             file = Path(folder) / model.name
-            fix_batch(model, fixed, file)
+            MADE_BY[form](model, batch, file)
         answer = ask(command, file, images, limit_s=limit_s)
     if answer.failure is not None:
         return judge(answer, answer, contract)
@@ -118,17 +146,18 @@ def _measure(engine: Engine, files: Sequence[Path], folder: Path, limit_s: float
         return Result(absent=str(error))
     rows: list[Row] = []
     for path in files:
-        rows += measure_file(command, path, make_images(read_contract(path), max(BATCHES)), limit_s)
+        images = make_images(read_contract(path), max(BATCHES))
+        rows += measure_file(command, path, images, limit_s, one_by_one=engine.one_by_one)
         words = ", ".join(f"{people}: {cell.verdict}" for people, cell in rows[-1].cells.items())
         echo(f"{engine.title}: {path.stem}, {rows[-1].form}: {words}")
     return Result(rows=rows)
 
 
-def _mobile(path: Path) -> dict[str, str]:
+def _mobile(path: Path, form: str) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
-        fixed = Path(folder) / path.name
-        fix_batch(path, 1, fixed)
-        return check_mobile(fixed)
+        made = Path(folder) / path.name
+        MADE_BY[form](path, 1, made)
+        return check_mobile(made)
 
 
 @click.command()
@@ -144,7 +173,7 @@ def engines(names: tuple[str, ...], limit_s: float) -> None:
         write_result(folder, engine.title, _measure(engine, files, folder, limit_s))
     page = project.root / "docs" / "engines.md"
     results = read_results(folder, [engine.title for engine in ENGINES])
-    mobile = {path.stem: _mobile(path) for path in files}
+    mobile = {(path.stem, form): _mobile(path, form) for form in MADE_BY for path in files}
     text = with_tables(page.read_text("utf-8"), REFERENCE.title, results, mobile)
     page.write_text(text, "utf-8")
     echo(f"tables written: {page}")

@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 
 from benchmarks.engines.runners import OUTPUTS, SECONDS, Images, Job
+from cigpose_export.graph.portable import to_portable
 from cigpose_runtime import Contract
 from cigpose_runtime.errors import last_line
 from cigpose_verify.cases import make_cases
@@ -158,6 +159,11 @@ def make_images(contract: Contract, people: int) -> Images:
     """So many inputs: crops of photographs, and then noise."""
     cases = sorted(make_cases(contract), key=lambda case: case.kind != "crop")
     return np.stack([case.input for case in cases[:people]])
+
+
+def make_portable(model: Path, people: int, target: Path) -> None:
+    """Writes the portable form of a file, as `cigpose-tools export --target portable` does."""
+    onnx.save(to_portable(onnx.load(model), people), target)
 
 
 def fix_batch(model: Path, people: int, target: Path) -> None:

@@ -20,12 +20,12 @@ def with_tables(
     page: str,
     reference: str,
     results: Mapping[str, Result],
-    mobile: Mapping[str, Mapping[str, str]],
+    mobile: Mapping[tuple[str, str], Mapping[str, str]],
 ) -> str:
     """The page with these tables in the place of those that it has.
 
     reference: the title of the engine that the others are compared with. results: by engine.
-    mobile: what the checkers for phones say, by model. Raises CheckError for a page without the
+    mobile: what the checkers for phones say, by model and form. Raises CheckError for a page without the
     place.
     """
     if not PART.search(page):
@@ -91,12 +91,15 @@ def _cut(reason: str) -> str:
     return short.replace("|", "\\|").replace("<", "&lt;")
 
 
-def _mobile(mobile: Mapping[str, Mapping[str, str]]) -> list[str]:
+def _mobile(mobile: Mapping[tuple[str, str], Mapping[str, str]]) -> list[str]:
     targets = list(next(iter(mobile.values()))) if mobile else []
     return [
         "Nodes that phones would take, and in how many pieces, by onnxruntime's checker:",
         "",
-        f"| model | {' | '.join(targets)} |",
-        f"|---|{'--:|' * len(targets)}",
-        *(f"| `{name}` | {' | '.join(taken.values())} |" for name, taken in mobile.items()),
+        f"| model | form | {' | '.join(targets)} |",
+        f"|---|---|{'--:|' * len(targets)}",
+        *(
+            f"| `{name}` | {form} | {' | '.join(taken.values())} |"
+            for (name, form), taken in mobile.items()
+        ),
     ]

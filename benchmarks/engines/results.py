@@ -13,7 +13,7 @@ from benchmarks.engines.measure import GOOD, Cell, Verdict
 
 @dataclass(frozen=True)
 class Row:
-    """One engine and file, as it is or with a fixed batch; a cell for each number of people."""
+    """One engine and file, in one form; a cell for each number of people."""
 
     model: str
     form: str

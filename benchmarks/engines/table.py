@@ -15,7 +15,7 @@ class Engine:
     runner: a function of runners.py; `runner.mjs` for Node. package: the engine's own, which
     names its version. pins: all that is installed for it, with nothing else (`pip --no-deps`); none
     for what our own Python has. python: another one than ours. beside_ours: it sees our packages,
-    too, behind its own.
+    too, behind its own. one_by_one: it knows no batch; a file with a fixed one is for one person.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Engine:
     pins: tuple[str, ...] = ()
     python: str | None = None
     beside_ours: bool = False
+    one_by_one: bool = False
 
     @property
     def version(self) -> str:
@@ -72,6 +73,7 @@ ONNX2TF = (
 REFERENCE = Engine("onnxruntime", "onnxruntime", "onnxruntime")
 """What all others are compared with: `verify` has compared it with PyTorch."""
 
+NCNN = ("ncnn==1.0.20261020", "pnnx==20261020", NUMPY)
 OPENCV_5 = ("opencv-python-headless==5.0.0.93", NUMPY)
 
 ENGINES = (
@@ -83,7 +85,7 @@ ENGINES = (
     Engine("OpenCV", "opencv", "opencv-python-headless"),
     Engine("OpenCV", "opencv", "opencv-python-headless", OPENCV_5),
     Engine("MNN", "mnn", "mnn", ("mnn==3.6.1", NUMPY)),
-    Engine("ncnn through pnnx", "ncnn", "ncnn", ("ncnn==1.0.20261020", "pnnx==20261020", NUMPY)),
+    Engine("ncnn through pnnx", "ncnn", "ncnn", NCNN, one_by_one=True),
     Engine("tract", "tract", "tract", ("tract==0.23.9", NUMPY)),
     Engine("onnx2torch", "onnx2torch", "onnx2torch", ("onnx2torch==1.5.15",), beside_ours=True),
     Engine("LiteRT through onnx2tf", "litert", "onnx2tf", ONNX2TF, python="python3.12"),

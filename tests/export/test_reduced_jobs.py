@@ -1,4 +1,4 @@
-"""Files in reduced precision: what is made again, and what is not."""
+"""Files made from the float32 one: what is made again, and what is not."""
 
 import hashlib
 from pathlib import Path
@@ -37,7 +37,7 @@ def fake_work(kind, arguments):
 def export(project, monkeypatch):
     """Exports in float16 with fake workers; returns the outcome and the kinds of work done."""
 
-    def call(precision="fp16"):
+    def call(precision="fp16", batch=None):
         done = []
 
         def fake(self, kind, arguments, environment=None):
@@ -46,7 +46,9 @@ def export(project, monkeypatch):
 
         monkeypatch.setattr(Work, "run", fake)
         models, out = list(project.variants.values()), project.root / "out"
-        (outcome,) = export_models(project, models, weights="real", out=out, precision=precision)
+        (outcome,) = export_models(
+            project, models, weights="real", out=out, precision=precision, batch=batch
+        )
         return outcome, done
 
     return call
@@ -66,6 +68,16 @@ def test_another_precision_takes_the_float32_file_that_is_there(export):
     export()
     outcome, done = export("w16")
     assert (outcome.path.name, done) == (f"{NAME}_w16.onnx", ["derive"])
+
+
+def test_each_batch_of_a_portable_file_is_a_file_of_its_own(export):
+    made = [export("fp32", batch) for batch in (1, 8, 1)]
+    assert [outcome.path.name for outcome, _ in made] == [
+        f"{NAME}_portable.onnx",
+        f"{NAME}_portable_b8.onnx",
+        f"{NAME}_portable.onnx",
+    ]
+    assert [done for _, done in made] == [["export", "derive"], ["derive"], []]
 
 
 def change_the_checkpoint(project):

@@ -176,6 +176,15 @@ def test_other_forms_than_float32_are_left_out_by_name_unless_asked_for(release_
     assert left_out(release_project, forms, ("packed",)) == [f"{plain}_w16.onnx"]
 
 
+def test_portable_files_are_left_out(release_project, folder):
+    (plain, *_) = names(release_project)
+    portable = folder / f"{plain}_portable_b2.onnx"
+    derive_file(folder / f"{plain}.onnx", "fp32", portable, batch=2, on_stage=lambda _: None)
+    assert portable.name in left_out(release_project, folder, ("packed", "w16"))
+    (one,) = verified_models(release_project, folder, allow_synthetic=True)
+    assert one.form == "fp32"
+
+
 def unverified(folder, name):
     (folder / "parity" / f"{name}_frame.json").unlink()
 

@@ -83,7 +83,7 @@ def contracts(draw) -> Contract:
         "attribution": draw(texts),
     }
     schema_version = draw(st.sampled_from([0, 1, 2]))
-    precision = draw(st.sampled_from(["fp16", "w16", "int8"]))
+    precision = draw(st.sampled_from(["fp32", "fp16", "w16", "int8"]))
     hashes = st.text("0123456789abcdef", min_size=64, max_size=64)
     calibrations = st.builds(Calibration, st.sampled_from(["drawn", "pictures"]), counts, hashes)
     reduction = {
@@ -94,6 +94,7 @@ def contracts(draw) -> Contract:
             draw(texts),
             tuple(draw(st.lists(texts, max_size=3, unique=True))),
             draw(calibrations) if precision == "int8" else None,
+            draw(counts) if precision == "fp32" else None,
         ),
     }
     return Contract(
@@ -201,9 +202,37 @@ def test_a_calibration_that_does_not_hold_is_refused(changes):
         quantised(derived_from=derived_from)
 
 
-def test_a_file_is_called_after_its_model_and_precision():
+def portable(batch=1, **changes) -> Contract:
+    derived_from = DerivedFrom("ab" * 32, "cigpose-toolchain", "0.1.0", (), batch=batch)
+    return reduced(**{"precision": "fp32", "derived_from": derived_from, **changes})
+
+
+def test_a_portable_model_says_its_batch():
+    assert portable(3).to_json().endswith('"fp32_nodes":[],"batch":3}}')
+    message = "derived_from.batch: expected "
+    with pytest.raises(MetadataError, match=f"{message}none of fp16, found 1"):
+        portable(precision="fp16")
+    with pytest.raises(MetadataError, match=f"{message}one, as of all fp32, found None"):
+        portable(None)
+    for batch in (0, True, 1.0):
+        with pytest.raises(MetadataError, match=r"derived_from: expected .* and of fp32 its batch"):
+            portable(batch)
+
+
+def test_a_portable_model_has_the_batch_that_it_says(save):
+    text = portable(3).to_json()
+    assert read_contract(save(tiny_model(batch=3, metadata=text))).fixed_batch == 3
+    for batch, found in ((2, "2"), ("batch", "batch")):
+        message = f"derived_from.batch = 3 but input's batch = {found}"
+        with pytest.raises(MetadataError, match=message):
+            read_contract(save(tiny_model(batch=batch, metadata=text)))
+
+
+def test_a_file_is_called_after_its_model_precision_and_batch():
     assert tiny_contract().artefact_name == "tiny_coco"
     assert reduced().artefact_name == "tiny_coco_fp16"
+    assert portable(1).artefact_name == "tiny_coco_portable"
+    assert portable(8).artefact_name == "tiny_coco_portable_b8"
 
 
 def test_json_has_what_the_published_client_reads():
@@ -302,7 +331,6 @@ def test_a_field_that_does_not_hold_is_named(field, value):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("precision", "fp32"),
         ("precision", "bf16"),
         ("derived_from", None),
         ("derived_from", DerivedFrom("ab", "cigpose-toolchain", "0.1.0", ())),

@@ -159,15 +159,20 @@ def test_a_verdict_stands_where_its_files_were_moved_and_for_its_user_alone(
 
 
 @pytest.mark.parametrize(
-    ("precision", "options"), [("fp16", []), ("int8", ["--calibration", "drawn"])]
+    ("form", "precision", "options"),
+    [
+        ("fp16", "fp16", ["--precision", "fp16"]),
+        ("int8", "int8", ["--precision", "int8", "--calibration", "drawn"]),
+        ("portable_b2", "fp32", ["--target", "portable", "--batch", "2"]),
+    ],
 )
-def test_a_model_in_reduced_precision_is_exported_verified_and_replayed(
-    project, verified_model, run, capsys, precision, options
+def test_a_model_in_another_form_is_exported_verified_and_replayed(
+    project, verified_model, run, capsys, form, precision, options
 ):
-    file = verified_model.with_stem(f"{verified_model.stem}_{precision}")
-    made = ["export", verified_model.stem, "--weights", "synthetic", "--precision", precision]
+    file = verified_model.with_stem(f"{verified_model.stem}_{form}")
+    made = ["export", verified_model.stem, "--weights", "synthetic", *options]
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["--project", str(project.root), *made, *options])
+        cli.main(["--project", str(project.root), *made])
     status, _, err = run(file)
     assert status == 0, err
     downloaded = shutil.copy(file, file.with_name("downloaded twice.onnx"))

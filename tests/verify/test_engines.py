@@ -25,6 +25,8 @@ people = job["shape"][0]
 {work}
 """
 
+MOBILE = {("m", "portable"): {"NNAPI": "1/2 in 3"}}
+
 PLACE = "before\n<!-- engines: written by make engines -->\nold\n<!-- end of engines -->\nafter\n"
 
 
@@ -149,24 +151,43 @@ def test_outputs_are_judged(reference, model, change, verdict):
         ([Verdict.RIGHT], {"as it is": [Verdict.RIGHT] * 3}),
         (
             [Verdict.FAILS, Verdict.RIGHT],
-            {"as it is": [Verdict.FAILS] * 3, "batch fixed": [Verdict.RIGHT] * 3},
+            {
+                "as it is": [Verdict.FAILS] * 3,
+                "batch fixed": [Verdict.RIGHT] * 3,
+                "portable": [Verdict.RIGHT] * 3,
+            },
         ),
         ([Verdict.LATE], {"as it is": [Verdict.LATE] * 3}),
     ],
 )
-def test_a_fixed_batch_is_tried_where_the_file_as_it_is_does_not_do(
+def test_other_forms_are_tried_where_the_file_as_it_is_does_not_do(
     model, images, monkeypatch, verdicts, expected
 ):
     forms = []
 
-    def cell(*_, fixed, **__):
-        forms.append(fixed)
-        return Cell(verdicts[fixed is not None])
+    def cell(*_, form, **__):
+        forms.append(form)
+        return Cell(verdicts[form != "as it is"])
 
     monkeypatch.setattr(main, "measure_cell", cell)
     rows = main.measure_file([], model, images, limit_s=1)
     assert {row.form: [one.verdict for one in row.cells.values()] for row in rows} == expected
     assert (len(forms) == 1) == (verdicts == [Verdict.LATE])  # larger ones would be later still
+
+
+@pytest.mark.parametrize(("one_by_one", "batches"), [(False, [1, 3, 8]), (True, [1, 1, 1])])
+def test_an_engine_without_a_batch_gets_files_for_one_person(
+    model, images, monkeypatch, one_by_one, batches
+):
+    found = []
+
+    def cell(*_, form, batch, **__):
+        found.append((form, batch))
+        return Cell(Verdict.FAILS)
+
+    monkeypatch.setattr(main, "measure_cell", cell)
+    main.measure_file([], model, images, limit_s=1, one_by_one=one_by_one)
+    assert found[3:] == [(form, n) for form in ("batch fixed", "portable") for n in batches]
 
 
 def test_a_fixed_batch_changes_shapes_alone(model, tmp_path):
@@ -215,7 +236,7 @@ def test_the_page_gets_a_row_for_each_engine_and_file():
         "A (1)": Result([Row("m", "as it is", cells), Row("m", "batch fixed", wrong)]),
         "B (2)": Result(absent="no wheel"),
     }
-    page = with_tables(PLACE, "R (3)", results, {"m": {"NNAPI": "1/2 in 3"}})
+    page = with_tables(PLACE, "R (3)", results, MOBILE)
     assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
     lines = [line for line in page.splitlines() if line.startswith("| ")]
     assert lines[1:4] == [
@@ -224,7 +245,8 @@ def test_the_page_gets_a_row_for_each_engine_and_file():
         "| A (1) | `m` | batch fixed | **silently wrong** | 5.0e-01 | 3.4% | 2.00 |  |",
         "| B (2) | | | not installed here | | | | no wheel |",
     ]
-    assert with_tables(page, "R (3)", results, {"m": {"NNAPI": "1/2 in 3"}}) == page
+    assert lines[-1] == "| `m` | portable | 1/2 in 3 |"
+    assert with_tables(page, "R (3)", results, MOBILE) == page
 
 
 def test_a_page_without_the_place_is_refused():

@@ -106,7 +106,7 @@ def _before(
     No rounding takes part. The ranked values p are sums of two softmax peaks, each at least 1 part
     in `MOST_BINS`: p > 2^-12, p is a multiple of 2^-35, and so is p_i - p_j, which is 0 only
     for equal values and never subnormal. Multiplied by 2^12 and cut off at -1 and 1 three times, a
-    difference is at or beyond 1, or still 0; no value exceeds 2^12. In float16, whose steps are
+    difference is at or beyond 1, or still 0; no value exceeds 2^13. In float16, whose steps are
     larger, the same holds. With 1 added where j < i, the cut from 0 to 1 leaves what is asked for.
     """
     zero, one = zero_one
