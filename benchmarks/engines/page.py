@@ -25,8 +25,8 @@ def with_tables(
     """The page with these tables in the place of those that it has.
 
     reference: the title of the engine that the others are compared with. results: by engine.
-    mobile: what the checkers for phones say, by model and form. Raises CheckError for a page without the
-    place.
+    mobile: what the checkers for phones say, by model and form. Raises CheckError for a page
+    without the place.
     """
     if not PART.search(page):
         raise CheckError(

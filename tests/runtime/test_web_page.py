@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -14,7 +15,14 @@ from PIL import Image
 from chromium import chromium
 from cigpose_export.graph.derived_file import derive_file
 from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
-from cigpose_runtime import METADATA_KEY, PoseModel, Poses, YoloxDetector, read_contract
+from cigpose_runtime import (
+    METADATA_KEY,
+    DerivedFrom,
+    PoseModel,
+    Poses,
+    YoloxDetector,
+    read_contract,
+)
 from cigpose_runtime.draw import draw_poses
 from cigpose_runtime.estimation.preprocess import boxes_to_crops, make_input
 from cigpose_runtime.media.video import VideoReader
@@ -263,11 +271,20 @@ def of_a_newer_schema():
     return model.SerializeToString()
 
 
+def for_three_people():
+    model, contract = pixel_model(input_size_wh=(48, 64))
+    derived = DerivedFrom("ab" * 32, "cigpose-toolchain", "0.1.0", (), batch=3)
+    contract = replace(contract, schema_version=2, derived_from=derived)
+    helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+    return model.SerializeToString()
+
+
 NO_MODELS = [
     (b"", "found an empty file"),
     (b"\x08\x08broken", "found damaged or foreign content"),
     (b"<!doctype html>", "found an HTML or XML page"),
     (of_a_newer_schema(), "expected cigpose_meta of schema version 2 at most, found 3"),
+    (for_three_people(), "expected a model for any number of people, found one for 3 at a time"),
     (yolox([(40, 30, 30, 50, 0.9, 0)]).SerializeToString(), "without its metadata"),
     (refused_by_the_engine(), "expected a model that onnxruntime-web runs, found: "),
 ]
