@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from cigpose_export.graph.derived_file import derive_file
 from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
-from cigpose_export.graph.reduced_file import reduce_file
 from cigpose_export.reference.mmpose_pipeline import mmpose_beside
 from cigpose_runtime import METADATA_KEY
 from cigpose_verify.packed.judge import Campaign, judge_packed
@@ -171,7 +171,7 @@ def test_the_command_holds_a_file_in_reduced_precision_to_the_runtime_alone(proj
     (variant,) = project.variants.values()
     path = project.artefact_path(variant.name, "synthetic")
     reduced = path.with_name(f"{path.stem}_fp16.onnx")
-    reduce_file(path, "fp16", reduced, on_stage=lambda _: None)
+    derive_file(path, "fp16", reduced, on_stage=lambda _: None)
     packed = pack_file(reduced)
     assert run(packed)[0] == 0
     report = Report.read(path.parent / "parity" / f"{packed.stem}.json")
