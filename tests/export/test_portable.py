@@ -157,6 +157,14 @@ def test_in_float16_it_chooses_by_what_float16_tells_apart(choice):
     np.testing.assert_array_equal(mask[..., 0], smallest(ranked, k))
 
 
+def test_every_float_constant_of_the_default_graph_is_kept_as_it_is(model, three):
+    for default in (model, three):
+        ours = {t.name: t for t in to_portable(default, 2).graph.initializer}
+        for tensor in default.graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT:
+                assert ours[tensor.name] == tensor
+
+
 def test_a_head_of_several_replacements_answers_as_before(three):
     feed = {"input": pictures(three, 3)}
     for ours, theirs in zip(run(to_portable(three, 3), feed), run(three, feed), strict=True):

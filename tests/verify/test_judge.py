@@ -255,7 +255,7 @@ def test_a_file_that_is_none_to_judge_is_one_line_and_status_2(
 def test_an_intervention_is_found_by_what_it_feeds(tiny):
     found = find_intervention(tiny.model.graph)
     top_k = [n for n in tiny.model.graph.node if n.op_type == "TopK"]
-    assert (found.ranked, found.index) == (top_k[0].input[0], top_k[0].output[1])
+    assert (found.ranked, found.choice) == (top_k[0].input[0], top_k[0].output[1])
 
 
 @pytest.mark.parametrize(
