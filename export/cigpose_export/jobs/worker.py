@@ -7,6 +7,8 @@ taking the others down. What a function imports decides when its result is stale
 One JSON object a line goes to stdout: `{"stage": ...}` as the work proceeds, then `{"done": ...}`
 or `{"error": ...}`. The process ends when its stdin does, so that it never outlives its parent,
 however that one ended.
+
+Long because all kinds of jobs stand here, and each imports in its function what it alone needs.
 """
 
 from __future__ import annotations

@@ -123,9 +123,11 @@ def _time_stages(
         centers, scales = boxes_to_crops(boxes, input_wh, contract.box_padding)
         crops = make_input(frame, centers, scales, contract)
     with _stopwatch(times["model"]):
-        simcc = model.simcc(crops)
+        at_once = model.crops_at_once
+        parts = [model.simcc(crops[i : i + at_once]) for i in range(0, len(crops), at_once)]
     with _stopwatch(times["post"]):
-        keypoints, _ = decode_simcc(*simcc, contract.split_ratio)
+        simcc_x, simcc_y = (np.concatenate(part) for part in zip(*parts, strict=True))
+        keypoints, _ = decode_simcc(simcc_x, simcc_y, contract.split_ratio)
         to_frame(keypoints, centers, scales, input_wh)
 
 
