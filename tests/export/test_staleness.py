@@ -44,7 +44,7 @@ def imported(tmp_path_factory):
     subject = {**clone, "checkpoint": str(checkpoint), "images": None}
     files = {"file": str(model), "record": str(root / "record.npz")}
     verdict = {"report": str(root / "report.json"), "golden": str(root / "golden"), "key": ""}
-    verdict |= {"foreign": False, "metadata": None}
+    verdict |= {"foreign": False, "metadata": None, "parent": None}
     return {
         "export": modules_after(
             "export", **clone, weights="synthetic", checkpoint=None, target=str(model)
