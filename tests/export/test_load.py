@@ -573,7 +573,7 @@ def test_code_in_the_config_that_a_file_carries_is_not_run(project, state_dict, 
     checkpoint.write_bytes(saved({"state_dict": state_dict, "meta": {"cfg": code}}))
     (variant,) = project.variants.values()
     loaded = load_reference(project, variant, checkpoint)
-    assert loaded[2].config_text == code
+    assert loaded.checkpoint.config_text == code
     assert not sentinel.exists()
 
 

@@ -68,6 +68,18 @@ def _(model, contract):
     return contract
 
 
+@fault("an epsilon that is there and not taken", "contract")
+def _(model, contract):
+    (first, *_) = (n for n in model.graph.node if n.op_type == "Sqrt")
+    after = first.output[0]
+    while (user := next(n for n in model.graph.node if after in n.input)).op_type != "Clip":
+        after = user.output[0]
+    larger = numpy_helper.from_array(np.float32(1e-4), "larger_epsilon")
+    model.graph.initializer.append(larger)
+    user.input[1] = "larger_epsilon"
+    return contract
+
+
 @fault("a constant under another name", "contract")
 def _(model, contract):
     scale = helper.make_node("Identity", ["head.gcn.layers.0.scale"], ["scale"])

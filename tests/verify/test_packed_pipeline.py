@@ -12,7 +12,6 @@ from cigpose_export.graph.frame.pack import DetectorOptions, pack_file
 from cigpose_export.reference.mmpose_pipeline import mmpose_beside
 from cigpose_runtime import METADATA_KEY
 from cigpose_verify.packed.judge import Campaign, judge_packed
-from cigpose_verify.packed.pipeline import MMPose
 from cigpose_verify.report.document import Report
 from tiny_yolox import yolox
 
@@ -76,6 +75,7 @@ def beside(tiny):
             model={"name": variant.name, "config": None, "keypoints": None},
             checkpoint=str(checkpoint),
             weights_key=None,
+            fork=False,
             threads=1,
         )
         return judge_packed("x.onnx", data, path, detector, Campaign.full(), mmpose=change(mmpose))
@@ -118,14 +118,14 @@ def test_a_fault_that_the_runtime_shares_is_rejected(beside, tiny, tmp_path, rec
 def test_another_checkpoint_than_the_files_is_no_reference(beside, tiny, tmp_path):
     path = tmp_path / tiny.path.name
     path.write_bytes(tiny.data)
-    report = beside(path, change=lambda mmpose: MMPose("0" * 64, mmpose.estimate))
+    report = beside(path, change=lambda mmpose: replace(mmpose, checkpoint_sha256="0" * 64))
     assert report.stage == "pipeline"
     assert (
         "expected to be compared with the checkpoint that it is from" in report.failures[0].message
     )
 
 
-def test_one_person_may_be_elsewhere_and_two_may_not(beside, tiny, tmp_path):
+def test_of_40_people_two_may_be_elsewhere_and_three_may_not(beside, tiny, tmp_path):
     path = tmp_path / tiny.path.name
     path.write_bytes(tiny.data)
 
@@ -140,13 +140,26 @@ def test_one_person_may_be_elsewhere_and_two_may_not(beside, tiny, tmp_path):
                 poses[:moved, :, :2] += 5
                 return poses
 
-            return MMPose(mmpose.checkpoint_sha256, estimate)
+            return replace(mmpose, estimate=estimate)
 
         return change
 
-    assert beside(path, change=moving(1)).failures == ()
-    report = beside(path, change=moving(2))
-    assert "2 of 40 people have less than 99% of their keypoints" in report.failures[0].message
+    assert beside(path, change=moving(2)).failures == ()
+    report = beside(path, change=moving(3))
+    assert "3 of 40 people have less than 99% of their keypoints" in report.failures[0].message
+
+
+def test_of_few_people_none_may_be_elsewhere(beside, tiny, tmp_path):
+    path = tmp_path / tiny.path.name
+    path.write_bytes(tiny.data)
+    onnx.save(yolox([(40, 30, 30, 50, 0.9, 0)], decoded=True), tmp_path / "yolox.onnx")
+
+    def lower(mmpose):
+        down = np.array([0, 9, 0])
+        return replace(mmpose, estimate=lambda *given: mmpose.estimate(*given) + down)
+
+    report = beside(path, detector=tmp_path / "yolox.onnx", change=lower)
+    assert report.stage == "pipeline"
 
 
 # The command.
@@ -175,4 +188,7 @@ def test_the_command_holds_a_file_in_reduced_precision_to_the_runtime_alone(proj
     packed = pack_file(reduced)
     assert run(packed)[0] == 0
     report = Report.read(path.parent / "parity" / f"{packed.stem}.json")
-    assert report.notes == ("compared with the runtime, not with MMPose's pipeline",)
+    assert report.notes == (
+        "compared with the runtime, not with MMPose's pipeline: in reduced precision",
+    )
+    assert report.origin["compared with"] == "cigpose-runtime"

@@ -4,6 +4,8 @@ import pytest
 
 from cigpose_export.graph.derived_file import derive_file
 from cigpose_runtime import read_contract
+from cigpose_runtime.errors import InputError
+from cigpose_verify.__main__ import main
 from cigpose_verify.judge import judge
 from cigpose_verify.matrix import Matrix
 from portable_faults import FAULTS, apply_fault
@@ -48,6 +50,11 @@ def test_a_seeded_fault_is_rejected_at_its_stage(tiny, portable, record_property
 def test_a_portable_file_judged_without_the_file_that_it_was_made_from_fails(tiny, portable):
     report = judge("x.onnx", portable[1].read_bytes(), tiny.record, MATRIX)
     assert report.stage == "contract"
+
+
+def test_the_record_alone_says_nothing_of_a_portable_file(tiny, portable, capsys):
+    assert main([str(portable[1]), str(tiny.record_path)]) == InputError.exit_status
+    assert "found one that was made from it; use cigpose-tools verify" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -7,11 +7,12 @@ Exits 0 when the file passes, 1 when it does not, 2 when there is nothing to jud
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
-from cigpose_runtime import CigposeError
-from cigpose_runtime.errors import error_context
+from cigpose_runtime import CigposeError, contract_of, parse_onnx
+from cigpose_runtime.errors import InputError, MetadataError, OnnxFileError, error_context
 from cigpose_runtime.estimation.session import CPU
 from cigpose_runtime.files import read_bytes, require_apart
 from cigpose_runtime.terminal import echo
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         data = read_bytes(given.file, "an ONNX file")
         with error_context(given.file):
+            _require_as_exported(data)
             record = ReferenceRecord.read(given.record)
             matrix = Matrix(providers=tuple(given.provider or [CPU]))
             report = judge(
@@ -67,6 +69,16 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"{failure.stage}: {failure.message}")
     say(f"{report.verdict} (sha256 {report.sha256})")
     return 0 if report.passed else 1
+
+
+def _require_as_exported(data: bytes) -> None:
+    """Raises InputError for a file that was made from another one, whose record is of that one."""
+    with contextlib.suppress(OnnxFileError, MetadataError):  # which fail a stage
+        if contract_of(parse_onnx(data)).derived_from is not None:
+            raise InputError(
+                "expected a file as exported, in float32, found one that was made from it; use "
+                "cigpose-tools verify, with that file beside it"
+            )
 
 
 if __name__ == "__main__":

@@ -183,6 +183,7 @@ def _pytorch_side(
     checkpoint_path: Path | None,
     flip: bool,
 ) -> tuple[str, Estimator]:
+    from cigpose_export.reference.load import load_reference
     from cigpose_export.reference.mmpose_pipeline import MMPosePipeline
 
     if contract.name is None or contract.weights is None:
@@ -193,8 +194,8 @@ def _pytorch_side(
     else:
         model = project.own_model(config_name, contract.name, None)
     path = checkpoint_path or project.existing_checkpoint(contract.name, contract.weights)
-    pipeline, checkpoint = MMPosePipeline.open(project, model, path, flip=flip)
-    return checkpoint.sha256, pipeline
+    reference = load_reference(project, model, path)
+    return reference.checkpoint.sha256, MMPosePipeline(reference, contract.keypoints, flip=flip)
 
 
 def _published(project: Project, contract: Contract) -> dict[str, float]:

@@ -231,11 +231,14 @@ class VerifyJob:
     def _record(self, work: Work, *, thorough: bool = False) -> Path:
         """The file with what PyTorch answers, made unless it is there."""
         model, _ = self._subject
-        key = hash_of(self._record_key, "thorough") if thorough else self._record_key
-        record = self.path.parent / ".verify" / f"{model.name}-{key[:16]}.npz"
+        plain, further = self._record_key, hash_of(self._record_key, "thorough")
+        key = further if thorough else plain
+        folder = self.path.parent / ".verify"
+        current = [folder / f"{model.name}-{one[:16]}.npz" for one in (plain, further)]
+        record = current[thorough]
         with locked(self._parent or self.path):  # all forms of a model have one record
             if not is_own(record, key):
-                for outdated in record.parent.glob(f"{model.name}-*.npz"):
+                for outdated in {*folder.glob(f"{model.name}-*.npz")}.difference(current):
                     outdated.unlink()
                 fork = self.options.against is not None
                 arguments = {"target": str(record), "fork": fork, "thorough": thorough}

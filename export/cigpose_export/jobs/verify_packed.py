@@ -66,7 +66,8 @@ class VerifyPackedJob:
         }
         if self._subject is not None:
             reference = self.options.arguments(self.project, *self._subject)
-            arguments["reference"] = {**reference, "threads": work.threads}
+            fork = self.options.against is not None
+            arguments["reference"] = {**reference, "fork": fork, "threads": work.threads}
         work.run("judge_packed", arguments, self.options.environment)
         report = Report.read(self._report_path)
         remember(self._report_path)

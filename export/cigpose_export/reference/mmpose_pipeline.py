@@ -10,36 +10,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from cigpose_export.checkpoints.load import Checkpoint
-from cigpose_export.modeling.build import load_config
+from cigpose_export.modeling.build import class_path
 from cigpose_export.openmmlab import (
-    Config,
     GetBBoxCenterScale,
     PackPoseInputs,
     TopdownAffine,
     pseudo_collate,
 )
-from cigpose_export.project import Model, Project
-from cigpose_export.reference.load import load_reference
+from cigpose_export.project import Project
+from cigpose_export.reference.load import Reference, load_reference
 from cigpose_runtime import parse_onnx
 from cigpose_runtime.arrays import Floats, Pixels
 from cigpose_runtime.keypoints import KeypointSet
 from cigpose_runtime.model_file.frame_contract import frame_contract_of
 from cigpose_verify.packed.pipeline import MMPose
 
-BATCH = 16
+MOST_CROPS = 16
 """Crops at once."""
 
 
 class MMPosePipeline:
-    """An MMPose estimator with its test pipeline."""
+    """An MMPose estimator with its test pipeline. keypoints: whose mirror images `flip` takes."""
 
-    def __init__(
-        self, estimator: Any, config: Config, keypoints: KeypointSet, *, flip: bool
-    ) -> None:
+    def __init__(self, reference: Reference, keypoints: KeypointSet, *, flip: bool) -> None:
         # Of MMPose's CSPNeXt, at each call. For good: it runs in a thread beside others.
         warnings.filterwarnings("ignore", "`torch.cuda.amp.autocast", FutureWarning)
-        self.estimator = estimator
+        self.estimator, config = reference.estimator, reference.config
         self.estimator.test_cfg["flip_test"] = flip
         self.flip_indices = list(keypoints.flip_indices)
         self.steps = [
@@ -47,21 +43,6 @@ class MMPosePipeline:
             TopdownAffine(input_size=config.codec.input_size),
             PackPoseInputs(),
         ]
-
-    @classmethod
-    def open(
-        cls,
-        project: Project,
-        model: Model,
-        checkpoint: Path,
-        *,
-        flip: bool,
-        weights_key: str | None = None,
-    ) -> tuple[MMPosePipeline, Checkpoint]:
-        """The pipeline of a model with the weights of a checkpoint. Raises CigposeError."""
-        estimator, contract, loaded, _ = load_reference(project, model, checkpoint, weights_key)
-        config = load_config(project.config_of(model))
-        return cls(estimator, config, contract.keypoints, flip=flip), loaded
 
     def __call__(self, frames: Sequence[Pixels], boxes: Sequence[Floats]) -> list[Floats]:
         """Poses (people, K, 3) of each frame: x, y in its pixels, score.
@@ -74,8 +55,8 @@ class MMPosePipeline:
             for box in some
         ]
         poses = []
-        for start in range(0, len(samples), BATCH):
-            batch = pseudo_collate(samples[start : start + BATCH])
+        for start in range(0, len(samples), MOST_CROPS):
+            batch = pseudo_collate(samples[start : start + MOST_CROPS])
             with torch.no_grad():
                 for answer in self.estimator.test_step(batch):
                     found = answer.pred_instances
@@ -104,16 +85,18 @@ def mmpose_beside(
     model: dict[str, Any],
     checkpoint: str,
     weights_key: str | None,
+    fork: bool,
     threads: int,
 ) -> MMPose:
     """What a packed file of these bytes is compared with; arguments as of `jobs.worker.record`."""
     torch.set_num_threads(threads)
-    there = Project(Path(project))
-    pipeline, loaded = MMPosePipeline.open(
-        there,
-        there.model(**model),
-        Path(checkpoint),
-        flip=frame_contract_of(parse_onnx(data)).flip_test,
-        weights_key=weights_key,
+    there, flip = Project(Path(project)), frame_contract_of(parse_onnx(data)).flip_test
+    reference = load_reference(
+        there, there.model(**model), Path(checkpoint), weights_key=weights_key, fork=fork
     )
-    return MMPose(loaded.sha256, lambda frame, boxes: pipeline([frame], [boxes])[0])
+    pipeline = MMPosePipeline(reference, reference.contract().keypoints, flip=flip)
+    return MMPose(
+        class_path(type(reference.estimator.head)),
+        reference.checkpoint.sha256,
+        lambda frame, boxes: pipeline([frame], [boxes])[0],
+    )

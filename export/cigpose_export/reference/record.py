@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cigpose_export.errors import ConfigError, ExportError
-from cigpose_export.modeling.build import class_path, register_head
+from cigpose_export.errors import ExportError
+from cigpose_export.modeling.build import class_path
 from cigpose_export.modeling.dense import has_intervention
 from cigpose_export.project import Model, Project
 from cigpose_export.reference.evaluations import evaluations, further_evaluations
@@ -57,21 +57,16 @@ def record_model(
     is on the path. thorough: with all samples of rounding, for a file of which few say too little.
     Raises `CigposeError`.
     """
-    if fork and register_head().startswith("cigpose_export."):
-        raise ConfigError(
-            "--against: the MMPose in this folder registers no CIGHead; give "
-            "the folder that its mmpose package lies in"
-        )
-    estimator, contract, checkpoint, note = load_reference(
-        project, model, checkpoint_path, weights_key
-    )
+    reference = load_reference(project, model, checkpoint_path, weights_key=weights_key, fork=fork)
+    estimator, checkpoint = reference.estimator, reference.checkpoint
+    contract = reference.contract()
     origin = {
         "reference_head": class_path(type(estimator.head)),
         "checkpoint": checkpoint.path.name,
         "checkpoint_sha256": checkpoint.sha256,
         "torch": torch.__version__,
         "platform": platform.machine(),
-        **({CHECKPOINT_NOTE: note} if note else {}),
+        **({CHECKPOINT_NOTE: reference.note} if reference.note else {}),
     }
     cases = make_cases(contract, images)
     record_reference(estimator, contract, cases, origin, thorough=thorough).write(target)

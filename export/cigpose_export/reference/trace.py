@@ -28,9 +28,9 @@ def trace_model(
     target: Path,
 ) -> None:
     """Traces one case, by its name, of those that `record_model` records."""
-    estimator, contract, *_ = load_reference(project, model, checkpoint_path, weights_key)
-    (chosen,) = (c for c in make_cases(contract, images) if c.name == case)
-    trace(lower(estimator), chosen).write(target)
+    reference = load_reference(project, model, checkpoint_path, weights_key=weights_key)
+    (chosen,) = (c for c in make_cases(reference.contract(), images) if c.name == case)
+    trace(lower(reference.estimator), chosen).write(target)
 
 
 def trace(model: nn.Module, case: Case) -> Trace:

@@ -143,6 +143,8 @@ def open_worker(
     at_once, batch = 1, MAX_BATCH
     if args.device == "cpu":
         at_once, batch = args.threads or cores_each, worker.CPU_BATCH
+        if options.packed_contract(args) is not None:
+            at_once = min(at_once, worker.MOST_PACKED)
     threads = args.threads or worker.threads_of(cores_each)
     args = argparse.Namespace(**{**vars(args), "threads": threads})
     model = options.open_model(args, alone=False, at_once=at_once, max_batch=batch)

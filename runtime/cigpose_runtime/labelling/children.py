@@ -106,6 +106,7 @@ class Child:
     def close(self) -> None:
         """Ends the process; a request after that starts another one."""
         process, self._process = self._process, None
+        self._watch.stop()
         if process is not None:
             process.kill()
             with contextlib.suppress(OSError), process:  # closes its pipes
@@ -204,6 +205,15 @@ class _Watch:
         self._lock = threading.Lock()
         self._awaited: _Awaited | None = None
         self._looks_at = math.inf
+        self._timer: threading.Timer | None = None
+
+    def stop(self) -> None:
+        """Ends the timer; the next reply that is waited for starts another one."""
+        with self._lock:
+            self._looks_at = math.inf
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
     @contextlib.contextmanager
     def over(self, process: subprocess.Popen[bytes], patience: float | None) -> Iterator[None]:
@@ -228,9 +238,11 @@ class _Watch:
 
     def _look_at(self, when: float) -> None:
         self._looks_at = when
-        timer = threading.Timer(max(0.0, when - time.monotonic()), self._look, [when])
-        timer.daemon = True
-        timer.start()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(max(0.0, when - time.monotonic()), self._look, [when])
+        self._timer.daemon = True
+        self._timer.start()
 
     def _look(self, when: float) -> None:
         with self._lock:

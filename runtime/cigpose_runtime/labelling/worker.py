@@ -29,6 +29,10 @@ CPU_BATCH = 4
 """Crops that run at once on one core, whatever cores there are: more run no faster there, and leave
 cores idle at the end of a shard."""
 
+MOST_PACKED = 4
+"""Pictures that a packed file sees at once, whatever cores there are: the crops of 32 people, the
+most that one with a detector has, take some 400 MB."""
+
 MOST_DECODERS = 8
 """Of one worker, whatever cores it has: as many keep a GPU at work."""
 

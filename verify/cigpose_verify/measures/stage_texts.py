@@ -59,8 +59,8 @@ def gates() -> dict[str, str]:
         "frame": "of a packed file: from frame and boxes the runtime's keypoints, bit by bit",
         "pipeline": (
             "of a packed file: from frame and boxes the keypoints of MMPose's pipeline and model, "
-            f"{_percent(keypoints.LEAST_IN_PLACE)} of each person's in the same bins, except of "
-            f"{keypoints.MOST_ELSEWHERE} person; scores to the parity gate"
+            f"{_percent(keypoints.LEAST_IN_PLACE)} of a person's in the same bins, of all people "
+            f"but one in {1 / keypoints.MOST_ELSEWHERE:.0f}; scores to the parity gate"
         ),
     }
     return {stage: texts[stage] for stage in STAGES}

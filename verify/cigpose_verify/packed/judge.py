@@ -121,7 +121,9 @@ def judge_packed(
         except RunError as error:
             failures = [Failure("frame", str(error))]
     if mmpose is None:
-        notes = ["compared with the runtime, not with MMPose's pipeline"]
+        reduced = contract.model.precision != "fp32"
+        why = "in reduced precision" if reduced else "no checkpoint of it is here"
+        notes = [f"compared with the runtime, not with MMPose's pipeline: {why}"]
     return report_on(
         name,
         data,
@@ -130,9 +132,22 @@ def judge_packed(
         key=key,
         model=contract.name,
         weights=contract.model.weights,
-        origin={"compared with": "cigpose-runtime", "packed model": contract.packed_sha256},
+        origin=_origin(contract, mmpose),
         notes=tuple(notes),
     )
+
+
+def _origin(contract: FrameContract, mmpose: MMPose | None) -> dict[str, str]:
+    """What a file was compared with."""
+    packed = {"compared with": "cigpose-runtime", "packed model": contract.packed_sha256}
+    if mmpose is None:
+        return packed
+    return {
+        **packed,
+        "compared with": "cigpose-runtime and MMPose's pipeline",
+        "reference_head": mmpose.head,
+        "checkpoint_sha256": mmpose.checkpoint_sha256,
+    }
 
 
 def _contract_problems(found: FrameContract, model: Path, detector: Path | None) -> Iterator[str]:

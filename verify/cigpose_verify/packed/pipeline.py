@@ -22,9 +22,10 @@ SAME_PLACE = 0.1
 
 @dataclass(frozen=True)
 class MMPose:
-    """MMPose's side. estimate: of a BGR frame and boxes (people, 4), poses (people, K, 3): x, y in
-    the frame's pixels, score."""
+    """MMPose's side. head: the class of its head. estimate: of a BGR frame and boxes (people, 4),
+    poses (people, K, 3): x, y in the frame's pixels, score."""
 
+    head: str
     checkpoint_sha256: str
     estimate: Callable[[Pixels, Floats], Floats]
 
@@ -47,7 +48,7 @@ class BesideMMPose:
         if source is not None and source.sha256 != self.mmpose.checkpoint_sha256:
             yield (
                 f"expected to be compared with the checkpoint that it is from, {source.file}, "
-                "found another"
+                "found another; give it with --checkpoint"
             )
             return
         for name, frame in frames.items():
@@ -59,7 +60,7 @@ class BesideMMPose:
             if len(boxes):
                 yield from self._compare(name, frame, boxes, keypoints, scores)
         moved = sum(share < LEAST_IN_PLACE for share in self.in_place)
-        if moved > MOST_ELSEWHERE:
+        if moved > MOST_ELSEWHERE * len(self.in_place):
             yield (
                 f"{moved} of {len(self.in_place)} people have less than {LEAST_IN_PLACE:.0%} of "
                 f"their keypoints where MMPose has them, {self.mean:.1%} on average"

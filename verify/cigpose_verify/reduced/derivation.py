@@ -53,8 +53,10 @@ def check_portable(data: bytes, found: Contract, whole: Contract, parent: bytes)
 
 
 def _float_constants(model: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], bytes]]:
-    """Shapes and bytes of a graph's constants, by name."""
-    tensors = (t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT)
+    """Shapes and bytes of the constants that a graph's nodes take, by name."""
+    used = {name for node in model.graph.node for name in node.input}
+    floats = (t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT)
+    tensors = (tensor for tensor in floats if tensor.name in used)
     arrays = ((tensor.name, numpy_helper.to_array(tensor)) for tensor in tensors)
     return {name: (array.shape, array.tobytes()) for name, array in arrays}
 
