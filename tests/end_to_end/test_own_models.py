@@ -139,6 +139,34 @@ def test_a_cigpose_with_keypoints_of_its_own_goes_all_the_way(capsys, tmp_path):
     assert verdict["intervention"]["agreeing"] > 0
 
 
+def test_pytorch_measures_keypoints_that_the_file_alone_names(capsys, tmp_path):
+    project, out = empty_project(tmp_path), tmp_path / "out"
+    config = write_hand(tmp_path, tiny=True)
+    options = ["--config", config, "--weights", "synthetic", "--name", "mine", "--out", out]
+    assert run(capsys, project, "export", *options)[0] == 0
+    bare = tmp_path / "bare.py"
+    bare.write_text(config.read_text().replace("dataset_info =", "another ="))
+    person = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 9e4}
+    person |= {"bbox": [50, 20, 300, 480], "num_keypoints": 21, "keypoints": [200, 200, 2] * 21}
+    annotations = tmp_path / "people.json"
+    annotations.write_text(
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": PHOTOGRAPH.name, "width": 512, "height": 512}],
+                "annotations": [person],
+                "categories": [{"id": 1, "name": "person"}],
+            }
+        )
+    )
+    where = ["--annotations", annotations, "--images", PHOTOGRAPH.parent, "--json"]
+    theirs = ["--config", bare, "--checkpoint", project.checkpoint_path("mine", "synthetic")]
+    status, stdout, stderr = run(
+        capsys, project, "accuracy", out / "mine.onnx", *where, "--pytorch", *theirs
+    )
+    assert status == 0, stderr
+    assert json.loads(stdout)["keypoint_difference"] <= 0.001
+
+
 FULL_SIZE = {"RTMPose Halpe-26": (HALPE, 26), "RTMPose": (WHOLE_BODY, 133), "RTMW": (RTMW, 133)}
 FIVE = list(FAULTS)[-5:]
 OF_CIGPOSE = [
