@@ -51,7 +51,7 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module", params=TINY)
+@pytest.fixture(scope="module", params=["RTMPose", pytest.param("RTMW", marks=pytest.mark.long)])
 def made(request, tmp_path_factory):
     root = tmp_path_factory.mktemp("own")
     project = empty_project(root)
