@@ -27,6 +27,12 @@ def project(tiny_project):
 
 
 @pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory):
+    """A tiny model as exported, in float32; not to be changed."""
+    return export_tiny(make_tiny_project(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(scope="session")
 def release_project(tmp_path_factory):
     """A clone with one tiny variant, exported and verified."""
     root = tmp_path_factory.mktemp("release") / "clone"

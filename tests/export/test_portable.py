@@ -22,20 +22,13 @@ from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.measures.tolerances import compare
 from cigpose_verify.stages.choice import choosing_part, find_intervention
 from small_head import make_head
-from tiny_project import export_tiny, make_tiny_project
 
 WITHOUT = {"TopK", "Equal", "Where", "Gather", "ReduceSum", "ReduceL2", "ReduceMax", "Cast"}
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    """A tiny model as exported; not to be changed."""
-    return export_tiny(make_tiny_project(tmp_path_factory.mktemp("tiny")))
-
-
-@pytest.fixture(scope="module")
-def model(path):
-    return onnx.load(path)
+def model(tiny_path):
+    return onnx.load(tiny_path)
 
 
 def run(model, feed):
@@ -199,12 +192,12 @@ def test_more_bins_than_the_choice_is_exact_for_are_refused(model):
 # The file
 
 
-def test_a_portable_file_says_what_it_is_made_from_and_its_batch(path, tmp_path):
+def test_a_portable_file_says_what_it_is_made_from_and_its_batch(tiny_path, tmp_path):
     targets = [tmp_path / "one.onnx", tmp_path / "other.onnx"]
     for target in targets:
-        derive_file(path, "fp32", target, batch=3, on_stage=lambda _: None)
+        derive_file(tiny_path, "fp32", target, batch=3, on_stage=lambda _: None)
     assert targets[0].read_bytes() == targets[1].read_bytes()
-    contract, whole = read_contract(targets[0]), read_contract(path)
+    contract, whole = read_contract(targets[0]), read_contract(tiny_path)
     assert contract.artefact_name == f"{whole.name}_portable_b3"
     assert (contract.fixed_batch, whole.fixed_batch) == (3, None)
     assert replace(contract, schema_version=1, derived_from=None) == whole
@@ -212,12 +205,14 @@ def test_a_portable_file_says_what_it_is_made_from_and_its_batch(path, tmp_path)
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_runtime_finds_the_same_keypoints_of_any_number_of_people(path, tmp_path, batch, flip):
+def test_the_runtime_finds_the_same_keypoints_of_any_number_of_people(
+    tiny_path, tmp_path, batch, flip
+):
     target = tmp_path / "portable.onnx"
-    derive_file(path, "fp32", target, batch=batch, on_stage=lambda _: None)
+    derive_file(tiny_path, "fp32", target, batch=batch, on_stage=lambda _: None)
     frame = np.random.default_rng(0).integers(256, size=(120, 160, 3), dtype=np.uint8)
     boxes = np.array([[10, 10, 60, 110], [50, 5, 150, 115], [0, 0, 160, 120], [30, 30, 90, 90.0]])
-    ours, default = (PoseModel(some, flip=flip)(frame, boxes) for some in (target, path))
+    ours, default = (PoseModel(some, flip=flip)(frame, boxes) for some in (target, tiny_path))
     np.testing.assert_array_equal(ours.keypoints, default.keypoints)
     np.testing.assert_allclose(ours.scores, default.scores, atol=1e-4)
 

@@ -20,18 +20,11 @@ from cigpose_export.graph.precision import (
 from cigpose_runtime import read_contract
 from cigpose_runtime.estimation.ort import ort
 from cigpose_verify.reduced.emulate import with_rounded_tensors
-from tiny_project import export_tiny, make_tiny_project
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    """A tiny model in float32; not to be changed."""
-    return export_tiny(make_tiny_project(tmp_path_factory.mktemp("tiny")))
-
-
-@pytest.fixture(scope="module")
-def model(path):
-    return onnx.load(path)
+def model(tiny_path):
+    return onnx.load(tiny_path)
 
 
 def run(data, names=None):
@@ -133,24 +126,24 @@ def test_weights_that_float16_cannot_hold_are_refused(model, convert, spoil, mes
 
 @pytest.mark.parametrize("precision", ["fp16", "w16"])
 def test_a_reduced_file_says_what_it_is_made_from_and_has_the_same_bytes_each_time(
-    path, model, precision, tmp_path
+    tiny_path, model, precision, tmp_path
 ):
     targets = [tmp_path / "one.onnx", tmp_path / "two" / "other.onnx"]
     for target in targets:
         target.parent.mkdir(exist_ok=True)
-        derive_file(path, precision, target, on_stage=lambda _: None)
+        derive_file(tiny_path, precision, target, on_stage=lambda _: None)
     assert targets[0].read_bytes() == targets[1].read_bytes()
-    contract, whole = read_contract(targets[0]), read_contract(path)
-    assert contract.derived_from.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    contract, whole = read_contract(targets[0]), read_contract(tiny_path)
+    assert contract.derived_from.sha256 == hashlib.sha256(tiny_path.read_bytes()).hexdigest()
     kept = kept_in_float32(model.graph) if precision == "fp16" else []
     assert list(contract.derived_from.fp32_nodes) == kept
     as_whole = replace(contract, schema_version=1, precision="fp32", derived_from=None)
     assert as_whole == whole
 
 
-def test_a_range_that_float16_is_not_safe_in_is_refused_in_one_line(path, tmp_path):
+def test_a_range_that_float16_is_not_safe_in_is_refused_in_one_line(tiny_path, tmp_path):
     """The first convolution gives 2^15 times as much, and the second takes as much less."""
-    model = onnx.load(path)
+    model = onnx.load(tiny_path)
     first, second = [node for node in model.graph.node if node.op_type == "Conv"][:2]
     changes = {first.input[1]: 2**15, first.input[2]: 2**15, second.input[1]: 2**-15}
     bad = changed(model, lambda name, values: values * np.float32(changes.get(name, 1)))

@@ -87,6 +87,21 @@ def behind_output(model, output, op_type, constants, **attributes):
     model.graph.node.append(helper.make_node(op_type, [before, *names], [output], **attributes))
 
 
+def mix_people(model, share):
+    """Moves each person's simcc_x away from the batch's mean, by so much of the difference."""
+    maker = node_that_makes(model, "simcc_x")
+    maker.output[0] = "own"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(share), "share"))
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMean", ["own"], ["of_all"], keepdims=1, axes=[0]),
+            helper.make_node("Sub", ["own", "of_all"], ["apart"]),
+            helper.make_node("Mul", ["apart", "share"], ["part"]),
+            helper.make_node("Add", ["own", "part"], ["simcc_x"]),
+        ]
+    )
+
+
 def reshape_output(model, output, *shape):
     (value,) = (o for o in model.graph.output if o.name == output)
     for dimension, size in zip(value.type.tensor_type.shape.dim[1:], shape, strict=True):
@@ -291,17 +306,7 @@ def _(model, contract, size):
 
 @fault_of_size("people of a batch mixed", "parity")
 def _(model, contract, size):
-    maker = node_that_makes(model, "simcc_x")
-    maker.output[0] = "own"
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.01 * size), "share"))
-    model.graph.node.extend(
-        [
-            helper.make_node("ReduceMean", ["own"], ["of_all"], keepdims=1, axes=[0]),
-            helper.make_node("Sub", ["own", "of_all"], ["apart"]),
-            helper.make_node("Mul", ["apart", "share"], ["part"]),
-            helper.make_node("Add", ["own", "part"], ["simcc_x"]),
-        ]
-    )
+    mix_people(model, 0.01 * size)
     return contract
 
 

@@ -8,7 +8,7 @@ from onnx import helper, numpy_helper
 
 from cigpose_runtime import METADATA_KEY
 from cigpose_verify.stages.choice import find_intervention
-from faults import adds_to, node_that_makes, set_weights, weights
+from faults import adds_to, mix_people, node_that_makes, set_weights, weights
 
 FAULTS = {}
 """name -> (stage that has to catch it, fault)."""
@@ -32,6 +32,14 @@ def change(model, name, function):
 def constant_of(model, ending):
     """The name of the first constant that ends so."""
     return next(t.name for t in model.graph.initializer if t.name.endswith(ending))
+
+
+def clip_of_first_norm(model):
+    """The node that keeps the length of the first norm from 0; input 1 is its epsilon."""
+    after = next(n for n in model.graph.node if n.op_type == "Sqrt").output[0]
+    while (user := next(n for n in model.graph.node if after in n.input)).op_type != "Clip":
+        after = user.output[0]
+    return user
 
 
 # What the file says of itself.
@@ -60,23 +68,15 @@ def _(model, contract):
 
 @fault("another epsilon of a norm, which no picture reaches", "contract")
 def _(model, contract):
-    (first, *_) = (n for n in model.graph.node if n.op_type == "Sqrt")
-    after = first.output[0]
-    while (user := next(n for n in model.graph.node if after in n.input)).op_type != "Clip":
-        after = user.output[0]
-    change(model, user.input[1], lambda array: array * 10)
+    change(model, clip_of_first_norm(model).input[1], lambda array: array * 10)
     return contract
 
 
 @fault("an epsilon that is there and not taken", "contract")
 def _(model, contract):
-    (first, *_) = (n for n in model.graph.node if n.op_type == "Sqrt")
-    after = first.output[0]
-    while (user := next(n for n in model.graph.node if after in n.input)).op_type != "Clip":
-        after = user.output[0]
     larger = numpy_helper.from_array(np.float32(1e-4), "larger_epsilon")
     model.graph.initializer.append(larger)
-    user.input[1] = "larger_epsilon"
+    clip_of_first_norm(model).input[1] = "larger_epsilon"
     return contract
 
 
@@ -189,17 +189,7 @@ def _(model, contract):
 
 @fault("people of a batch mixed", "parity")
 def _(model, contract):
-    maker = node_that_makes(model, "simcc_x")
-    maker.output[0] = "own"
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.01), "share"))
-    model.graph.node.extend(
-        [
-            helper.make_node("ReduceMean", ["own"], ["of_all"], keepdims=1, axes=[0]),
-            helper.make_node("Sub", ["own", "of_all"], ["apart"]),
-            helper.make_node("Mul", ["apart", "share"], ["part"]),
-            helper.make_node("Add", ["own", "part"], ["simcc_x"]),
-        ]
-    )
+    mix_people(model, 0.01)
     return contract
 
 
