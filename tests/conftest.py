@@ -1,11 +1,16 @@
 """Settings that all tests share; it also puts this folder, and so tiny_onnx, on the import path."""
 
+import signal
+
 import pytest
 from hypothesis import settings
 
 # Same examples in every run and no time limit per example: a failure is never the machine's mood.
 settings.register_profile("project", derandomize=True, deadline=None)
 settings.load_profile("project")
+
+# A shell's background jobs ignore Ctrl-C, and so would the commands that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -30,7 +30,9 @@ def graphs(request, tmp_path_factory):
     draw_values(estimator, "0")
     graph = export_graph(lower(estimator), input_h=variant.input_h, input_w=variant.input_w)
     simplified = simplify(graph)
-    return simplified, to_opset_17(simplified)
+    before = onnx.ModelProto()
+    before.CopyFrom(simplified)
+    return before, to_opset_17(simplified)
 
 
 def outputs(model, people):

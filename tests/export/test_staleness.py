@@ -109,7 +109,7 @@ print(code_hash(worker.KINDS[sys.argv[1]]))
 )
 def test_a_changed_file_changes_the_hash_where_it_has_a_part(tmp_path, kind, file, stale):
     for part in ("export", "verify", "runtime"):
-        ignored = shutil.ignore_patterns("__pycache__")
+        ignored = shutil.ignore_patterns("__pycache__", "node_modules")
         shutil.copytree(CLONE / part, tmp_path / part, ignore=ignored)
     path = ":".join(str(tmp_path / part) for part in ("export", "verify", "runtime"))
 

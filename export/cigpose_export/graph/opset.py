@@ -24,24 +24,23 @@ _NEW_IN_RESIZE = {"antialias": 0, "keep_aspect_ratio_policy": b"stretch"}
 
 
 def to_opset_17(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph in opset 17, each matrix product with a constant of its own.
+    """The very model, now in opset 17, each matrix product with a constant of its own.
 
+    It is changed in place: one more copy would be an export's peak of memory.
     Raises `ExportError` for an operator that means something else in opset 17.
     """
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
     constants = {
         tensor.name: numpy_helper.to_array(tensor).ravel().tolist()
-        for tensor in changed.graph.initializer
+        for tensor in model.graph.initializer
         if tensor.data_type == onnx.TensorProto.INT64
     }
-    for node in changed.graph.node:
+    for node in model.graph.node:
         _lower_opset(node, constants)
-    (standard,) = (s for s in changed.opset_import if s.domain in ("", "ai.onnx"))
+    (standard,) = (s for s in model.opset_import if s.domain in ("", "ai.onnx"))
     standard.version = OPSET
-    _give_own_constants(changed.graph)
-    _drop_unused(changed.graph)
-    return changed
+    _give_own_constants(model.graph)
+    _drop_unused(model.graph)
+    return model
 
 
 def _lower_opset(node: onnx.NodeProto, constants: Mapping[str, list[int]]) -> None:
@@ -104,6 +103,6 @@ def _give_own_constants(graph: onnx.GraphProto) -> None:
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
     used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    for place in reversed(range(len(graph.initializer))):
+        if graph.initializer[place].name not in used:
+            del graph.initializer[place]
