@@ -1,5 +1,7 @@
 """Files in reduced precision are accepted when they are good, and rejected for what is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,12 +50,32 @@ def test_a_seeded_fault_is_rejected_at_its_stage(tiny, reduced, record_property,
     assert report.stage == stage
 
 
+def moved_keypoint(recorded, keypoint):
+    """The reference's outputs with all of a keypoint's bins one further."""
+    x, y = (vector.astype(np.float32) for vector in recorded.own.double.vectors)
+    x[keypoint] = np.roll(x[keypoint], 1)
+    return Outputs(x, y)
+
+
 def test_a_keypoint_of_the_clearer_half_that_is_elsewhere_is_misread(tiny):
-    candidate = tiny.record.cases[0].own
-    x, y = (vector.astype(np.float32) for vector in candidate.double.vectors)
-    assert misread(Outputs(x, y), candidate) == 0
-    lead = np.minimum(candidate.clarity.margins.min(axis=1), np.abs(candidate.clarity.scores))
-    for keypoint, count in ((lead.argmax(), 1), (lead.argmin(), 0)):
-        moved = x.copy()
-        moved[keypoint] = np.roll(moved[keypoint], 1)
-        assert misread(Outputs(moved, y), candidate) == count
+    recorded = tiny.record.cases[0]
+    assert recorded.is_sound
+    lead = recorded.own.clarity.lead
+    assert misread(moved_keypoint(recorded, lead.argmax()), recorded) == 1
+    assert misread(moved_keypoint(recorded, lead.argmin()), recorded) == 0
+
+
+def test_on_a_case_that_is_not_sound_a_keypoint_is_misread_where_rounding_cannot_explain_it(tiny):
+    recorded = tiny.record.cases[0]
+    unsound = replace(recorded, candidates=(replace(recorded.own, floor=1e-3),))
+    lead = unsound.own.clarity.lead
+    assert not unsound.is_sound
+    explained = 2 * 2**13 * 1e-3
+    assert lead.max() < explained
+    clearest = lead.argmax()
+    assert misread(moved_keypoint(unsound, clearest), unsound) == 0
+    double = Outputs(*(vector.copy() for vector in unsound.own.double.vectors))
+    for vector in double.vectors:
+        vector[clearest, vector[clearest].argmax()] += 2 * explained
+    far = replace(unsound, candidates=(replace(unsound.own, double=double),))
+    assert misread(moved_keypoint(far, clearest), far) == 1

@@ -26,7 +26,7 @@ from cigpose_runtime.arrays import Floats
 from cigpose_runtime.errors import FileError, first_line
 from cigpose_runtime.files import appears_whole, open_file
 from cigpose_verify.cases import Case
-from cigpose_verify.measures.keypoints import Clarity, Readout
+from cigpose_verify.measures.keypoints import Bools, Clarity, Readout
 from cigpose_verify.measures.tolerances import (
     SOUND_CONDITION,
     WORST_CONDITION,
@@ -34,6 +34,7 @@ from cigpose_verify.measures.tolerances import (
     least_cosine,
     max_difference,
     precision_limit,
+    reduced_limit,
     tolerance_of,
 )
 
@@ -134,6 +135,19 @@ class Recorded:
     def is_sound(self) -> bool:
         """Whether the tolerance of the parity gate covers all that rounding explains."""
         return all(c.condition <= SOUND_CONDITION for c in self.candidates)
+
+    @property
+    def clear(self) -> Bools:
+        """Which keypoints (K,) a file in reduced precision has to place as float64 does.
+
+        On a sound case the clearer half; on another, where half of them may lead by less than
+        float16 rounds, those that lead by more than the precision gate explains. Measured on the
+        three m and four l at 256x192, synthetic weights, fp16 and w16: the clearest keypoint that
+        is elsewhere leads by 0.68 of the median on 202 sound cases, by 2.0 on the 22 others.
+        """
+        if self.is_sound:
+            return self.own.clarity.clearer_half
+        return ~self.own.clarity.near_ties(reduced_limit(self.own.floor))
 
     @property
     def is_ill_conditioned(self) -> bool:

@@ -54,7 +54,7 @@ def gates() -> dict[str, str]:
         "keypoints": (
             "the same bins wherever PyTorch is clear; of the confident keypoints on crops whose "
             f"noise floor is within the parity gate, at most {most_near_ties()}, or one, may be "
-            "near ties; in reduced precision, the clearer half of all keypoints"
+            "near ties; in reduced precision, the clearer half of all keypoints on such inputs"
         ),
         "frame": "of a packed file: from frame and boxes the runtime's keypoints, bit by bit",
         "pipeline": (

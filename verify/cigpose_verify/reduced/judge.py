@@ -111,7 +111,7 @@ def judge_reduced(
 def _in_reduced_precision(row: Row, outputs: Outputs) -> Row:
     """The row by what is asked of such files."""
     share = row.error64 / reduced_limit(row.candidate.floor)
-    return replace(row, share=share, misread=misread(outputs, row.candidate))
+    return replace(row, share=share, misread=misread(outputs, row.recorded))
 
 
 def _contract_problems(
@@ -251,5 +251,5 @@ class _Trial:
             yield Failure(
                 "keypoints",
                 f"{worst.recorded.case.name}, {worst.setting}: {worst.misread} keypoints are "
-                "elsewhere, of the half that float64 is clearest about",
+                "elsewhere, of those that float64 is clear about",
             )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cigpose_verify.measures.keypoints import Readout
-from cigpose_verify.reference_record import Candidate, Outputs
+from cigpose_verify.reference_record import Candidate, Outputs, Recorded
 
 
 def rms_error(pairs: Iterable[tuple[Outputs, Candidate]]) -> float:
@@ -25,8 +25,8 @@ def loss(pairs: Sequence[tuple[Outputs, Candidate]]) -> float:
     return rms_error(pairs) / rms_error((one.single, one) for _, one in pairs)
 
 
-def misread(outputs: Outputs, candidate: Candidate) -> int:
-    """How many keypoints of the clearer half are elsewhere."""
-    found, exact = Readout.of(*outputs.vectors), Readout.of(*candidate.double.vectors)
+def misread(outputs: Outputs, recorded: Recorded) -> int:
+    """How many keypoints are elsewhere of those that float64 is clear about."""
+    found, exact = Readout.of(*outputs.vectors), Readout.of(*recorded.own.double.vectors)
     differs = (found.bins != exact.bins).any(axis=1)
-    return int((differs & candidate.clarity.clearer_half).sum())
+    return int((differs & recorded.clear).sum())
