@@ -79,3 +79,15 @@ def test_on_a_case_that_is_not_sound_a_keypoint_is_misread_where_rounding_cannot
         vector[clearest, vector[clearest].argmax()] += 2 * explained
     far = replace(unsound, candidates=(replace(unsound.own, double=double),))
     assert misread(moved_keypoint(far, clearest), far) == 1
+
+
+def test_where_no_case_is_sound_agreement_says_nothing(tiny, reduced):
+    cases = tuple(
+        replace(r, candidates=tuple(replace(c, floor=1e-3) for c in r.candidates))
+        for r in tiny.record.cases
+    )
+    record = replace(tiny.record, cases=cases)
+    sha256 = file_sha256(tiny.path)
+    report = judge_reduced("x.onnx", reduced["w16"].read_bytes(), record, sha256, MATRIX)
+    assert [failure.stage for failure in report.failures] == ["keypoints"]
+    assert "says nothing" in report.failures[0].message
