@@ -10,7 +10,7 @@ if sys.platform != "linux":
 import checkpoint_fuzz
 from fuzzing import fuzz, fuzz_many
 
-FEW = {"bytes": 200, "pickles": 200, "weights": 40, "configs": 40}
+FEW = {"bytes": 100, "pickles": 100, "weights": 20, "configs": 20}
 MANY = {"bytes": 5_000, "pickles": 4_000, "weights": 1_500, "configs": 1_500}
 READ = {
     "bytes": "legacy is read",

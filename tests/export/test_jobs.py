@@ -267,16 +267,12 @@ def visible_and_hidden(folder):
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.parent.name != ".export")
 
 
-def test_same_bytes_from_another_folder_and_hash_seed(tmp_path):
-    digests = set()
-    for name, seed in (("here", "1"), ("there/deeper", "2")):
-        root = tmp_path / name
-        root.mkdir(parents=True)
-        project = make_tiny_project(root)
-        status, _, stderr = finish_export(project, root / "out", PYTHONHASHSEED=seed)
-        assert status == 0, stderr
-        digests.add(hashlib.sha256((root / "out" / f"{NAME}.onnx").read_bytes()).hexdigest())
-    assert len(digests) == 1
+def test_same_bytes_from_another_folder_and_hash_seed(tiny_path, tmp_path):
+    root = tmp_path / "there" / "deeper"
+    root.mkdir(parents=True)
+    status, _, stderr = finish_export(make_tiny_project(root), root / "out", PYTHONHASHSEED="2")
+    assert status == 0, stderr
+    assert (root / "out" / tiny_path.name).read_bytes() == tiny_path.read_bytes()
 
 
 in_any_process = pytest.mark.parametrize(
@@ -329,6 +325,7 @@ def test_a_killed_worker_is_one_failure_with_its_status(tiny_project, tmp_path):
     assert visible_and_hidden(tmp_path / "out") == []
 
 
+@pytest.mark.long
 def test_a_worker_that_is_done_ends_without_complaint(tiny_project, tmp_path):
     (variant,) = tiny_project.variants.values()
     job = {

@@ -429,9 +429,13 @@ def test_an_update_of_a_folder_goes_on_after_it_was_interrupted(release, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "kind", ["lost", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("500", "cut"))]
+    ("kind", "step"),
+    [
+        ("lost", 5),
+        *(pytest.param(kind, 1, marks=pytest.mark.long) for kind in ("lost", "500", "cut")),
+    ],
 )
-def test_a_failure_at_any_request_to_s3_is_overcome(s3, release, kind):
+def test_a_failure_at_any_request_to_s3_is_overcome(s3, release, kind, step):
     number = 1
     while True:
         s3.clear()
@@ -441,7 +445,7 @@ def test_a_failure_at_any_request_to_s3_is_overcome(s3, release, kind):
         assert s3.contents() == {f"models/{k}": v for k, v in contents(release).items()}
         if requests <= number:
             break
-        number += 1
+        number += step
     assert number > 20
 
 

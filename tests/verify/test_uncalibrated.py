@@ -14,7 +14,7 @@ from tiny_project import ONE_OF_EACH_SET, make_tiny_project, tiny_name
 from uncalibrated import TINY_GAIN, Exported
 
 CLONE = Project.of_this_clone()
-SEEDS, TINY_SEEDS = range(20), range(4)
+SEEDS, TINY_SEEDS = range(20), range(2)
 ONE_RUN_FACTOR = 4
 """What the precision gate allowed when one float32 run was all that it knew of rounding."""
 MATRIX = Matrix(threads=(1,), batches=(1,))
