@@ -42,7 +42,6 @@ FEW = 10_000
 where there are few values, as after a mean over the picture. Measured of the same models, the most:
 1.4 %, and of few values 5.3 %."""
 
-
 CALIBRATE = "calibrate on pictures like those that the model will see"
 
 
