@@ -1,6 +1,7 @@
 """Files in int8 are accepted when they are good, and rejected for what is not."""
 
 import hashlib
+import json
 from dataclasses import replace
 
 import onnx
@@ -10,8 +11,9 @@ from cigpose_export.drawn.calibration import write_calibration
 from cigpose_export.graph.calibration import LEAST_CROPS, CalibrationSet
 from cigpose_export.graph.derived_file import derive_file
 from cigpose_runtime import METADATA_KEY, read_contract
+from cigpose_verify.golden import write_golden
 from cigpose_verify.matrix import Matrix
-from cigpose_verify.reduced.judge_int8 import judge_int8
+from cigpose_verify.reduced.judge_int8 import judge_int8, own_answers
 from cigpose_verify.reduced.quantisation import calibration_path
 from int8_faults import FAULTS, apply_fault, change, derived
 
@@ -96,3 +98,15 @@ def test_a_float32_file_that_is_not_pytorchs_fails_what_is_made_of_it(judge, tin
     (failure,) = judge(models[0].SerializeToString(), parent=parent).failures
     assert failure.stage == "parity"
     assert "the float32 file beside it" in failure.message
+
+
+def test_golden_vectors_hold_the_clearer_half_however_far_optimisation_moves_them(
+    tiny, int8_path, tmp_path
+):
+    own = own_answers(tiny.record, int8_path.read_bytes())
+    cases = tuple(replace(r, candidates=(replace(r.own, floor=1.0),)) for r in own.cases)
+    write_golden(replace(own, cases=cases), "0" * 64, tmp_path / "golden", "int8")
+    document = json.loads((tmp_path / "golden" / "golden.json").read_text())
+    people = [ties for one in document["sets"] for ties in one["near_ties"]]
+    assert len(people) == 5
+    assert all(sum(ties) <= len(ties) / 2 for ties in people)

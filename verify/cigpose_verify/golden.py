@@ -106,7 +106,8 @@ def _write_set(
     write_tensors(folder, {"input": image}, {"simcc_x": simcc_x, "simcc_y": simcc_y})
     keypoints, scores = decode_simcc(simcc_x, simcc_y, record.contract.split_ratio)
     near = [
-        m.own.clarity.near_ties(m.own.limit) if precision == "fp32" else ~m.clear for m in members
+        m.own.clarity.near_ties(m.own.limit) if precision == "fp32" else ~m.own.clarity.clearer_half
+        for m in members
     ]
     return {
         "folder": folder.name,
